@@ -1,0 +1,35 @@
+"""Exact loss accounting for Keras 3: record every step's raw loss, state every number.
+
+Importing the package imports neither Keras nor pyarrow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lossledger.errors import LossLedgerError, LossLedgerWarning
+
+if TYPE_CHECKING:
+    from lossledger.keras.callback import Recorder
+    from lossledger.record import record
+    from lossledger.run import Run, open
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Recorder": "lossledger.keras.callback",
+    "Run": "lossledger.run",
+    "open": "lossledger.run",
+    "record": "lossledger.record",
+}
+
+__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'lossledger' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
