@@ -10,7 +10,7 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
     from lossledger.keras.callback import Recorder
-    from lossledger.record import record
+    from lossledger.recorder.recording import record
     from lossledger.run import Run, open
 
 __version__ = "0.1.0"
@@ -19,7 +19,7 @@ _LAZY = {
     "Recorder": "lossledger.keras.callback",
     "Run": "lossledger.run",
     "open": "lossledger.run",
-    "record": "lossledger.record",
+    "record": "lossledger.recorder.recording",
 }
 
 __all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]

@@ -1,0 +1,157 @@
+"""What a call's record says of its model, its data and the machine: plain JSON values."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import keras
+import numpy as np
+
+FINGERPRINT_LIMIT = 2**30
+"""Bytes of weights above which no fingerprint of them is taken."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Keras, its backend, numpy and ourselves."""
+    backend = keras.backend.backend()
+    found = {
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        "backend": backend,
+        "backend_version": _backend_version(backend),
+        "numpy": np.__version__,
+        "lossledger": metadata.version("lossledger"),
+    }
+    return found
+
+
+def _backend_version(backend: str) -> str:
+    module = __import__(backend)
+    return str(getattr(module, "__version__", "unknown"))
+
+
+def device() -> str:
+    """The device that trains, as the backend names it."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return str(found[0].name)
+    if backend == "jax":
+        import jax
+
+        return str(jax.devices()[0])
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def configuration(model: Any) -> dict[str, Any]:
+    """How a compiled model trains.
+
+    Args:
+        model: A compiled `keras.Model`.
+
+    Returns:
+        Optimizer, loss, reduction, loss weights, dtype policy, compilation and seed, as JSON
+        values; what can't be read off is left out.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    loss = getattr(model, "loss", None)
+    found = {
+        "model": type(model).__name__,
+        "optimizer": _config(optimizer),
+        "loss": plain(loss),
+        "reduction": getattr(loss, "reduction", None),
+        "loss_weights": plain(getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)),
+        "dtype_policy": getattr(getattr(model, "dtype_policy", None), "name", None),
+        "loss_scaling": inner is not optimizer,
+        "gradient_accumulation_steps": getattr(inner, "gradient_accumulation_steps", None) or 1,
+        "steps_per_execution": getattr(model, "steps_per_execution", 1),
+        "jit_compile": bool(getattr(model, "jit_compile", False)),
+        "run_eagerly": bool(getattr(model, "run_eagerly", False)),
+        "custom_train_step": not type(model).train_step.__module__.startswith("keras."),
+        "replicas": replicas(model),
+        "seed": keras.src.utils.rng_utils.get_random_seed(),
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def replicas(model: Any) -> int:
+    """How many replicas of the model train at once on this process's devices."""
+    strategy = getattr(model, "_distribute_strategy", None)
+    return 1 if strategy is None else int(strategy.num_replicas_in_sync)
+
+
+def mean_of_rows(model: Any) -> bool:
+    """Whether the compiled loss is a mean of row losses, as Keras's own reductions make it."""
+    loss = getattr(model, "loss", None)
+    losses = keras.tree.flatten(loss) if loss is not None else []
+    return all(getattr(each, "reduction", "mean") not in ("sum", "none", None) for each in losses)
+
+
+def _config(thing: Any) -> Any:
+    if thing is None:
+        return None
+    try:
+        config = thing.get_config()
+    except Exception:
+        return type(thing).__name__
+    return {"class": type(thing).__name__, **{key: plain(value) for key, value in config.items()}}
+
+
+def plain(value: Any, depth: int = 4) -> Any:
+    """`value` as JSON can hold it: arrays by shape and dtype, other objects by their class."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | np.floating):
+        number = float(value)
+        return number if np.isfinite(number) else str(number)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        if len(value.shape) == 0:
+            return str(value)
+        return {"shape": [None if n is None else int(n) for n in value.shape], "dtype": str(value.dtype)}
+    if depth == 0:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return {str(key): plain(each, depth - 1) for key, each in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(each, depth - 1) for each in value[:32]]
+    if hasattr(value, "get_config"):
+        return _config(value) if depth > 2 else type(value).__name__
+    return getattr(value, "__name__", None) or type(value).__name__
+
+
+def fit_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`fit`'s or `train_on_batch`'s arguments as JSON values; data by shape and dtype."""
+    return {name: plain(value) for name, value in arguments.items() if value is not None}
+
+
+def weights_fingerprint(weights: Sequence[np.ndarray]) -> str | None:
+    """Hash of weights' shapes, dtypes and bytes; `None` above `FINGERPRINT_LIMIT`."""
+    if sum(weight.nbytes for weight in weights) > FINGERPRINT_LIMIT:
+        return None
+    digest = hashlib.blake2b(digest_size=16)
+    for weight in weights:
+        digest.update(f"{weight.shape}{weight.dtype}".encode())
+        digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """The environment variables that change how Keras trains; no others are kept."""
+    names = ("KERAS_BACKEND", "KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+    names += ("TF_USE_LEGACY_KERAS", "TF_DETERMINISTIC_OPS", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")
+    names += ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "JAX_ENABLE_X64", "JAX_PLATFORMS")
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def as_json(value: Any) -> str:
+    """`value` as one line of JSON."""
+    return json.dumps(value, allow_nan=False)

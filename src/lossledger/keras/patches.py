@@ -1,0 +1,264 @@
+"""The methods of Keras that are replaced while a recording is on, and how they are put back.
+
+All of them are methods of Keras's own classes: a model, its copies and its saved files never hold
+anything of ours but the compiled train function.
+"""
+
+import contextlib
+import functools
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+from keras.callbacks import Callback, CallbackList
+
+from lossledger.keras import trace
+from lossledger.keras.tap import Tap
+
+
+class Listener(Protocol):
+    """A recording, as the patched methods see it."""
+
+    def wants(self, model: Any) -> bool:
+        """Whether the model's train function is to be tapped."""
+        ...
+
+    def tapped(self, model: Any, tap: Tap) -> None:
+        """A train function was compiled with a tap in it."""
+        ...
+
+    def begin_fit(self, model: Any, arguments: dict[str, Any]) -> Any:
+        """A `fit` begins; returns its call."""
+        ...
+
+    def begin_batch(
+        self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any
+    ) -> Any:
+        """A `train_on_batch` begins; returns the call whose series it belongs to."""
+        ...
+
+    def evaluated(self, model: Any, result: Any) -> None:
+        """`evaluate` returned."""
+        ...
+
+    def applied(self, optimizer: Any) -> None:
+        """An optimizer was applied outside any tapped step."""
+        ...
+
+
+_listeners: list[Listener] = []
+_originals: list[tuple[type, str, Any]] = []
+_making = threading.local()
+
+
+def listener() -> Listener | None:
+    """The innermost recording."""
+    return _listeners[-1] if _listeners else None
+
+
+def add(new: Listener) -> None:
+    """Start telling `new` of trainings; the first one replaces Keras's methods."""
+    if not _listeners:
+        _install()
+    _listeners.append(new)
+
+
+def remove(old: Listener) -> None:
+    """Stop telling `old`; the last one puts Keras's methods back."""
+    if old in _listeners:
+        _listeners.remove(old)
+        if not _listeners:
+            _uninstall()
+
+
+def _replace(owner: type, name: str, wrap: Callable[[Any], Any]) -> None:
+    original = owner.__dict__[name]
+    _originals.append((owner, name, original))
+    setattr(owner, name, functools.wraps(original)(wrap(original)))
+
+
+def _uninstall() -> None:
+    while _originals:
+        owner, name, original = _originals.pop()
+        setattr(owner, name, original)
+
+
+def _install() -> None:
+    backend = keras.backend.backend()
+    trainer, tap = _trainer(backend)
+    _replace(keras.metrics.Mean, "update_state", trace.noting_update)
+    _replace(_class("keras.src.trainers.compile_utils", "CompileLoss"), "call", trace.noting_data_loss)
+    _replace(_class("keras.src.optimizers.base_optimizer", "BaseOptimizer"), "apply", _apply)
+    _replace(trainer, "make_train_function", functools.partial(_make_train_function, tap=tap))
+    _replace(trainer, "fit", _fit)
+    _replace(trainer, "train_on_batch", _train_on_batch)
+    _replace(trainer, "evaluate", _evaluate)
+    if backend == "jax":
+        from lossledger.keras import jax
+
+        _replace(trainer, "_make_function", _make_function)
+        _replace(trainer, "train_step", jax.noting_standard_step)
+        _replace(trainer, "compute_loss_and_updates", jax.carrying_loss)
+
+
+def _class(module: str, name: str) -> Any:
+    return getattr(__import__(module, fromlist=[name]), name)
+
+
+def _trainer(backend: str) -> tuple[type, type[Tap]]:
+    if backend == "tensorflow":
+        from lossledger.keras.tensorflow import TensorFlowTap as BackendTap
+
+        name = "TensorFlowTrainer"
+    elif backend == "jax":
+        from lossledger.keras.jax import JaxTap as BackendTap
+
+        name = "JAXTrainer"
+    else:
+        from lossledger.keras.torch import TorchTap as BackendTap
+
+        name = "TorchTrainer"
+    return _class(f"keras.src.backend.{backend}.trainer", name), BackendTap
+
+
+def _make_train_function(original: Any, tap: type[Tap]) -> Any:
+    def make_train_function(self: Any, force: bool = False) -> Any:
+        active = listener()
+        made = self.train_function is not None and not force
+        if active is None or made or not active.wants(self):
+            return original(self, force=force)
+        new = tap(self)
+        _making.tap = new
+        # Keras looks `train_step` up on the instance while it builds the function.
+        mine = self.__dict__.get("train_step")
+        self.__dict__["train_step"] = new.wrap_step(self.train_step)
+        try:
+            result = original(self, force=force)
+        finally:
+            _making.tap = None
+            del self.__dict__["train_step"]
+            if mine is not None:
+                self.__dict__["train_step"] = mine
+        self.train_function = new.wrap_function(self.train_function)
+        self.train_function.lossledger = new
+        active.tapped(self, new)
+        return result
+
+    return make_train_function
+
+
+def _make_function(original: Any) -> Any:
+    """`JAXTrainer._make_function`: the jitted step passes through it."""
+
+    def make_function(self: Any, step_function: Any, *args: Any, **kwargs: Any) -> Any:
+        tap = getattr(_making, "tap", None)
+        if tap is not None:
+            step_function = tap.wrap_jitted(step_function)
+        return original(self, step_function, *args, **kwargs)
+
+    return make_function
+
+
+def _apply(original: Any) -> Any:
+    def apply(self: Any, *args: Any, **kwargs: Any) -> Any:
+        noting = trace.current()
+        if noting is not None:
+            noting.optimizers.append(self)
+        else:
+            active = listener()
+            if active is not None:
+                active.applied(self)
+        return original(self, *args, **kwargs)
+
+    return apply
+
+
+def bound_arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+    """The arguments by name, without `self`; `None` where the call itself is wrong."""
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError:
+        return None
+    return {name: value for name, value in bound.arguments.items() if name != "self"}
+
+
+def _fit(original: Any) -> Any:
+    signature = inspect.signature(original)
+
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        arguments = None if active is None else bound_arguments(signature, self, *args, **kwargs)
+        if active is None or arguments is None:
+            return original(self, *args, **kwargs)
+        call = active.begin_fit(self, arguments)
+        if call is None:
+            return original(self, *args, **kwargs)
+        with _Epochs.following(call, arguments):
+            try:
+                result = original(self, **arguments)
+            except BaseException as error:
+                call.finish(failed=type(error).__name__)
+                raise
+        call.finish()
+        return result
+
+    return fit
+
+
+class _Epochs(Callback):
+    """Tells a call where `fit`'s epochs begin and what each reported."""
+
+    # Not to make `fit` wait for every batch: keras.src.callbacks.callback_list.
+    async_safe = True
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.call.begin_epoch(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.call.end_epoch(epoch, logs or {})
+
+    @classmethod
+    def following(cls, call: Any, arguments: dict[str, Any]) -> Any:
+        """Put the callback among `fit`'s; the user's own list is left as it is."""
+        given = arguments.get("callbacks")
+        mine = cls(call)
+        if not isinstance(given, CallbackList):
+            arguments["callbacks"] = [*(keras.tree.flatten(given) if given else ()), mine]
+            return contextlib.nullcontext()
+        given.append(mine)
+        stack = contextlib.ExitStack()
+        stack.callback(given.callbacks.remove, mine)
+        return stack
+
+
+def _train_on_batch(original: Any) -> Any:
+    signature = inspect.signature(original)
+
+    def train_on_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        if active is None:
+            return original(self, *args, **kwargs)
+        call = active.begin_batch(self, signature, args, kwargs)
+        result = original(self, *args, **kwargs)
+        if call is not None:
+            call.returned(result)
+        return result
+
+    return train_on_batch
+
+
+def _evaluate(original: Any) -> Any:
+    def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        active = listener()
+        if active is not None:
+            active.evaluated(self, result)
+        return result
+
+    return evaluate

@@ -1,0 +1,40 @@
+"""What can be tapped: checked before anything is touched."""
+
+from typing import Any
+
+import keras
+
+from lossledger.errors import LossLedgerError
+from lossledger.keras.describe import replicas
+
+OLDEST = (3, 8)
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def check() -> None:
+    """Raise a `LossLedgerError` where this Keras or its backend is not supported."""
+    version = tuple(int(part) for part in keras.__version__.split(".")[:2])
+    if version < OLDEST:
+        raise LossLedgerError(
+            f"lossledger records Keras 3.8 or newer. Received: Keras {keras.__version__}. "
+            "Upgrade with `pip install -U keras`.",
+            slug="keras-too-old",
+        )
+    if keras.backend.backend() not in BACKENDS:
+        raise LossLedgerError(
+            "lossledger records Keras on TensorFlow, JAX and PyTorch. "
+            f"Received: the backend {keras.backend.backend()}. Set KERAS_BACKEND to one of them.",
+            slug="backend-unsupported",
+        )
+
+
+def why_not(model: Any) -> str | None:
+    """Why a model can't be tapped, in a sentence; `None` where it can."""
+    if replicas(model) > 1:
+        return f"{replicas(model)} replicas train at once; such a model is not recorded yet."
+    backend = keras.backend.backend()
+    if backend == "torch" and model.jit_compile and not model.run_eagerly:
+        return "torch.compile compiles another step with a tap in it; the model is not recorded."
+    if backend == "jax" and keras.config.is_nnx_enabled():
+        return "Keras with flax.nnx takes train_step from the class; the model is not recorded."
+    return None

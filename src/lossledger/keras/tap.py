@@ -1,0 +1,260 @@
+"""A tap: the compiled train function of one model, and the entries on their way out of it.
+
+A backend's tap (`jax.py`, `tensorflow.py`, `torch.py`) leaves the rows of a step on the device.
+They are fetched later and elsewhere: `collect` is called from the recorder's thread, so that no
+training step waits for a transfer. What only the host knows of a step (call, epoch, time) is
+noted here when its execution returns, and joined to the rows when they are fetched.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from lossledger.entry import dtype_of
+from lossledger.keras.trace import Layout, Selection, Trace, select
+
+COLUMNS = 64
+"""Columns of a batch that its fingerprint looks at, at most, evenly spaced over each row."""
+
+
+BACKLOG = 8192
+"""Executions that may wait to be collected before a training step waits for it."""
+
+
+class Position(Protocol):
+    """Where the recorder is: the open call that a step belongs to."""
+
+    def advance(self, tap: "Tap", steps: int) -> tuple[int, int, int, int, int, int]:
+        """Count `steps` more; returns call, model, epoch, first batch, first step and time."""
+        ...
+
+    def begins(self, tap: "Tap", arguments: tuple[Any, ...]) -> None:
+        """Called before the first execution of the call, with the train function's arguments."""
+        ...
+
+    def backlog(self) -> None:
+        """Called where more steps wait to be collected than should be held."""
+        ...
+
+
+class Execution:
+    """One execution of the train function: what the host knows of its steps."""
+
+    __slots__ = ("first", "reported", "steps")
+
+    def __init__(self, steps: int, first: tuple[int, int, int, int, int, int]) -> None:
+        self.steps = steps
+        self.first = first
+        self.reported = np.nan
+
+
+class Tap:
+    """The compiled train function of one model. A subclass per backend gets the rows out.
+
+    Args:
+        model: The model trained.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.lock = threading.Lock()
+        self.position: Position | None = None
+        self.fresh = True
+        self.layout: Layout | None = None
+        self.columns: tuple[str, ...] = ()
+        self.executions: list[Execution] = []
+        self.ready: list[tuple[list[Execution], Any]] = []
+        self.held = self.wanted = False
+        self.lost = 0
+        self._shortcut: tuple[list[int], list[Any]] | None = None
+
+    def wrap_step(self, train_step: Any) -> Any:
+        """`train_step` that also leaves the step's row behind."""
+        return train_step
+
+    def wrap_function(self, function: Any) -> Any:
+        """The train function as Keras calls it, once an execution."""
+        return function
+
+    def take(self) -> Any:
+        """A handle on the rows since the last call, by an asynchronous device copy at most."""
+        raise NotImplementedError
+
+    def fetch(self, handle: Any) -> np.ndarray:
+        """The rows behind `handle`, float32 of shape `(steps, columns)`; waits for the device."""
+        raise NotImplementedError
+
+    def weights(self, arguments: tuple[Any, ...]) -> list[np.ndarray]:
+        """The model's weights before an execution, in the order of `model.weights`."""
+        del arguments
+        return [np.array(weight) for weight in self.model.get_weights()]
+
+    def attach(self, position: Position | None) -> None:
+        """Let the next executions belong to `position`; `None` stops recording them."""
+        self.position = position
+        self.fresh = True
+
+    def executed(self, steps: int) -> None:
+        """Note an execution of `steps` steps that has just returned."""
+        if self.position is not None:
+            self.executions.append(Execution(steps, self.position.advance(self, steps)))
+
+    def begin(self, arguments: tuple[Any, ...]) -> None:
+        """Before an execution: tell the recorder of the call's first, and of a backlog."""
+        position = self.position
+        if position is None:
+            return
+        if self.fresh:
+            self.fresh = False
+            position.begins(self, arguments)
+        if len(self.executions) >= BACKLOG and not self.held:
+            position.backlog()
+
+    def release(self, reported: float) -> None:
+        """The last execution has returned `reported` to the user; it may be collected now."""
+        with self.lock:
+            self.held = False
+            if self.executions:
+                self.executions[-1].reported = reported
+            if self.wanted:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        executions, self.executions = self.executions, []
+        self.ready.append((executions, self.take()))
+        self.wanted = False
+
+    def choose(self, trace: Trace, logs: Any) -> Selection | None:
+        """What of the trace makes the row; the layout is that of the first trace."""
+        pattern = [id(update.metric) for update in trace.updates]
+        if self._shortcut is not None and pattern == self._shortcut[0] and self.layout is not None:
+            return Selection(self.layout, tuple(pick(trace) for pick in self._shortcut[1]))
+        selection = select(self.model, trace, logs)
+        if selection is None:
+            return None
+        if self.layout is not None and selection.layout.columns != self.layout.columns:
+            return None
+        picks = [_pick(trace, value) for value in selection.values]
+        if pattern and None not in picks:
+            self._shortcut = (pattern, picks)
+        return selection
+
+    def settle(self, layout: Layout, extra: Sequence[str]) -> None:
+        """Fix what the rows hold, when the first step is traced."""
+        self.layout = layout
+        self.columns = (*layout.columns, *extra)
+
+    def collect(self) -> list[dict[str, np.ndarray]]:
+        """Fetch what was left on the device and return it as blocks of entries.
+
+        While `held`, an execution's returned value is still to come: it is handed over then.
+        """
+        with self.lock:
+            if self.held:
+                self.wanted = True
+            else:
+                self._hand_over()
+            ready, self.ready = self.ready, []
+        blocks = [self._joined(executions, handle) for executions, handle in ready if executions]
+        return [entries for entries in blocks if entries]
+
+    def _joined(self, executions: list[Execution], handle: Any) -> dict[str, np.ndarray]:
+        rows = self.fetch(handle)
+        steps = sum(execution.steps for execution in executions)
+        if len(rows) != steps:
+            self.lost += abs(len(rows) - steps)
+            executions, rows = _matching(executions, rows)
+        if self.layout is None or not executions:
+            return {}
+        return block(self.layout, self.columns, rows, executions)
+
+
+def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
+    """Where in the trace `value` came from, so that an eager step need not choose again."""
+    if value is trace.data:
+        return lambda trace: trace.data
+    for place, update in enumerate(trace.updates):
+        if update.values is value:
+            return lambda trace, place=place: trace.updates[place].values
+        if update.weight is value:
+            return lambda trace, place=place: trace.updates[place].weight
+    return None
+
+
+def _matching(
+    executions: list[Execution], rows: np.ndarray
+) -> tuple[list[Execution], np.ndarray]:
+    """The whole executions that have rows, from the first on."""
+    ends = np.cumsum([execution.steps for execution in executions])
+    count = int(np.searchsorted(ends, len(rows), side="right"))
+    return executions[:count], rows[: ends[count - 1] if count else 0]
+
+
+def block(
+    layout: Layout, columns: Sequence[str], rows: np.ndarray, executions: Sequence[Execution]
+) -> dict[str, np.ndarray]:
+    """Join the device's rows with what the host knows of their executions.
+
+    Args:
+        layout: How the rows are to be read.
+        columns: Names of the rows' columns.
+        rows: float32 of shape `(steps, columns)`.
+        executions: Those that made the rows, in order.
+
+    Returns:
+        A block of entries.
+    """
+    counts = np.array([execution.steps for execution in executions])
+    call, model, epoch, batch, step, now = np.array([e.first for e in executions], dtype="i8").T
+    inner = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    values = dict(zip(columns, rows.T, strict=True))
+    entries: dict[str, np.ndarray] = {
+        "step": np.repeat(step, counts) + inner,
+        "call": np.repeat(call, counts),
+        "model": np.repeat(model, counts),
+        "epoch": np.repeat(epoch, counts),
+        "batch": np.repeat(batch, counts) + inner,
+        "time": np.repeat(now, counts),
+        "loss": values.pop("loss"),
+        "updated": values.pop("updated", np.ones(len(rows), "f4")) != 0,
+    }
+    weight = values.pop("weight", None)
+    rows_seen = values.pop("rows", weight)
+    entries["rows"] = rows_seen
+    entries["weight"] = rows_seen if weight is None else weight
+    reported = np.repeat([execution.reported for execution in executions], counts)
+    if not np.isnan(reported).all():
+        entries["reported"] = reported
+    if layout.penalty != "unknown":
+        data = values.pop("data", entries["loss"]).astype("f8")
+        with np.errstate(invalid="ignore"):
+            entries["penalty"] = entries["loss"].astype("f8") - data
+    if "id0" in values:
+        lanes = [values.pop(name).copy().view("u4").astype("u8") for name in ("id0", "id1")]
+        # 0 stands for no fingerprint.
+        entries["batch_id"] = np.maximum(lanes[0] << np.uint64(32) | lanes[1], np.uint64(1))
+    entries |= values
+    with np.errstate(invalid="ignore", over="ignore"):
+        return {name: np.asarray(v, dtype_of(name)) for name, v in entries.items()}
+
+
+def multipliers(width: int) -> np.ndarray:
+    """Odd int32 multipliers of the batch fingerprint, shape `(width + 1, 2)`.
+
+    The last row is what an empty row counts for. A column's number is scrambled by the finalizer
+    of MurmurHash3 (public domain, A. Appleby).
+    """
+    x = np.roll(np.arange(2 * (width + 1), dtype=np.uint32), -2)
+    x = x * np.uint32(0x9E3779B1)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    x ^= x >> np.uint32(16)
+    return (x | np.uint32(1)).view(np.int32).reshape(-1, 2)
+
+
+def stride(width: int) -> slice:
+    """The columns of a row of `width` values that the fingerprint looks at."""
+    step = -(-width // COLUMNS)
+    return slice(step // 2, None, step) if step > 1 else slice(None)

@@ -1,0 +1,213 @@
+"""The tap on TensorFlow: a ring of rows in a variable, written once a step inside the graph.
+
+All operations are added after the user's `train_step` has been traced: an operation in front of a
+`tf.random` one would change its seed (TensorFlow derives it from the graph's operation count).
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+from lossledger.keras import tap as base
+from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
+from lossledger.keras.trace import Trace, tracing
+
+CAPACITY = 1024
+"""Rows that the ring holds; it is copied out before it wraps."""
+
+
+class TensorFlowTap(base.Tap):
+    """Rows in a `tf.Variable` ring; see `lossledger.keras.tap.Tap`."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self.ring: Any = None
+        self.count: Any = None
+        self.moved: Any = None
+        self.ran = self.copied = self.fetched = 0
+        self.waiting: list[tuple[Any, int]] = []
+        self.capacity = max(CAPACITY, 4 * model.steps_per_execution)
+
+    def wrap_step(self, train_step: Any) -> Any:
+        """See base class."""
+
+        def step(data: Any) -> Any:
+            graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+            trace = Trace(keep=lambda value: _reachable(value, graph))
+            with tracing(trace):
+                logs = train_step(data)
+            selection = self.choose(trace, logs)
+            if selection is not None:
+                self._write(selection, trace, data)
+            return logs
+
+        return step
+
+    def _write(self, selection: Any, trace: Trace, data: Any) -> None:
+        layout = selection.layout
+        columns = dict(zip(layout.columns, selection.values, strict=True))
+        if layout.weight_kind != "rows" or "weight" not in columns:
+            columns["rows"] = _rows(data)
+        columns |= self._optimizer_columns(trace)
+        row = tf.stack([tf.cast(_value(value), tf.float32) for value in columns.values()])
+        lanes = fingerprint(data)
+        if lanes is not None:
+            row = tf.concat([row, tf.bitcast(lanes, tf.float32)], 0)
+        if self.ring is None:
+            extra = [*columns][len(layout.columns) :] + ([] if lanes is None else ["id0", "id1"])
+            self.settle(layout, extra)
+            with tf.init_scope():
+                self.ring = tf.Variable(tf.zeros((self.capacity, len(self.columns))))
+                self.count = tf.Variable(0, dtype=tf.int64)
+        if row.shape[0] != len(self.columns):
+            return
+        index = self.count.read_value()
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self.ring.handle, indices=index % self.capacity, updates=row
+        )
+        self.count.assign_add(1, read_value=False)
+
+    def _optimizer_columns(self, trace: Trace) -> dict[str, Any]:
+        optimizer = applied(trace, self.model)
+        if optimizer is None:
+            return {}
+        columns: dict[str, Any] = {}
+        iterations = optimizer._iterations.value
+        rate = Rate.of(optimizer)
+        if rate is not None:
+            columns["learning_rate"] = rate.at(iterations - 1)
+        if scaled(self.model):
+            if self.moved is None:
+                with tf.init_scope():
+                    self.moved = tf.Variable(-1, dtype=iterations.dtype)
+            before = self.moved.read_value()
+            self.moved.assign(iterations, read_value=False)
+            columns["updated"] = tf.not_equal(before, iterations)
+        elif micro_steps(optimizer):
+            columns["updated"] = tf.equal(iterations % micro_steps(optimizer), 0)
+        return columns
+
+    def attach(self, position: base.Position | None) -> None:
+        """See base class."""
+        super().attach(position)
+        self.ran = self.copied = self.fetched = self._count()
+
+    def wrap_function(self, function: Any) -> Any:
+        """The train function that counts its executions and copies the ring before it wraps."""
+
+        def train_function(iterator: Any) -> Any:
+            if self.position is None:
+                return function(iterator)
+            self.begin((iterator,))
+            with self.lock:
+                try:
+                    result = function(iterator)
+                except BaseException:
+                    self._ran_to(self._count())
+                    raise
+                steps = self.model.steps_per_execution
+                self._ran_to(self.ran + 1 if steps == 1 else self._count())
+                if self.ran - self.copied + steps > self.capacity:
+                    self._copy()
+            return result
+
+        return train_function
+
+    def _count(self) -> int:
+        """How many steps ran, asked of the device."""
+        return 0 if self.count is None else int(self.count.numpy())
+
+    def _ran_to(self, count: int) -> None:
+        steps, self.ran = count - self.ran, count
+        if steps > 0:
+            self.executed(steps)
+
+    def _copy(self) -> None:
+        self.waiting.append((self.ring.read_value(), self.ran))
+        self.copied = self.ran
+
+    def take(self) -> Any:
+        """See base class."""
+        if self.ring is None:
+            return []
+        self._copy()
+        waiting, self.waiting = self.waiting, []
+        return waiting
+
+    def fetch(self, handle: Any) -> np.ndarray:
+        """See base class."""
+        parts = [np.zeros((0, len(self.columns)), "f4")]
+        for ring, count in handle:
+            parts.append(ring.numpy()[np.arange(self.fetched, count) % self.capacity])
+            self.fetched = count
+        return np.concatenate(parts)
+
+
+def _value(value: Any) -> Any:
+    return value.read_value() if isinstance(value, tf.Variable) else value
+
+
+def _reachable(value: Any, graph: Any) -> Any:
+    """`value`, or a variable that carries it out of a graph nested in the step's."""
+    if not tf.is_tensor(value) or not hasattr(value, "graph"):
+        return value
+    if isinstance(value, tf.Variable) or tf.executing_eagerly() or value.graph is graph:
+        return value
+    with tf.init_scope():
+        carrier = tf.Variable(tf.zeros(value.shape, value.dtype))
+    carrier.assign(value, read_value=False)
+    return carrier
+
+
+def _rows(data: Any) -> Any:
+    leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
+    return 0 if leaf is None or not leaf.shape.rank else tf.shape(leaf)[0]
+
+
+def fingerprint(data: Any) -> Any:
+    """Fingerprint of a batch's inputs and targets; two int32 lanes, or `None` without any.
+
+    A hash of each row by position within it, summed over the rows, so that the order of rows does
+    not matter and the fingerprints of batches add up to that of their union (each lane mod 2^32).
+    """
+    leaves = [_columns(leaf) for leaf in tree.flatten(batch_content(data))]
+    leaves = [leaf for leaf in leaves if leaf is not None]
+    if not leaves:
+        return None
+    bits = tf.concat(_same_rows(leaves), axis=1)
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
+    table = base.multipliers(bits.shape[1])
+    lanes = tf.matmul(bits, table[:-1]) + table[-1]
+    lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
+    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
+
+
+def batch_content(data: Any) -> Any:
+    """Inputs and targets of a batch, without sample weights."""
+    return data[:2] if isinstance(data, tuple) else data
+
+
+def _columns(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
+        leaf = tf.convert_to_tensor(leaf)
+    if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0):
+        return None
+    width = int(np.prod(leaf.shape[1:])) if None not in leaf.shape[1:] else None
+    if not width:
+        return None
+    flat = leaf if leaf.shape.rank == 2 else tf.reshape(leaf, (-1, width))
+    flat = flat[:, base.stride(width)] if width > base.COLUMNS else flat
+    if leaf.dtype.is_floating:
+        return tf.bitcast(tf.cast(flat, tf.float32), tf.int32)
+    return tf.cast(flat, tf.int32) if leaf.dtype.is_integer or leaf.dtype.is_bool else None
+
+
+def _same_rows(leaves: list[Any]) -> list[Any]:
+    """Leaves cut to the fewest rows, where it is not known that all have as many."""
+    counts = {leaf.shape[0] for leaf in leaves}
+    if len(leaves) == 1 or (len(counts) == 1 and None not in counts):
+        return leaves
+    fewest = tf.reduce_min(tf.stack([tf.shape(leaf)[0] for leaf in leaves]))
+    return [leaf[:fewest] for leaf in leaves]

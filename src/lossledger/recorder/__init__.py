@@ -1,0 +1,1 @@
+"""The recorder: from the taps to the run folder."""

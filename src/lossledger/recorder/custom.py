@@ -1,0 +1,102 @@
+"""Entries of a loop that is the user's own: `run.step(loss, rows=...)`."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lossledger.entry import NAMES, dtype_of
+from lossledger.errors import LossLedgerError
+
+if TYPE_CHECKING:
+    from lossledger.recorder.call import RecordedCall
+    from lossledger.recorder.recording import Recording
+
+
+class Steps:
+    """The steps of a user's loops, one call a model; their device scalars are fetched later.
+
+    Args:
+        recording: The recording they belong to.
+    """
+
+    def __init__(self, recording: "Recording") -> None:
+        self._recording = recording
+        self._calls: dict[str, RecordedCall] = {}
+        self._waiting: list[tuple[tuple[int, ...], Any, dict[str, Any]]] = []
+
+    @property
+    def used(self) -> bool:
+        """Whether any step was added."""
+        return bool(self._calls)
+
+    def add(self, loss: Any, rows: int | None, values: dict[str, Any]) -> None:
+        """Add one step; see `lossledger.record.Recording.step`."""
+        loss = _scalar("loss", loss)
+        name = str(values.pop("model", "custom"))
+        call = self._calls.get(name)
+        if call is None:
+            call = self._begin(name, rows, values)
+        values = {key: _scalar(key, value) for key, value in values.items()}
+        wrong = sorted(set(values) & set(NAMES) - {"weight", "learning_rate", "penalty"})
+        if wrong:
+            raise LossLedgerError(
+                f"A step's {wrong[0]} is not for the caller to give. Received: {wrong[0]}="
+                f"{values[wrong[0]]}. Leave it out: the recorder counts it.",
+                slug="step-column",
+            )
+        if rows is not None:
+            values["rows"] = int(rows)
+        self._waiting.append((call.advance(None, 1), loss, values))
+
+    def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
+        recording = self._recording
+        call = recording.new_call("custom", recording.new_model())
+        kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
+        call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
+        self._calls[name] = call
+        return call
+
+    def begin_epoch(self, epoch: int) -> None:
+        """All loops are in this epoch from here on."""
+        for call in self._calls.values():
+            call.say_epoch(epoch)
+
+    def collect(self) -> list[dict[str, np.ndarray]]:
+        """The steps added since the last call, as blocks of entries."""
+        waiting, self._waiting = self._waiting, []
+        return [_block(first, loss, values) for first, loss, values in waiting]
+
+
+def _block(first: tuple[int, ...], loss: Any, values: dict[str, Any]) -> dict[str, np.ndarray]:
+    entry = dict(zip(("call", "model", "epoch", "batch", "step", "time"), first, strict=True))
+    known = {name: _fetch(value) for name, value in values.items()}
+    known.setdefault("rows", 1)
+    known.setdefault("weight", known["rows"])
+    entry |= {"loss": _fetch(loss), "updated": True, **known}
+    with np.errstate(over="ignore", invalid="ignore"):
+        return {name: np.asarray([value], dtype_of(name)) for name, value in entry.items()}
+
+
+def _fetch(value: Any) -> Any:
+    value = value.detach().cpu() if hasattr(value, "detach") else value
+    return float(np.asarray(value).reshape(()))
+
+
+def _scalar(name: str, value: Any) -> Any:
+    """`value`, checked to be one number that has a value; a graph is let go of."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    shape = getattr(value, "shape", ())
+    symbolic = hasattr(value, "graph") or "Tracer" in type(value).__name__
+    if symbolic or len(shape) > 0 and int(np.prod(shape)) != 1:
+        what = "inside compiled code, where it has no value yet" if symbolic else "not a scalar"
+        raise LossLedgerError(
+            f"A step's {name} must be one number. Received: {value!r}, {what}. RecordedCall `run.step` with "
+            "what the compiled step returns, reduced to its mean.",
+            slug="step-not-scalar",
+        )
+    if not isinstance(value, str):
+        return value
+    raise LossLedgerError(
+        f"A step's {name} must be a number. Received: {value!r}.", slug="step-not-scalar"
+    )

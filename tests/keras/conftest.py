@@ -1,0 +1,137 @@
+"""Real trainings, each run twice: as it is, and recorded. One backend a process."""
+
+import os
+import random
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    # torch before TensorFlow, as Keras's own tests do: the other order may crash at load.
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        torch = None
+    import keras
+
+import numpy as np
+import pytest
+
+import lossledger
+
+BACKEND = keras.backend.backend()
+KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Third parties warn in their own ways; what we warn of is an error still."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("default"))
+        item.add_marker(pytest.mark.filterwarnings("error::lossledger.LossLedgerWarning"))
+
+
+@dataclass
+class Twins:
+    """What a training left behind without and with a recording, and the recording's run."""
+
+    plain: Any
+    recorded: Any
+    run: lossledger.Run
+
+    def column(self, name: str, **where: int) -> np.ndarray:
+        """A column of the run's entries, in order."""
+        table = self.run.entries(**where)
+        return np.array(table[name].to_pylist())
+
+
+def state_of(model: Any) -> list[np.ndarray]:
+    """All that training may change in a model."""
+    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+
+
+def streams() -> list[Any]:
+    """The next numbers of every random stream a training may use."""
+    found = [random.random(), float(np.random.random()), keras.random.uniform((3,))]
+    return [np.asarray(keras.ops.convert_to_numpy(each)) for each in found]
+
+
+def once(train: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
+    """Run a training from fixed seeds; returns all that can be compared of it."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(7)
+    model, outcome = train()
+    models = model if isinstance(model, list) else [model]
+    state = [array for each in models for array in state_of(each)]
+    return {
+        "state": state,
+        "outcome": outcome,
+        "streams": streams(),
+        "names": [each.metrics_names for each in models],
+    }
+
+
+def assert_same(plain: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """Bit by bit."""
+    assert plain["names"] == recorded["names"]
+    assert len(plain["state"]) == len(recorded["state"])
+    for a, b in zip(plain["state"], recorded["state"], strict=True):
+        assert a.dtype == b.dtype
+        assert a.tobytes() == b.tobytes()
+    for a, b in zip(plain["streams"], recorded["streams"], strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert repr(plain["outcome"]) == repr(recorded["outcome"])
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Train twice, without and with a recording, and assert that nothing differs."""
+
+    def run(train: Callable[[], tuple[Any, Any]]) -> Twins:
+        plain = once(train)
+        with lossledger.record(tmp_path / "runs", name="twin") as recording:
+            recorded = once(train)
+        assert_same(plain, recorded)
+        assert recording.path is not None
+        opened = lossledger.open(recording.path)
+        assert opened.complete
+        assert opened.info["warnings"] == []
+        return Twins(plain["outcome"], recorded["outcome"], opened)
+
+    return run
+
+
+RNG = np.random.default_rng(0)
+X = RNG.random((70, 3)).astype("float32")
+Y = RNG.random((70, 1)).astype("float32")
+
+
+def network(units: int = 4, outputs: int = 1, cls: Any = None, **dense: Any) -> Any:
+    """A small functional network on `X`."""
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(units, activation="relu", **dense)(inputs)
+    return (cls or keras.Model)(inputs, keras.layers.Dense(outputs)(hidden))
+
+
+def batches(size: int, rows: int = len(X)) -> list[slice]:
+    """Slices of consecutive batches, the last one short."""
+    return [slice(k, min(k + size, rows)) for k in range(0, rows, size)]
+
+
+def raw_losses(make: Callable[[], Any], size: int, epochs: int, **weights: Any) -> np.ndarray:
+    """Each step's loss by plain Keras, one batch at a time with the metrics reset."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(7)
+    model = make()
+    losses = []
+    for _ in range(epochs):
+        for rows in batches(size):
+            model.reset_metrics()
+            extra = {key: value[rows] for key, value in weights.items()}
+            losses.append(model.train_on_batch(X[rows], Y[rows], **extra))
+    return np.array([float(np.ravel(loss)[0]) for loss in losses])
