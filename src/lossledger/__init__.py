@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
-    from lossledger.keras.callback import Recorder
+    from lossledger.callback import Recorder
     from lossledger.recorder.recording import record
     from lossledger.run import Run, open
 
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Recorder": "lossledger.keras.callback",
+    "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
     "open": "lossledger.run",
     "record": "lossledger.recorder.recording",

@@ -45,13 +45,15 @@ class Twins:
 
     def column(self, name: str, **where: int) -> np.ndarray:
         """A column of the run's entries, in order."""
-        table = self.run.entries(**where)
-        return np.array(table[name].to_pylist())
+        column = self.run.entries(**where)[name].combine_chunks()
+        if column.null_count:
+            return np.array(column.to_pylist(), dtype=object)
+        return column.to_numpy(zero_copy_only=False)
 
 
 def state_of(model: Any) -> list[np.ndarray]:
     """All that training may change in a model."""
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else [])]
+    variables = [*model.variables, *getattr(getattr(model, "optimizer", None), "variables", ())]
     return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
 
 

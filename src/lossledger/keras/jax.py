@@ -9,11 +9,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 from keras import StatelessScope, tree
 
 from lossledger.keras import tap as base
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, carry, current, tracing
+
+
+GONE = object()
+"""Stands for a value noted inside a transformation of the user's, which can't leave it."""
 
 
 class JaxTap(base.Tap):
@@ -27,11 +32,12 @@ class JaxTap(base.Tap):
         """See base class; the step returns `((logs, row), state)`."""
 
         def step(state: Any, data: Any) -> Any:
-            trace = Trace()
+            here = _trace_state()
+            trace = Trace(keep=lambda value: value if _trace_state() == here else GONE)
             with tracing(trace):
                 logs, new_state = train_step(state, data)
-            trace.updates = [update for update in trace.updates if _alive(update)]
-            trace.data = trace.data if _alive(trace.data) else None
+            trace.updates = [update for update in trace.updates if not any(v is GONE for v in update)]
+            trace.data = None if trace.data is GONE else trace.data
             selection = self.choose(trace, logs)
             row = None if selection is None else self._row(selection, trace, state, new_state, data)
             return (logs, row), new_state
@@ -142,15 +148,9 @@ def carrying_loss(original: Any) -> Any:
     return compute_loss_and_updates
 
 
-def _alive(value: Any) -> bool:
-    """Whether a noted value is of the step's own trace, not of a gradient's inside it."""
-    try:
-        for leaf in jax.tree_util.tree_leaves(value[1:] if isinstance(value, tuple) else value):
-            if isinstance(leaf, jax.core.Tracer):
-                jnp.add(leaf, 0)
-    except jax.errors.UnexpectedTracerError:
-        return False
-    return True
+def _trace_state() -> Any:
+    """What tells a transformation's trace from the one around it."""
+    return get_opaque_trace_state(convention="flax")
 
 
 def _rows(data: Any) -> int:

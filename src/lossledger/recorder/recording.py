@@ -105,8 +105,13 @@ class Recording:
 
     def start(self) -> None:
         """Begin: trainings from here on are recorded. Imports nothing; Keras may come later."""
+        self.stop()
         self._hook.install()
         self._legacy.install()
+
+    def only(self, model: Any) -> None:
+        """Record this model and no other."""
+        self._only = weakref.ref(model)
 
     def _attach(self) -> None:
         with self.guarded("keras-not-tapped"):
@@ -129,8 +134,8 @@ class Recording:
             return
         for call in list(self._open.values()):
             call.finish()
-        self._wake.set()
         if self._thread is not None:
+            self._wake.set()
             self._thread.join()
             self._thread = None
         self.collect()
@@ -139,6 +144,7 @@ class Recording:
             with self.guarded("cannot-write"):
                 self._writer.close()
                 self._write_run(complete=True)
+                self._writer = None
 
     def summary(self) -> str:
         """One line on what was recorded, where, and the command to look at it."""
@@ -351,15 +357,17 @@ class Recording:
     # The folder
 
     def _ensure_folder(self) -> None:
-        if self.path is not None:
+        if self._writer is not None:
             return
         from lossledger.store import Writer
 
-        created = datetime.now(UTC).astimezone()
-        self.path = create_folder(self.directory, self.name, created)
-        self._created = created.isoformat(timespec="seconds")
-        self._write_run(complete=False)
+        if self.path is None:
+            created = datetime.now(UTC).astimezone()
+            self.path = create_folder(self.directory, self.name, created)
+            self._created = created.isoformat(timespec="seconds")
         self._writer = Writer(self.path)
+        self._write_run(complete=False)
+        self._wake.clear()
         self._thread = threading.Thread(target=self._flush_often, name="lossledger", daemon=True)
         self._thread.start()
 
@@ -378,7 +386,7 @@ class Recording:
                 if complete
                 else None,
                 "complete": complete,
-                "entries": self._writer.rows if self._writer is not None else 0,
+                "entries": self.steps,
                 "command": self._command,
                 "script": _script(self._script),
                 "git": _git_commit(self._script),
@@ -486,8 +494,9 @@ def _outside() -> str:
     frame = sys._getframe(1)
     libraries = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib", "functools")
     while frame.f_back is not None:
-        module = str(frame.f_globals.get("__name__", ""))
-        if module.split(".")[0] not in libraries:
+        module = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        generated = "__autograph_generated" in frame.f_code.co_filename
+        if module not in libraries and not generated:
             break
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

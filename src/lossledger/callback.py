@@ -1,0 +1,60 @@
+"""The recorder as a Keras callback."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from keras.callbacks import Callback
+
+from lossledger.recorder.recording import Recording
+
+
+class Recorder(Callback):
+    """Records the `fit` calls that it is given to, all into one run.
+
+    Args:
+        directory: Folder that holds the runs; created if it isn't there.
+        name: Name of the run; the script's by default.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=10, callbacks=[lossledger.Recorder("runs")])
+    ```
+    """
+
+    # It needs no batch's logs: `fit` need not wait for them.
+    async_safe = True
+
+    def __init__(self, directory: str | os.PathLike[str] = "runs", name: str | None = None) -> None:
+        super().__init__()
+        self._recording = Recording(directory, name=name)
+        self._call: Any = None
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder; `None` until a training has begun."""
+        return self._recording.path
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to record; the step that Keras has just compiled is compiled anew with a tap."""
+        # `self.model` would fetch the state of a JAX model.
+        model = self._model
+        self._recording.only(model)
+        self._recording.start()
+        self._call = self._recording.begin_fit(model, dict(self.params))
+        model.make_train_function()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Keep where the epoch begins."""
+        if self._call is not None:
+            self._call.begin_epoch(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Keep what Keras reports of the epoch."""
+        if self._call is not None:
+            self._call.end_epoch(epoch, logs or {})
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Write what is left; the next `fit` goes on in the same run."""
+        self._recording.stop()

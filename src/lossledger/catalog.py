@@ -1,0 +1,188 @@
+"""Which runs a folder of runs has, and which one a user means; reads each `run.json` at most."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from lossledger.errors import LossLedgerError
+from lossledger.folder import LATEST, STAMP, read_json
+
+_LISTED = 10
+_BACK = re.compile(rf"{LATEST}(?:~(\d+))?")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What `run.json` says of a run.
+
+    Args:
+        path: The run's folder.
+        id: The folder's name.
+        name: What the user calls the run.
+        created: When it began, ISO 8601, or "".
+        complete: Whether the recorder closed it.
+        entries: How many entries it has, where complete.
+        info: All of `run.json`; empty where it can't be read.
+        problem: Why it can't be read, or `None`.
+    """
+
+    path: Path
+    id: str
+    name: str
+    created: str
+    complete: bool
+    entries: int | None
+    info: Mapping[str, Any]
+    problem: str | None = None
+
+
+def runs_in(directory: str | Path) -> list[RunInfo]:
+    """The runs in a folder, oldest first; reads no entries and imports neither numpy nor pyarrow.
+
+    A run whose `run.json` is damaged is listed with its `problem`.
+
+    Raises:
+        LossLedgerError: There is no such folder (slug `no-run`).
+    """
+    return [found for name in _ids(Path(directory)) if (found := _info(directory, name))]
+
+
+def _ids(directory: Path) -> list[str]:
+    """Names of the folders in it that may hold a run, oldest first."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise LossLedgerError(
+            f"There is no such folder of runs. Received: {directory}. "
+            "Name the folder that was given to `lossledger run -o` or to `record`.",
+            slug="no-run",
+        ) from error
+    return sorted(names, key=_age)
+
+
+def _age(name: str) -> tuple[str, str, int, str]:
+    """Sorts by time, and `train-10` after `train-2` within a second."""
+    stamp = STAMP.match(name)
+    rest = name[stamp.end() :] if stamp else name
+    base, _, suffix = rest.rpartition("-")
+    if base and suffix.isdecimal():
+        return (stamp[0] if stamp else "", base, int(suffix), name)
+    return (stamp[0] if stamp else "", rest, 1, name)
+
+
+def _info(directory: str | Path, name: str) -> RunInfo | None:
+    path = os.path.join(directory, name)  # pathlib's joins would dominate ten thousand of these
+    info: dict[str, Any] = {}
+    problem = None
+    try:
+        with open(os.path.join(path, "run.json"), "rb") as file:
+            content = json.loads(file.read())
+        info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+        problem = None if info else "run.json holds no JSON object"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        problem = f"run.json can't be read: {error}"
+    return RunInfo(
+        path=Path(path),
+        id=name,
+        name=str(info.get("name") or STAMP.sub("", name)),
+        created=str(info.get("created") or ""),
+        complete=bool(info.get("complete")),
+        entries=info.get("entries"),
+        info=info,
+        problem=problem,
+    )
+
+
+def find(run: str | Path, directory: str | Path = "runs") -> Path:
+    """The folder of the run that a user means.
+
+    Args:
+        run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
+            or `latest~1` for the one before. A name may have a folder of runs before it.
+        directory: The folder of runs in which a bare name is looked up.
+
+    Raises:
+        LossLedgerError: There is none (slug `no-run`), or there are several of one name (slug
+            `ambiguous-name`).
+    """
+    path = Path(run)
+    if (path / "run.json").is_file():
+        # The run's own name, not `latest`, where the link stays in the folder of runs.
+        target = path.parent / path.resolve().name
+        return target if path.is_symlink() and target.is_dir() else path
+    bare = path.parent == Path() and not path.is_absolute() and path.name == str(run)
+    where = Path(directory) if bare else path.parent
+    if path.is_dir() and not bare:
+        raise _no_run(run, path)
+    if not where.is_dir():
+        raise _no_run(run, where)
+    back = _BACK.fullmatch(path.name)
+    if back:
+        return _latest(run, where, int(back[1] or 0))
+    if (where / path.name / "run.json").is_file():
+        return where / path.name
+    return _named(run, where, path.name)
+
+
+def _latest(run: str | Path, where: Path, back: int) -> Path:
+    ids = [name for name in _ids(where) if (where / name / "run.json").is_file()]
+    pointed = where / LATEST
+    newest = pointed.resolve().name if pointed.is_symlink() else None
+    place = (ids.index(newest) if newest in ids else len(ids) - 1) - back
+    if place < 0:
+        raise _no_run(run, where)
+    return where / ids[place]
+
+
+def _named(run: str | Path, where: Path, name: str) -> Path:
+    found = [info for info in runs_in(where) if name in (info.name, STAMP.sub("", info.id))]
+    if not found:
+        raise _no_run(run, where)
+    if len(found) > 1:
+        raise LossLedgerError(
+            f"Several runs have this name. Received: {run}. "
+            f"Choose by folder: {_listed(where / info.id for info in found)}.",
+            slug="ambiguous-name",
+        )
+    return found[0].path
+
+
+def _no_run(run: str | Path, where: Path) -> LossLedgerError:
+    there = [where / info.id for info in runs_in(where)] if where.is_dir() else []
+    has = f"{where} has: {_listed(there)}" if there else f"{where} has no runs"
+    return LossLedgerError(
+        f"There is no such run. Received: {run}. {has if where.is_dir() else f'No {where}'}. "
+        "Record one with `lossledger run script.py`, or name another folder.",
+        slug="no-run",
+    )
+
+
+def _listed(paths: Iterator[Path] | list[Path]) -> str:
+    names = [str(path) for path in paths]
+    more = [f"and {len(names) - _LISTED} older"] if len(names) > _LISTED else []
+    return ", ".join([*reversed(names[-_LISTED:]), *more])
+
+
+def read_info(folder: Path, newest: int) -> dict[str, Any]:
+    """A run's `run.json`, if its format is one of those up to `newest`.
+
+    Raises:
+        LossLedgerError: The format is newer (slug `format-newer`), or the file is damaged.
+    """
+    info = read_json(folder / "run.json")
+    version = info.get("format", 1)
+    if not isinstance(version, int) or version > newest:
+        raise LossLedgerError(
+            "A newer lossledger recorded this run. "
+            f"Received: {folder}, format {version}; this version reads up to {newest}. "
+            "Upgrade: pip install -U lossledger.",
+            slug="format-newer",
+        )
+    return info

@@ -1,0 +1,51 @@
+"""What every subcommand is."""
+
+import argparse
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+
+class Command(ABC):
+    """One subcommand. To add one, write a class and put it into `lossledger.cli.COMMANDS`.
+
+    Modules of commands import what is heavy inside `run`: all of them are imported whenever the
+    program starts, and `lossledger run` must hand a script a nearly untouched interpreter.
+    """
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    description: ClassVar[str]
+    usage: ClassVar[str | None] = None
+    examples: ClassVar[str] = ""
+
+    @abstractmethod
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the subcommand's arguments."""
+
+    @abstractmethod
+    def run(self, options: argparse.Namespace) -> int:
+        """Does the work.
+
+        Args:
+            options: The parsed arguments.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            LossLedgerError: It can't be done; `main` prints the message.
+        """
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A type of argument: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"not a whole number from {least} on. Received: {text!r}"
+            )
+        return int(text)
+
+    return parse

@@ -1,0 +1,105 @@
+"""`lossledger run`: run a script as `python` would, and record what it trains."""
+
+import argparse
+from pathlib import Path
+
+from lossledger import runner
+from lossledger.cli.command import Command, whole_number
+from lossledger.cli.configuration import Configuration, configuration, is_off
+from lossledger.errors import LossLedgerError
+
+
+class RunCommand(Command):
+    """Runs a script or a module; the exit status is its own."""
+
+    name = "run"
+    help = "run a script as python does, and record what it trains"
+    usage = "lossledger run [options] script.py | -m module [argument ...]"
+    description = (
+        "Run a script, a folder, a zip file or a module exactly as python does, and record every\n"
+        "training step of every Keras model in it. The exit status is the script's."
+    )
+    examples = """\
+examples:
+  lossledger run train.py --lr 0.1         what follows train.py belongs to train.py
+  lossledger run --name baseline train.py
+  lossledger run -o /data/runs -m project.train
+  LOSSLEDGER_OFF=1 lossledger run train.py   run it and record nothing
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the options; all that follows the script or the module is left alone."""
+        parser.add_argument(
+            "-o", "--output", metavar="DIR", help="the folder that holds runs (default: runs)"
+        )
+        parser.add_argument("--name", help="what to call the run (default: the script's name)")
+        parser.add_argument(
+            "-q", "--quiet", action="store_true", help="no line about the recording at the end"
+        )
+        parser.add_argument(
+            "--steps-per-epoch",
+            type=whole_number(1),
+            metavar="N",
+            help="how long an epoch of train_on_batch is (default: found from the batches)",
+        )
+        parser.add_argument(
+            "-m",
+            dest="module",
+            nargs=argparse.REMAINDER,
+            metavar="module",
+            help="-m module [argument ...]: run a module, as python -m does",
+        )
+        parser.add_argument(
+            "script",
+            nargs=argparse.REMAINDER,
+            metavar="script.py ...",
+            help="the script, with its arguments",
+        )
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Runs it; returns the script's exit status."""
+        target = _target(options)
+        if is_off():
+            return runner.run(target, None)
+        settings = configuration()
+        recording = _recording(target, options, settings)
+        return runner.run(target, recording, quiet=options.quiet or settings.quiet)
+
+
+def _target(options: argparse.Namespace) -> runner.Target:
+    module = options.module is not None
+    # argparse ends the list of an option at "--"; the rest is then in that of the script.
+    name, *arguments = [*(options.module or []), *options.script] or [""]
+    if not name:
+        raise LossLedgerError(
+            "There is nothing to run. Received: no script and no module. "
+            "Write: lossledger run train.py, or: lossledger run -m project.train",
+            slug="usage",
+            exit_code=2,
+        )
+    return runner.Target(name, tuple(arguments), module=module)
+
+
+def _recording(
+    target: runner.Target, options: argparse.Namespace, settings: Configuration
+) -> runner.Recording | None:
+    script = None if target.module else Path(target.name)
+    try:
+        from lossledger.recorder.recording import Recording
+
+        return Recording(
+            Path(options.output) if options.output else settings.directory,
+            options.name or settings.name or _default_name(target),
+            script,
+            target.command,
+            steps_per_epoch=options.steps_per_epoch,
+        )
+    except Exception as error:
+        runner.warn(error)
+        return None
+
+
+def _default_name(target: runner.Target) -> str:
+    if target.module:
+        return target.name.removesuffix(".__main__").rpartition(".")[2]
+    return Path(target.name).absolute().stem

@@ -1,0 +1,79 @@
+"""`lossledger show`: what one run says of each epoch."""
+
+import argparse
+
+from lossledger.cli.command import Command, whole_number
+from lossledger.cli.configuration import configuration
+
+
+class ShowCommand(Command):
+    """Prints one run."""
+
+    name = "show"
+    help = "show a run, epoch by epoch"
+    description = (
+        "Show a run: a line an epoch, with the raw losses, every mean of them, what was\n"
+        "reported, and which of them the reported number is."
+    )
+    examples = """\
+examples:
+  lossledger show                             the newest run
+  lossledger show latest~1                    the one before it
+  lossledger show baseline                    by name
+  lossledger show runs/2026-11-22_18-38-54-train --epoch -1
+  lossledger show --statistic ema:beta=0.9 --statistic window_mean:n=10
+  lossledger show --json | jq '.calls[0].epochs[-1].epoch_mean'
+
+statistics:
+  raw, running_mean, epoch_mean, batch_mean, cumulative_mean, progress_bar, window_mean, ema,
+  last, evaluate
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the run, what to show of it, and the form."""
+        parser.add_argument(
+            "run", nargs="?", default="latest", help="a folder, a name, latest or latest~1"
+        )
+        parser.add_argument(
+            "--epoch", type=int, metavar="E", help="only this epoch, step by step; -1 is the last"
+        )
+        parser.add_argument("--call", type=int, metavar="N", help="only this call")
+        parser.add_argument("--model", type=int, metavar="N", help="only calls of this model")
+        parser.add_argument(
+            "--statistic",
+            action="append",
+            default=[],
+            metavar="S",
+            help="add a statistic, as name or name:parameter=value; may be given several times",
+        )
+        parser.add_argument(
+            "--steps-per-epoch",
+            type=whole_number(1),
+            metavar="N",
+            help="how long an epoch of train_on_batch is (default: found from the batches)",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Prints the run to standard output."""
+        from lossledger import run as runs
+        from lossledger.cli import output
+        from lossledger.render.base import Request
+
+        run = runs.open(
+            options.run,
+            directory=configuration().directory,
+            steps_per_epoch=options.steps_per_epoch,
+        )
+        choices = output.options(
+            call=options.call,
+            model=options.model,
+            epoch=options.epoch,
+            statistics=[Request.parse(text) for text in options.statistic],
+        )
+        if options.json:
+            from lossledger.render.json import JsonShow as Show
+        else:
+            from lossledger.render.show import TerminalShow as Show
+        output.write(Show(choices).render(run))
+        return 0

@@ -1,0 +1,248 @@
+"""The folder that holds runs, and a run's small files; needs neither pyarrow nor numpy.
+
+A run is a folder named `2026-11-22_18-38-54-train`, sortable by time, in a folder of runs
+(`runs` by default) whose `latest` points to the newest. File names are fixed or listed by a
+pattern; none is ever taken from the content of a file.
+"""
+
+import contextlib
+import json
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+from lossledger.errors import LossLedgerError
+
+LATEST = "latest"
+STAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}-")
+"""What the name of a run's folder starts with: when the run began."""
+
+_NAME_BYTES = 80
+
+
+def create_folder(directory: Path, name: str, now: datetime) -> Path:
+    """Creates a new run's folder, never an existing one, and points `latest` to it.
+
+    Args:
+        directory: The folder that holds runs; created where missing.
+        name: What the user calls the run; characters that file systems dislike become `-`.
+        now: When the run begins.
+
+    Returns:
+        The path of the new, empty folder. A second run of one name in one second gets the
+        suffix `-2`, the next `-3`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    base = f"{now:%Y-%m-%d_%H-%M-%S}-{_readable(name)}"
+    suffix = 1
+    while True:
+        folder = directory / (base if suffix == 1 else f"{base}-{suffix}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            suffix += 1
+        else:
+            _point_latest(directory, folder.name)
+            return folder
+
+
+def _readable(name: str) -> str:
+    kept = re.sub(r"(?:[^\w.]|\.\.+)+", "-", unicodedata.normalize("NFC", name))
+    short = kept.strip("-.").encode()[:_NAME_BYTES].decode(errors="ignore")
+    return short.strip("-.") or "run"
+
+
+def _point_latest(directory: Path, target: str) -> None:
+    latest = directory / LATEST
+    if latest.exists() and not latest.is_symlink():
+        return  # somebody's own file or folder of that name
+    aside = directory / f".{LATEST}-{os.getpid()}"
+    # Readers find the newest folder by its name where a file system has no symlinks.
+    with contextlib.suppress(OSError):
+        aside.unlink(missing_ok=True)
+        aside.symlink_to(target, target_is_directory=True)
+        aside.replace(latest)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replaces a JSON file in one step: a reader sees the old content or the new, whole."""
+    aside = path.with_name(f"{path.name}.tmp")
+    with aside.open("wb") as file:
+        file.write(_text(content, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_directory(path.parent)
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Appends one JSON object as a line, in one write; drops a torn last line first."""
+    with path.open("a+b", buffering=0) as file:
+        whole = _whole_lines(file.seek(0, os.SEEK_END), file)
+        data = _text(content)
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(whole)
+            raise
+
+
+def _text(content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    text = json.dumps(_plain(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    # A command line may hold bytes that are no text; JSON can escape what UTF-8 can't encode.
+    return text.encode(errors="backslashreplace")
+
+
+def _whole_lines(size: int, file: Any) -> int:
+    """Cuts off the rest of a write that a crash broke; the length of what is left in bytes."""
+    if size == 0:
+        return 0
+    file.seek(size - 1)
+    if file.read(1) == b"\n":
+        return size
+    file.seek(0)
+    whole = file.readall().rfind(b"\n") + 1
+    file.truncate(whole)
+    return whole
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        LossLedgerError: It holds no JSON object (slug `file-damaged`).
+    """
+    return _object(path.read_bytes(), str(path))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Reads a file of one JSON object a line; a torn last line is left out, no file is empty.
+
+    Raises:
+        LossLedgerError: A whole line is no JSON object (slug `file-damaged`).
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    # What follows the last newline is empty or torn.
+    return [_object(line, f"{path}, line {n}") for n, line in enumerate(lines[:-1], start=1)]
+
+
+def _object(text: bytes, where: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(where, f"a JSON {type(content).__name__}, not an object")
+    return cast("dict[str, Any]", content)
+
+
+def _damaged(where: str, what: str) -> LossLedgerError:
+    return LossLedgerError(
+        f"A file of the run holds no readable record. Received: {where}: {what}. "
+        "Restore the file from a copy.",
+        slug="file-damaged",
+    )
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numpy values as numbers, non-finite ones as text, the rest as text."""
+    if hasattr(value, "tolist"):  # numpy's, without importing it here
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    return str(value)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes renames and deletions in a folder survive a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Lock:
+    """One writer a folder: held by a living process, let go by the system when it dies.
+
+    Args:
+        folder: The run's folder; the lock is its file `writer.lock`.
+
+    Raises:
+        LossLedgerError: Another writer holds it (slug `folder-in-use`).
+    """
+
+    # The system's record locks belong to a process: they don't pass to a forked data loader,
+    # which may outlive its parent, but neither do they tell two writers of one process apart.
+    _held: dict[Path, int] = {}  # noqa: RUF012
+
+    def __init__(self, folder: Path) -> None:
+        self._key = folder.resolve()
+        self._path = self._key / "writer.lock"
+        if Lock._held.get(self._key) == os.getpid():
+            raise _in_use(folder)
+        while True:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                _lock(descriptor)
+            except (BlockingIOError, PermissionError) as error:
+                os.close(descriptor)
+                raise _in_use(folder) from error
+            except OSError:
+                pass  # a file system without locks: better recorded than refused
+            if self._is_current(descriptor):
+                break
+            os.close(descriptor)  # its last holder deleted the file in between
+        self._descriptor = descriptor
+        Lock._held[self._key] = os.getpid()
+
+    def _is_current(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Lets another writer in; in a forked child nothing, since the parent holds the lock."""
+        if Lock._held.get(self._key) != os.getpid():
+            return
+        del Lock._held[self._key]
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+        os.close(self._descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        cast("Any", msvcrt).locking(descriptor, cast("Any", msvcrt).LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _in_use(folder: Path) -> LossLedgerError:
+    return LossLedgerError(
+        "Another process records into this run; a run has one writer. "
+        f"Received: {folder}. Wait until it ends, or record into a new folder.",
+        slug="folder-in-use",
+    )

@@ -1,0 +1,117 @@
+"""Numbers and small pictures as text."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+ASCII = "_.-=+*#@"
+NONFINITE = "!"
+
+SIGNIFICANT = 6
+"""Digits that a float32 loss is worth."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the numbers of one column are written: with the same decimals, so that they align.
+
+    Args:
+        decimals: Digits after the point.
+    """
+
+    decimals: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> "Format":
+        """The format that gives the largest of the values six significant digits."""
+        sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v != 0]
+        if not sizes:
+            return cls(SIGNIFICANT)
+        largest, smallest = (math.floor(math.log10(size)) for size in (max(sizes), min(sizes)))
+        decimals = SIGNIFICANT - 1 - largest
+        # A few more where a small value beside a large one would show less than four digits.
+        more = min(3 - smallest, decimals + 2)
+        return cls(min(max(decimals, more, 0), 9))
+
+    def text(self, value: float | None) -> str:
+        """Writes a number; "" for None, and one too small or too large with an exponent."""
+        if value is None:
+            return ""
+        if not math.isfinite(value):
+            return str(value)
+        size = abs(value)
+        if size and not 10.0 ** (3 - self.decimals) <= size < 1e9:
+            return f"{value:.3e}"
+        return f"{value:.{self.decimals}f}"
+
+
+def difference(value: float | None) -> str:
+    """Writes how far a number is from another: signed, two digits where it is tiny."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    return f"{value:+.1e}" if abs(value) < 1e-3 else f"{value:+.4g}"
+
+
+def count(number: int, noun: str) -> str:
+    """Writes a number of things: `1 step`, `1,000 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class Sketch:
+    """A line of small bars: the losses of one epoch, added piece by piece in order.
+
+    Each bar is the mean of an equal share of the steps; bars span smallest to largest. A share
+    with a non-finite loss shows as `!`.
+
+    Args:
+        steps: Losses of the epoch.
+        width: Bars, at most.
+    """
+
+    def __init__(self, steps: int, width: int) -> None:
+        self._steps = steps
+        self._bars = max(1, min(steps, width))
+        self._sums = np.zeros(self._bars)
+        self._counts = np.zeros(self._bars)
+        self._added = 0
+
+    def add(self, losses: np.ndarray) -> None:
+        """Adds the next losses."""
+        place = np.arange(self._added, self._added + len(losses))
+        bar = np.minimum(place * self._bars // max(self._steps, 1), self._bars - 1)
+        self._added += len(losses)
+        np.add.at(self._sums, bar, losses.astype(np.float64))
+        np.add.at(self._counts, bar, 1)
+
+    def text(self, blocks: bool = True) -> str:
+        """Draws the line, in block characters or in ASCII."""
+        means = self._sums[self._counts > 0] / self._counts[self._counts > 0]
+        finite = means[np.isfinite(means)]
+        levels = BLOCKS if blocks else ASCII
+        if not len(finite):
+            return NONFINITE * len(means)
+        low, span = float(finite.min()), float(finite.max() - finite.min())
+        top = len(levels) - 1
+        return "".join(
+            NONFINITE
+            if not math.isfinite(mean)
+            else levels[round((mean - low) / span * top) if span > 0 else top // 2]
+            for mean in means.tolist()
+        )
+
+
+def shorten(length: int, limit: int) -> tuple[Sequence[int], int]:
+    """Which of a long list to show: as many of its start as of its end.
+
+    Returns:
+        The places shown, and how many are left out between the two halves.
+    """
+    if length <= limit:
+        return range(length), 0
+    half = limit // 2
+    return [*range(half), *range(length - half, length)], length - 2 * half

@@ -1,0 +1,45 @@
+"""`list`: a line a run."""
+
+from lossledger.render.base import Listed, Listing, Renderer
+from lossledger.render.figures import Format, count
+from lossledger.render.terminal import Column, Page
+
+
+class TerminalList(Renderer[Listing]):
+    """The runs of a folder as a table for a person, the newest last."""
+
+    def render(self, content: Listing) -> str:
+        """Gives the table."""
+        page = Page(self.options)
+        if not content.runs:
+            page.fact("no runs", f"in {content.directory}; `lossledger run script.py` records one")
+            return page.text()
+        runs = content.runs
+        page.table(
+            [
+                Column("name", [run.name for run in runs], left=True),
+                Column("when", [run.created[:19].replace("T", " ") for run in runs], 1, left=True),
+                Column("calls", ["" if run.problem else f"{run.calls:,}" for run in runs], 4),
+                Column("steps", ["" if run.problem else f"{run.steps:,}" for run in runs], 3),
+                Column("epoch_mean", [_loss(run.epoch_mean) for run in runs], 0),
+                Column("complete", [_state(run) for run in runs], 2, left=True),
+                Column("folder", [run.id for run in runs], 5, left=True),
+            ]
+        )
+        if content.older:
+            page.fact("...", f"{count(content.older, 'older run')} left out: -n 0 lists all")
+        for run in runs:
+            if run.problem:
+                page.fact("problem", f"{run.id}: {run.problem}", "red")
+        return page.text()
+
+
+def _loss(value: float | None) -> str:
+    """Losses of unlike runs: each with six digits of its own."""
+    return Format.of([value]).text(value)
+
+
+def _state(run: Listed) -> str:
+    if run.problem:
+        return "unreadable"
+    return "complete" if run.complete else "incomplete"

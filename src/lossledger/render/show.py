@@ -1,0 +1,254 @@
+"""`show`: one run, a section a call, a line an epoch, and what the reported numbers are."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from lossledger.call import entries_of
+from lossledger.render.base import Options, Renderer, chosen_calls, chosen_epochs, statistic
+from lossledger.render.figures import Format, Sketch, count, difference, shorten
+from lossledger.render.notes import NOTES, notes
+from lossledger.render.terminal import Column, Page
+from lossledger.run import Call, EpochStatement, Reported, Run
+from lossledger.statistics import STATISTICS, named
+
+CALLS = 12
+EPOCHS = 24
+EPOCHS_OF_MANY = 6
+STEPS = 40
+BARS = 12
+
+_EPOCHS_FROM = {
+    "said": "as the user said",
+    "batch_id": "found: each begins where the batches return to one already seen",
+    "none": "not known: all steps stand as epoch 0; --steps-per-epoch N says how long one is",
+}
+
+
+class TerminalShow(Renderer[Run]):
+    """A run as tables for a person."""
+
+    def render(self, content: Run) -> str:
+        """Gives the tables and notes."""
+        return _Show(content, self.options).text()
+
+
+class _Show:
+    def __init__(self, run: Run, options: Options) -> None:
+        self.run = run
+        self.options = options
+        self.page = Page(options)
+        self.hidden: list[str] = []
+
+    def text(self) -> str:
+        self.head()
+        calls = chosen_calls(self.run, self.options)
+        places, left_out = shorten(len(calls), CALLS)
+        shown = [calls[place] for place in places]
+        rows = EPOCHS if len(shown) <= 4 else EPOCHS_OF_MANY
+        self.reported = self.run.reported()
+        for place, (call, epochs) in enumerate(chosen_epochs(self.run, shown, self.options)):
+            if left_out and place == CALLS // 2:
+                self.page.title(f"{count(left_out, 'call')} left out here: --call N shows one")
+            self.call(call, epochs, rows)
+        if not calls:
+            self.page.title("Nothing was trained: the run has no calls.")
+        self.statistics()
+        self.foot()
+        return self.page.text()
+
+    def head(self) -> None:
+        run, page = self.run, self.page
+        state = "complete" if run.complete else "incomplete: it still runs, or it was cut short"
+        when = str(run.info.get("created") or "")[:19].replace("T", " ")
+        page.fact("run", ", ".join(part for part in (run.name, when, state) if part))
+        page.line("folder", str(run.path))
+        command = run.info.get("command")
+        if command:
+            page.line("command", shlex.join(str(part) for part in command))
+        if run.info.get("git"):
+            page.fact("commit", str(run.info["git"]))
+        page.fact("versions", _versions(run.info.get("versions", {}), run.info.get("device")))
+        warnings = run.info.get("warnings", [])
+        for warning in warnings[:NOTES]:
+            page.fact("warning", f"[{warning.get('slug')}] {warning.get('message')}", "yellow")
+        if len(warnings) > NOTES:
+            page.fact("", f"and {count(len(warnings) - NOTES, 'warning')} more, in run.json")
+        for unseen in run.info.get("unseen", [])[:NOTES]:
+            page.fact("unseen", f"{unseen.get('what')}, {unseen.get('where')}", "yellow")
+
+    def call(self, call: Call, epochs: Sequence[EpochStatement], limit: int) -> None:
+        page = self.page
+        model = call.info.get("model_name")
+        trained = f"model {call.model}{f' ({model})' if model else ''}"
+        steps = f"{count(call.steps, 'step')} weighted by {call.weight_kind}"
+        page.title(f"call {call.number}: {call.driver}, {trained}, {steps}")
+        if call.arguments:
+            page.fact("arguments", _arguments(call.arguments))
+        if call.epochs_from in _EPOCHS_FROM:
+            page.fact("epochs", _EPOCHS_FROM[call.epochs_from])
+        if not call.mean_of_rows:
+            page.fact("loss", "no mean of row losses: a mean that weights it by rows says little")
+        if call.info.get("failed"):
+            page.fact("failed", str(call.info["failed"]), "red")
+        if epochs:
+            known = {None, *(each.epoch for each in epochs)}
+            reported = [
+                item for item in self.reported if item.call == call.number and item.epoch in known
+            ]
+            self.epochs(call, epochs, reported, limit)
+            page.space()
+            for note in notes(reported, self.run.info.get("versions", {}).get("keras")):
+                page.fact("reported", note)
+            if self.options.epoch is not None:
+                for epoch in epochs:
+                    self.steps(call, epoch)
+        elif call.steps == 0:
+            page.fact("steps", "none was recorded")
+
+    def epochs(
+        self,
+        call: Call,
+        epochs: Sequence[EpochStatement],
+        reported: Sequence[Reported],
+        limit: int,
+    ) -> None:
+        places, left_out = shorten(len(epochs), limit)
+        shown = [epochs[place] for place in places]
+        gaps = {
+            item.epoch: item.difference
+            for item in reported
+            if item.place == "history" and item.name in ("loss", call.loss_name)
+        }
+        sketches = _sketches(self.run, call, shown, self.options.blocks)
+        columns = _columns(shown, sketches, gaps)
+        self.hidden = self.page.table(columns, len(shown) // 2 - 1 if left_out else None)
+        if left_out:
+            first, last = epochs[limit // 2].epoch, epochs[-limit // 2 - 1].epoch
+            self.page.fact(
+                "...",
+                f"{count(left_out, 'epoch')} left out, {first} to {last}: --epoch E shows one",
+            )
+
+    def steps(self, call: Call, epoch: EpochStatement) -> None:
+        """The raw losses of one epoch, step by step."""
+        chosen: dict[str, Any] = {"call": call.number, "epoch": epoch.epoch}
+        losses = self.run.losses(**chosen)
+        running = self.run.statistic("running_mean", **chosen)
+        places, left_out = shorten(len(losses), STEPS)
+        form = Format.of([*losses.tolist(), *running.tolist()])
+        columns = [
+            Column("batch", [str(place) for place in places]),
+            Column("loss", [form.text(losses[place]) for place in places]),
+            Column("running_mean", [form.text(running[place]) for place in places]),
+        ]
+        self.page.title(f"epoch {epoch.epoch} of call {call.number}, step by step")
+        self.page.table(columns, STEPS // 2 - 1 if left_out else None)
+        self._left_out(left_out, "step")
+
+    def _left_out(self, number: int, noun: str) -> None:
+        if number:
+            self.page.fact("...", f"{count(number, noun)} left out; --json has them all")
+
+    def statistics(self) -> None:
+        for per in ("epoch", "step"):
+            requests = [
+                request
+                for request in self.options.statistics
+                if (named(request.name).per if request.name != "evaluate" else "epoch") == per
+            ]
+            for request in requests:
+                values = statistic(self.run, request, self.options).tolist()
+                places, left_out = shorten(len(values), STEPS)
+                form = Format.of(values)
+                meaning = STATISTICS.get(request.name)
+                self.page.title(f"{request.text}: {meaning.meaning if meaning else 'as measured'}")
+                self.page.table(
+                    [
+                        Column(per, [str(place) for place in places]),
+                        Column(request.text, [form.text(values[place]) for place in places]),
+                    ],
+                    STEPS // 2 - 1 if left_out else None,
+                )
+                self._left_out(left_out, "number")
+
+    def foot(self) -> None:
+        if self.hidden:
+            self.page.space()
+            self.page.fact("more", f"in a wider terminal: {', '.join(self.hidden)}")
+
+
+def _versions(versions: Mapping[str, Any], device: Any) -> str:
+    named_backend = str(versions.get("backend", "backend"))
+    known = {
+        "Keras": versions.get("keras"),
+        named_backend: versions.get("backend_version"),
+        "numpy": versions.get("numpy"),
+        "Python": versions.get("python"),
+        "lossledger": versions.get("lossledger"),
+    }
+    text = ", ".join(f"{name} {version}" for name, version in known.items() if version)
+    return f"{text or 'not known'}{f', on {device}' if device else ''}"
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    parts = [f"{name}={_argument(value)}" for name, value in arguments.items() if value is not None]
+    return ", ".join(part if len(part) <= 60 else f"{part[:57]}..." for part in parts) or "defaults"
+
+
+def _argument(value: Any) -> str:
+    """An array stands in the record as its shape and dtype."""
+    if isinstance(value, dict) and set(cast("dict[str, Any]", value)) == {"shape", "dtype"}:
+        return f"{value['dtype']}{value['shape']}".replace(" ", "")
+    return repr(value)
+
+
+def _sketches(run: Run, call: Call, shown: Sequence[EpochStatement], blocks: bool) -> list[str]:
+    sketches = {each.epoch: Sketch(each.steps, BARS) for each in shown}
+    for _, block in entries_of(run.path, [call], ["epoch", "loss"]):
+        for epoch in np.unique(block["epoch"]).tolist():
+            if epoch in sketches:
+                sketches[epoch].add(block["loss"][block["epoch"] == epoch])
+    return [sketches[each.epoch].text(blocks) for each in shown]
+
+
+def _columns(
+    shown: Sequence[EpochStatement],
+    sketches: Sequence[str],
+    gaps: Mapping[int | None, float | None],
+) -> list[Column]:
+    losses = ("min", "max", "first", "last", "epoch_mean", "batch_mean", "reported")
+    form = Format.of(getattr(each, name) for each in shown for name in losses)
+    spread = Format.of(value for each in shown for value in (each.std, each.running_std))
+
+    def loss(name: str, rank: int) -> Column:
+        return Column(name, [form.text(getattr(each, name)) for each in shown], rank)
+
+    columns = [
+        Column("epoch", [str(each.epoch) for each in shown]),
+        Column("steps", [f"{each.steps:,}" for each in shown], 1),
+        Column("rows", [f"{each.rows:,}" for each in shown], 10),
+        Column("raw losses", sketches, 4, left=True),
+        loss("min", 5),
+        loss("max", 5),
+        loss("first", 11),
+        loss("last", 9),
+        Column("std", [spread.text(each.std) for each in shown], 7),
+        Column("running_std", [spread.text(each.running_std) for each in shown], 7),
+        loss("batch_mean", 3),
+        loss("epoch_mean", 0),
+    ]
+    if any(each.reported is not None for each in shown):
+        columns.append(loss("reported", 2))
+        columns.append(Column("difference", [difference(gaps.get(e.epoch)) for e in shown], 6))
+    if any(each.nonfinite for each in shown):
+        columns.append(Column("finite", [_finite(each) for each in shown], 0))
+    return columns
+
+
+def _finite(epoch: EpochStatement) -> str:
+    if not epoch.nonfinite:
+        return "all"
+    return f"{epoch.steps - epoch.nonfinite:,} of {epoch.steps:,} finite"

@@ -1,0 +1,309 @@
+"""A recorded run, to read: its calls, its entries, and every statement about them.
+
+Nothing is kept in memory but what `run.json` and `calls.jsonl` say: entries are read when asked
+for, and a run that still grows gives what it has by then.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossledger import catalog, store
+from lossledger.call import Call, entries_of, read_calls
+from lossledger.catalog import RunInfo, runs_in
+from lossledger.entry import FORMAT
+from lossledger.errors import LossLedgerError
+from lossledger.reported import Reported, reported_by
+from lossledger.statement import EpochStatement, Statements, bounds
+from lossledger.statistics import named
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Call", "EpochStatement", "Reported", "Run", "RunInfo", "open", "runs_in"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+_FOLDED = ("epoch_mean", "batch_mean")
+
+
+def open(
+    run: str | Path = "runs/latest",
+    *,
+    directory: str | Path = "runs",
+    steps_per_epoch: int | None = None,
+) -> "Run":
+    """Opens a finished, crashed or still growing run.
+
+    Args:
+        run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
+            or `latest~1` for the one before.
+        directory: The folder of runs in which a bare name is looked up.
+        steps_per_epoch: Steps of an epoch in series of `train_on_batch` that count none.
+
+    Raises:
+        LossLedgerError: No such run (slug `no-run`), several (`ambiguous-name`), or one that a
+            newer version recorded (`format-newer`).
+
+    Example:
+
+    ```python
+    run = lossledger.open("runs/latest")
+    run.statistic("epoch_mean")
+    ```
+    """
+    if steps_per_epoch is not None and steps_per_epoch < 1:
+        raise LossLedgerError(
+            f"An epoch has one step or more. Received: steps_per_epoch={steps_per_epoch}. "
+            "Pass a positive number.",
+            slug="steps-per-epoch",
+            exit_code=2,
+        )
+    return Run(catalog.find(run, directory), steps_per_epoch=steps_per_epoch)
+
+
+class Run:
+    """A recorded run; see `open`.
+
+    Where a method takes `call` and `model` and gets neither, it means all calls of the run's only
+    model, one after another. An `epoch` is counted as the driver counts; calls that each have it
+    all give theirs. A negative one counts from the end of what is meant: -1 is the last.
+
+    Args:
+        path: The run's folder.
+        steps_per_epoch: As in `open`.
+    """
+
+    def __init__(self, path: Path, *, steps_per_epoch: int | None = None) -> None:
+        self.path = path
+        self.info: dict[str, Any] = catalog.read_info(path, FORMAT)
+        self._steps_per_epoch = steps_per_epoch
+        self._calls: tuple[object, list[Call]] | None = None
+
+    def __repr__(self) -> str:
+        return f"lossledger.open({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        """The folder's name, which no other run in its folder of runs has."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """What the user calls the run."""
+        return self.info.get("name") or self.id
+
+    @property
+    def complete(self) -> bool:
+        """Whether the recorder closed it; false while it grows, and after a crash."""
+        return bool(self.info.get("complete"))
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls, in order; read again when the run has grown."""
+        state = store.state(self.path)
+        if self._calls is None or self._calls[0] != state:
+            promised = (self.info.get("entries") or 0) if self.complete else 0
+            calls = read_calls(self.path, self._steps_per_epoch, promised)
+            self._calls = (state, calls)
+        return self._calls[1]
+
+    def select(self, call: int | Call | None = None, model: int | None = None) -> list[Call]:
+        """The calls that `call` and `model` mean.
+
+        Raises:
+            LossLedgerError: No such call (slug `no-call`), or several models and none chosen
+                (slug `several-models`).
+        """
+        number = call.number if isinstance(call, Call) else call
+        calls = self.calls
+        found = [c for c in calls if number in (None, c.number) and model in (None, c.model)]
+        if not found and (number is not None or model is not None):
+            has = ", ".join(f"call {c.number} of model {c.model}" for c in calls) or "none"
+            raise LossLedgerError(
+                f"The run has no such call. Received: call={number}, model={model}. It has: {has}.",
+                slug="no-call",
+            )
+        models = sorted({c.model for c in found})
+        if len(models) > 1:
+            raise LossLedgerError(
+                f"The run trained several models. Received: {self.id}, and no model. "
+                f"Pass model=, one of {models}, or call=.",
+                slug="several-models",
+            )
+        return found
+
+    def entries(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        call: int | Call | None = None,
+        model: int | None = None,
+        epoch: int | None = None,
+    ) -> "pa.Table":
+        """The entries as recorded, one row a step; those of all models where none is chosen.
+
+        Args:
+            columns: Names of columns; all by default.
+            call: A call or its number.
+            model: A model's number.
+            epoch: An epoch; see the class.
+
+        Returns:
+            A table with the columns of `lossledger.entry` and the losses of named outputs.
+        """
+        if call is None and model is None and epoch is None:
+            return store.table(self.path, columns=columns)
+        calls = self.calls if call is None and model is None else self.select(call, model)
+        spans: list[dict[int, tuple[int, int] | None]] = [{c.number: None for c in calls}]
+        if epoch is not None:
+            spans = [{number: span} for number, span in self._spans(calls, epoch)]
+        rules = [store.steps_of(span) for span in spans]
+        rule = rules[0]
+        for other in rules[1:]:
+            rule = rule | other
+        return store.table(self.path, columns=columns, filter=rule)
+
+    def _spans(self, calls: Sequence[Call], epoch: int) -> list[tuple[int, tuple[int, int]]]:
+        """The calls that have an epoch, with its first and last step."""
+        spans: dict[tuple[int, int], tuple[int, int]] = {}
+        for call, block in entries_of(self.path, calls, ["step", "epoch"]):
+            begins, ends = bounds(block["epoch"])
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                key = (call.number, int(block["epoch"][begin]))
+                first, last = int(block["step"][begin]), int(block["step"][end])
+                spans[key] = (spans[key][0] if key in spans else first, last)
+        labels = sorted(spans)
+        chosen = self._chosen(np.array([label[1] for label in labels], np.int64), epoch)
+        return [(labels[place][0], spans[labels[place]]) for place in np.flatnonzero(chosen)]
+
+    def _chosen(self, epochs: np.ndarray, epoch: int | None) -> NDArray[np.bool_]:
+        """Which of some epochs, in order, are meant."""
+        if epoch is None:
+            return np.ones(len(epochs), bool)
+        meant = epochs == epoch if epoch >= 0 else np.arange(-len(epochs), 0) == epoch
+        if not meant.any():
+            has = f"{epochs.min()} to {epochs.max()}" if len(epochs) else "none"
+            raise LossLedgerError(
+                f"The run has no such epoch. Received: {epoch}. It has: {has}.", slug="no-epoch"
+            )
+        return meant
+
+    def losses(
+        self,
+        epoch: int | None = None,
+        *,
+        call: int | Call | None = None,
+        model: int | None = None,
+    ) -> Floats:
+        """The raw loss of each step, float64 (steps,)."""
+        return self.statistic("raw", call=call, model=model, epoch=epoch)
+
+    def statistic(
+        self,
+        name: str,
+        *,
+        call: int | Call | None = None,
+        model: int | None = None,
+        epoch: int | None = None,
+        **parameters: Any,
+    ) -> Floats:
+        """A statistic of the entries; `lossledger.statistics.STATISTICS` has their meaning.
+
+        Args:
+            name: Its name, or `evaluate` for what `Model.evaluate` measured.
+            call: A call or its number.
+            model: A model's number.
+            epoch: An epoch; see the class. What a statistic carries over from earlier epochs,
+                it carries over still.
+            **parameters: Those of the statistic.
+
+        Returns:
+            float64, (steps,) or (epochs,) after the statistic.
+        """
+        calls = self.select(call, model)
+        if name == "evaluate":
+            return self._evaluated(calls, epoch)
+        statistic = named(name)
+        if name in _FOLDED and not parameters:
+            found = [each for stated in self._statements(calls).values() for each in stated]
+            values = np.array([getattr(each, name) for each in found], np.float64)
+            return values[self._chosen(np.array([each.epoch for each in found], np.int64), epoch)]
+        columns = self._columns(calls)
+        begins, ends = bounds(columns["label"])
+        groups = np.repeat(np.arange(len(begins)), ends - begins + 1)
+        values = statistic(columns["loss"], columns["weight"], groups, **parameters)
+        chosen = self._chosen(columns["epoch"][begins], epoch)
+        return values[chosen if statistic.per == "epoch" else chosen[groups]]
+
+    def _columns(self, calls: Sequence[Call]) -> dict[str, np.ndarray]:
+        """The calls' losses, with a label that differs between neighbouring epochs."""
+        parts: dict[str, list[np.ndarray]] = {
+            "loss": [np.empty(0)],
+            "weight": [np.empty(0)],
+            "epoch": [np.empty(0, np.int64)],
+            "label": [np.empty(0, np.int64)],
+        }
+        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight"]):
+            epochs = block["epoch"].astype(np.int64)
+            parts["loss"].append(block["loss"].astype(np.float64))
+            parts["weight"].append(block["weight"])
+            parts["epoch"].append(epochs)
+            parts["label"].append((call.number << 32) + epochs)
+        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+    def _evaluated(self, calls: Sequence[Call], epoch: int | None) -> Floats:
+        found = [
+            (item.get("epoch"), float(item["value"]))
+            for call in calls
+            for item in call.reported
+            if item.get("place") == "evaluate" and item.get("name") in ("loss", call.loss_name)
+        ]
+        if epoch is not None:
+            found = (
+                [pair for pair in found if pair[0] == epoch] if epoch >= 0 else found[epoch:][:1]
+            )
+        return np.array([value for _, value in found], np.float64)
+
+    def _statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
+        stated: dict[int, list[EpochStatement]] = {call.number: [] for call in calls}
+        folds = {call.number: (call.steps, Statements()) for call in calls}
+        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight", "rows"]):
+            left, fold = folds[call.number]
+            left -= len(block["epoch"])
+            stated[call.number] += fold.feed(block)
+            if not left:  # what it holds goes with it: a run may have thousands of calls
+                stated[call.number] += fold.rest()
+            folds[call.number] = (left, fold)
+        return stated
+
+    def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
+        """A statement an epoch: what its entries say, and what was reported for it.
+
+        Args:
+            call: A call or its number; all of the run's only model by default.
+        """
+        found: list[EpochStatement] = []
+        calls = self.select(call)
+        stated = self._statements(calls)
+        for each in calls:
+            shown = {
+                item.get("epoch"): float(item["value"])
+                for item in each.reported
+                if item.get("place") == "history" and item.get("name") in ("loss", each.loss_name)
+            }
+            for statement in stated[each.number]:
+                reported = shown.get(statement.epoch)
+                found.append(dataclasses.replace(statement, reported=reported))
+        return found
+
+    def reported(self) -> list[Reported]:
+        """Every number that was shown or handed out, beside what the entries say of it."""
+        version = self.info.get("versions", {}).get("keras")
+        read = partial(entries_of, self.path)
+        return reported_by(self.calls, read, store.outputs(self.path), version)

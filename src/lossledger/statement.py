@@ -1,0 +1,232 @@
+"""What a run's entries say of each epoch: one statement an epoch, folded window by window.
+
+A window holds whole epochs, so that one vectorised pass states many of them. An epoch longer than
+a window is folded piece by piece into values that merge (`lossledger.statistics`), so memory
+stays bounded however long a run is.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lossledger.exact import running_mean
+from lossledger.statistics import Mean, Summary
+
+Block: TypeAlias = Mapping[str, np.ndarray]
+Floats: TypeAlias = NDArray[np.float64]
+Places: TypeAlias = NDArray[np.int64]
+
+WINDOW = 262_144
+"""Steps folded at once, about."""
+
+
+@dataclass(frozen=True)
+class EpochStatement:
+    """One epoch of one call.
+
+    Args:
+        epoch: As the driver counts, from 0.
+        steps: Entries.
+        rows: Sum of their rows.
+        epoch_mean: Weighted mean of the losses; non-finite where one of them is.
+        batch_mean: Plain mean of the losses; non-finite where one of them is.
+        first: First finite loss; NaN without one, as are `last`, `min`, `max` and both deviations.
+        last: Last finite loss.
+        min: Smallest finite loss.
+        max: Largest finite loss.
+        std: Population standard deviation of the finite losses.
+        running_std: The same of the running mean, step by step: how much calmer it looks.
+        nonfinite: Entries whose loss is NaN or infinite.
+        reported: The loss that the driver reported for the epoch; `None` where it reported none.
+    """
+
+    epoch: int
+    steps: int
+    rows: int
+    epoch_mean: float
+    batch_mean: float
+    first: float
+    last: float
+    min: float
+    max: float
+    std: float
+    running_std: float
+    nonfinite: int
+    reported: float | None = None
+
+
+class Windows:
+    """Regroups the blocks of one call, fed in order, into windows of whole epochs.
+
+    Args:
+        limit: Steps from which a window closes; `None` never cuts an epoch.
+    """
+
+    def __init__(self, limit: int | None = WINDOW) -> None:
+        self._limit = limit
+        self._held: Block = {}
+
+    def feed(self, block: Block) -> Iterator[tuple[Block, bool]]:
+        """Takes a block with the column `epoch` and any others.
+
+        Yields:
+            A window, and whether it ends an epoch; one that doesn't is a part of one epoch.
+        """
+        held = self._held
+        held = {n: np.concatenate((held[n], v)) for n, v in block.items()} if held else block
+        self._held = held
+        if len(held["epoch"]) < (self._limit or WINDOW):
+            return
+        changes = np.flatnonzero(np.diff(held["epoch"]))
+        if len(changes):
+            cut = int(changes[-1]) + 1
+            self._held = {name: values[cut:] for name, values in held.items()}
+            yield {name: values[:cut] for name, values in held.items()}, True
+        elif self._limit is not None:
+            self._held = {}
+            yield held, False
+
+    def rest(self) -> Iterator[tuple[Block, bool]]:
+        """The last window, when all blocks were fed."""
+        held, self._held = self._held, {}
+        if held:
+            yield held, True
+
+
+def bounds(labels: np.ndarray) -> tuple[Places, Places]:
+    """First and last place of each stretch of equal labels."""
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    begins = np.concatenate(([0], changes))[: len(labels)].astype(np.int64)
+    return begins, np.append(begins[1:], len(labels)).astype(np.int64)[: len(begins)] - 1
+
+
+class Statements:
+    """States the epochs of one call, without what was reported, as its blocks are fed in order."""
+
+    def __init__(self) -> None:
+        self._windows = Windows()
+        self._part: _Part | None = None
+
+    def feed(self, block: Block) -> list[EpochStatement]:
+        """Takes the next `epoch`, `loss`, `weight` and `rows`; the epochs that are known to end."""
+        return self._stated(self._windows.feed(block))
+
+    def rest(self) -> list[EpochStatement]:
+        """The epochs that are left when all blocks were fed."""
+        stated = self._stated(self._windows.rest())
+        part, self._part = self._part, None
+        return [*stated, part.statement()] if part else stated
+
+    def _stated(self, windows: Iterator[tuple[Block, bool]]) -> list[EpochStatement]:
+        stated: list[EpochStatement] = []
+        for window, whole in windows:
+            part = self._part
+            if part is not None and part.epoch != int(window["epoch"][0]):
+                stated.append(part.statement())
+                part = None
+            if not whole:
+                self._part = (part or _Part.empty(window)).then(window)
+                continue
+            if part is not None:
+                cut = int(bounds(window["epoch"])[1][0]) + 1
+                first = {name: values[:cut] for name, values in window.items()}
+                stated.append(part.then(first).statement())
+                window = {name: values[cut:] for name, values in window.items()}
+            self._part = None
+            stated += _whole(window)
+        return stated
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An epoch of which more follows."""
+
+    epoch: int
+    mean: Mean
+    plain: Mean
+    raw: Summary
+    running: Summary
+
+    @classmethod
+    def empty(cls, window: Block) -> "_Part":
+        epoch = int(window["epoch"][0])
+        return cls(epoch, Mean.empty(), Mean.empty(), Summary.empty(), Summary.empty())
+
+    def then(self, window: Block) -> "_Part":
+        loss = window["loss"].astype(np.float64)
+        weight = window["weight"].astype(np.float64)
+        # The mean so far, as one entry of all the weight so far, goes before those that follow.
+        losses = np.concatenate(([self.mean.result if self.mean.count else 0.0], loss))
+        before = self.mean.weight + self.mean.lost_weight
+        weights = np.concatenate(([float(before)], weight))
+        running = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
+        return _Part(
+            self.epoch,
+            self.mean.merge(Mean.of(loss, weight)),
+            self.plain.merge(Mean.of(loss)),
+            self.raw.merge(Summary.of(loss, window["rows"])),
+            self.running.merge(Summary.of(running)),
+        )
+
+    def statement(self) -> EpochStatement:
+        return EpochStatement(
+            epoch=self.epoch,
+            steps=self.raw.steps,
+            rows=self.raw.rows,
+            epoch_mean=self.mean.result,
+            batch_mean=self.plain.result,
+            first=self.raw.first,
+            last=self.raw.last,
+            min=self.raw.min,
+            max=self.raw.max,
+            std=self.raw.std,
+            running_std=self.running.std,
+            nonfinite=self.raw.nonfinite,
+        )
+
+
+def _whole(window: Block) -> Iterator[EpochStatement]:
+    """States epochs that lie in the window from end to end."""
+    if not len(window["epoch"]):
+        return
+    begins, ends = bounds(window["epoch"])
+    loss = window["loss"].astype(np.float64)
+    weight = window["weight"].astype(np.float64)
+    steps = ends - begins + 1
+    first = np.repeat(begins, steps)
+    running = running_mean(loss, weight, first)
+    finite = np.isfinite(loss)
+    place = np.arange(len(loss))
+    known = np.add.reduceat(finite, begins, dtype=np.int64)
+    has = known > 0
+    heads = np.minimum.reduceat(np.where(finite, place, len(loss) - 1), begins)
+    tails = np.maximum.reduceat(np.where(finite, place, 0), begins)
+    columns = (
+        window["epoch"][begins],
+        steps,
+        np.add.reduceat(window["rows"], begins, dtype=np.int64),
+        running[ends],
+        running_mean(loss, np.ones(len(loss)), first)[ends],
+        np.where(has, loss[heads], np.nan),
+        np.where(has, loss[tails], np.nan),
+        np.where(has, np.minimum.reduceat(np.where(finite, loss, np.inf), begins), np.nan),
+        np.where(has, np.maximum.reduceat(np.where(finite, loss, -np.inf), begins), np.nan),
+        _deviations(loss, begins, steps),
+        _deviations(running, begins, steps),
+        steps - known,
+    )
+    for values in zip(*(column.tolist() for column in columns), strict=True):
+        yield EpochStatement(*values)
+
+
+def _deviations(values: Floats, begins: Places, steps: Places) -> Floats:
+    """Population standard deviation of the finite values from each place on, in two passes."""
+    finite = np.isfinite(values)
+    known = np.add.reduceat(finite, begins, dtype=np.int64)
+    with np.errstate(all="ignore"):
+        means = np.add.reduceat(np.where(finite, values, 0.0), begins) / known
+        distances = np.where(finite, values - np.repeat(means, steps), 0.0)
+        return np.sqrt(np.add.reduceat(distances * distances, begins) / known)

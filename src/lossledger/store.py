@@ -1,0 +1,311 @@
+"""The entries of a run on disk: append, flush, seal, scan.
+
+Entries lie in numbered segments under `entries/`: the open one an Arrow stream
+(`000000.arrows`), to which every flush appends; a full one rewritten as Parquet
+(`000000.parquet`) aside, synced, renamed, and only then its stream deleted. Where both lie, the
+Parquet file is the truth. A writer on an existing folder starts a new segment.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lossledger import segment
+from lossledger.entry import NAMES, dtype_of
+from lossledger.errors import LossLedgerError
+from lossledger.folder import (
+    Lock,
+    append_line,
+    create_folder,
+    read_json,
+    read_lines,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "Writer",
+    "append_line",
+    "create_folder",
+    "outputs",
+    "read_json",
+    "read_lines",
+    "scan",
+    "state",
+    "steps_of",
+    "table",
+    "write_json",
+]
+
+STREAM_BYTES = 16 << 20
+"""A stream this long is sealed, however few its rows: small flushes take more bytes a row."""
+PENDING_ROWS = 1_000_000
+"""Rows that wait in memory, at most, while the disk refuses them."""
+
+_SEGMENT = re.compile(r"(\d{6,})\.(arrows|parquet)")
+
+
+class Writer:
+    """Appends entries to a run's folder, as its only writer.
+
+    What an `OSError` leaves is whole: the entries flushed before it stay readable, and those that
+    wait are tried again by the next flush. When too many wait, further blocks are refused for
+    good, since a ledger that ends early is honest and one with a hole is not. An interrupt
+    (Ctrl-C) inside any method neither loses nor doubles a block.
+
+    Args:
+        folder: The run's folder; exists. Its segments, if any, are continued by a new one.
+        segment_rows: Rows after which a segment is sealed.
+
+    Raises:
+        LossLedgerError: Another writer is at work in the folder (slug `folder-in-use`).
+    """
+
+    def __init__(self, folder: Path, *, segment_rows: int = 1_000_000) -> None:
+        self._folder = folder
+        self._entries = folder / "entries"
+        self._segment_rows = segment_rows
+        self._batch_rows = min(segment.BATCH_ROWS, segment_rows)
+        self._process = os.getpid()
+        # What waits, each with the count of rows up to its end: what the stream has of it is
+        # known by its own count, so that no moment between two statements can double a block.
+        self._pending: list[tuple[int, dict[str, np.ndarray]]] = []
+        self._stream: segment.Stream | None = None
+        self._refused: OSError | None = None
+        self._closed = False
+        self._lock = Lock(folder)
+        try:
+            self._entries.mkdir(exist_ok=True)
+            self._number = _tidied(self._entries)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def rows(self) -> int:
+        """Rows appended to this writer so far."""
+        return self._pending[-1][0] if self._pending else self._written
+
+    @property
+    def _written(self) -> int:
+        return self._stream.written[1] if self._stream else 0
+
+    def append(self, block: Mapping[str, np.ndarray]) -> None:
+        """Takes a block of entries into memory, and flushes where much has gathered.
+
+        Args:
+            block: Columns of equal length, by name; see `lossledger.entry`. Copied.
+
+        Raises:
+            OSError: The disk refused; see the class.
+            ValueError: The columns differ in length, or the writer is closed.
+        """
+        self._check_usable()
+        if self._refused is not None:
+            raise self._refused
+        columns = {name: np.array(values, dtype_of(name)) for name, values in block.items()}
+        if len({values.shape for values in columns.values()}) > 1:
+            shapes = {name: values.shape for name, values in columns.items()}
+            raise ValueError(f"A block's columns must have one length. Received: {shapes}")
+        rows, before, step = segment.rows_of(columns), self.rows, self._batch_rows
+        self._pending.extend(
+            (
+                before + min(start + step, rows),
+                {name: values[start : start + step] for name, values in columns.items()},
+            )
+            for start in range(0, rows, step)
+        )
+        if self.rows - self._written >= segment.BATCH_ROWS:
+            try:
+                self.flush()
+            except OSError as error:
+                if self.rows - self._written >= PENDING_ROWS:
+                    self._refused = error
+                raise
+
+    def flush(self) -> None:
+        """Hands what was appended to the system: it survives this process, however it ends.
+
+        Raises:
+            OSError: The disk refused; what waits is kept and tried again by the next flush.
+        """
+        self._check_usable()
+        while blocks := self._next_blocks():
+            stream = self._stream_for(blocks)
+            stream.write(blocks)
+            size, rows = stream.written
+            if rows - stream.start >= self._segment_rows or size >= STREAM_BYTES:
+                self._seal()
+
+    def close(self) -> None:
+        """Flushes, seals the open segment, lets another writer in; a second call does nothing.
+
+        Raises:
+            OSError: The disk refused; what was flushed stays readable.
+        """
+        if self._closed or self._process != os.getpid():
+            return
+        try:
+            self.flush()
+            self._seal()
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+            self._closed = True
+            self._lock.release()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ValueError("The writer is closed.")
+        if self._process != os.getpid():
+            raise LossLedgerError(
+                "A forked process can't write into its parent's run. "
+                f"Received: {self._folder}. Record into a folder of its own.",
+                slug="folder-in-use",
+            )
+
+    def _next_blocks(self) -> list[dict[str, np.ndarray]]:
+        written = self._written
+        done = 0
+        while done < len(self._pending) and self._pending[done][0] <= written:
+            done += 1
+        del self._pending[:done]
+        return [block for end, block in self._pending if end <= written + self._batch_rows]
+
+    def _stream_for(self, blocks: Sequence[Mapping[str, np.ndarray]]) -> segment.Stream:
+        stream = self._stream
+        known = stream.outputs if stream else ()
+        new = dict.fromkeys(name for block in blocks for name in block)
+        wanted = (*known, *(name for name in new if name not in NAMES and name not in known))
+        if stream is not None and stream.open:
+            if wanted == known:
+                return stream
+            self._seal()
+        while True:
+            path = self._entries / f"{self._number:06d}.arrows"
+            if not path.with_suffix(".parquet").exists():
+                with contextlib.suppress(FileExistsError):
+                    self._stream = segment.Stream(path, wanted, self._written)
+                    return self._stream
+            # Asked of the folder, not counted: an interrupt or a full disk may have left a
+            # segment behind or none, and a number that is left out reads as a lost segment.
+            self._number += 1
+
+    def _seal(self) -> None:
+        if self._stream is not None and self._stream.open:
+            self._stream.close()
+            segment.seal(self._stream)
+
+
+def _tidied(entries: Path) -> int:
+    """Removes what crashes left behind; the number of the first segment to write."""
+    for path in entries.glob("*.parquet.tmp"):
+        path.unlink()
+    for path in entries.glob("*.parquet"):
+        path.with_suffix(".arrows").unlink(missing_ok=True)
+    return max(_numbers(entries), default=-1) + 1
+
+
+def _numbers(entries: Path) -> range:
+    """Numbers of the segments: all up to the highest, since a missing one is no empty one."""
+    with contextlib.suppress(FileNotFoundError):
+        found = (_SEGMENT.fullmatch(name) for name in os.listdir(entries))
+        return range(1 + max((int(match[1]) for match in found if match), default=-1))
+    return range(0)
+
+
+def _segments(folder: Path) -> list[segment.Segment]:
+    entries = folder / "entries"
+    return [segment.Segment(entries, number) for number in _numbers(entries)]
+
+
+def state(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Differs when the run has grown: its files and their lengths in bytes."""
+    found: list[tuple[str, int]] = []
+    for place in (folder / "entries", folder):
+        with contextlib.suppress(FileNotFoundError), os.scandir(place) as files:
+            # A stream may be sealed while this looks.
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    found.append((file.name, file.stat().st_size))
+    return tuple(sorted(found))
+
+
+steps_of = segment.steps_of
+
+
+def outputs(folder: Path) -> tuple[str, ...]:
+    """Names of the named outputs whose losses a run has, in order of first appearance."""
+    return _outputs(_segments(folder))
+
+
+def _outputs(segments: Sequence[segment.Segment]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for each in segments for name in each.outputs()))
+
+
+def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """Reads a run's entries block by block, in the order of writing, in bounded memory.
+
+    Args:
+        folder: The run's folder. A writer may be at work in it.
+        columns: Names of columns; all that the run has by default.
+
+    Yields:
+        The columns by name, each of shape (rows,), rows <= 65,536, read-only. A null is NaN
+        where floating, 0 where integer (no `batch_id` is 0), and true in `updated`.
+
+    Raises:
+        LossLedgerError: A segment is damaged (slug `segment-damaged`), or the run has no such
+            column (slug `no-column`).
+    """
+    segments = _segments(folder)
+    chosen = _chosen(segments, columns)
+    for each in segments:
+        for chunk in each.chunks(chosen):
+            yield segment.block_of(chunk)
+
+
+def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = None) -> "pa.Table":
+    """Reads a run's entries at once; a null stays null, apart from NaN.
+
+    Args:
+        folder: The run's folder. A writer may be at work in it.
+        columns: Names of columns; all that the run has by default.
+        filter: A `pyarrow.compute` expression over any of the run's columns; sealed segments
+            skip the row groups that it rules out.
+
+    Returns:
+        A table of one row a step, in the order of writing.
+
+    Raises:
+        LossLedgerError: As `scan`.
+    """
+    segments = _segments(folder)
+    chosen = _chosen(segments, columns)
+    if filter is None:
+        tables = [chunk for each in segments for chunk in each.chunks(chosen)]
+    else:
+        known = _outputs(segments)
+        tables = [each.filtered(chosen, known, filter) for each in segments]
+    return segment.concatenated(tables, chosen)
+
+
+def _chosen(segments: Sequence[segment.Segment], columns: Sequence[str] | None) -> list[str]:
+    if columns is not None and set(columns) <= set(NAMES):
+        return list(columns)
+    known = (*NAMES, *_outputs(segments))
+    unknown = sorted(set(columns or ()) - set(known))
+    if unknown:
+        raise LossLedgerError(
+            f"The run has no such column. Received: {', '.join(unknown)}. "
+            f"It has: {', '.join(known)}.",
+            slug="no-column",
+        )
+    return list(known if columns is None else columns)

@@ -1,0 +1,57 @@
+"""Run a command and keep all that a caller can see of it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = [sys.executable]
+LOSSLEDGER = [sys.executable, "-m", "lossledger"]
+RUN = [*LOSSLEDGER, "run", "-q"]
+ADDRESS = re.compile(rb"0x[0-9a-f]{6,}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+
+def environment(**changes: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LOSSLEDGER"))}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **changes}
+
+
+def execute(
+    command: list[str],
+    folder: Path,
+    *,
+    merged: bool = False,
+    stdin: bytes = b"",
+    kill: signal.Signals | None = None,
+    **variables: str,
+) -> Outcome:
+    """`kill` is sent as soon as the process has made a file `ready` in `folder`."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+    )
+    if kill is not None:
+        ready = folder / "ready"
+        while not ready.exists() and process.poll() is None:
+            time.sleep(0.01)
+        ready.unlink(missing_ok=True)
+        process.send_signal(kill)
+    stdout, stderr = process.communicate(stdin, timeout=60)
+    return Outcome(
+        process.returncode, ADDRESS.sub(b"0x", stdout), ADDRESS.sub(b"0x", stderr or b"")
+    )

@@ -1,0 +1,355 @@
+"""The command line from outside: what is printed where, exit codes, settings, start-up."""
+
+import json
+import resource
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import LOSSLEDGER, PYTHON, Outcome, environment, execute
+
+from lossledger import cli, runner
+from lossledger.cli import main
+from lossledger.folder import append_line, create_folder, write_json
+from lossledger.recorder import recording
+from lossledger.store import Writer
+
+LOSSES = np.array([3.0, 2.0, 1.0, 0.5], "f4")
+
+
+def record(directory: Path, name: str, second: int, losses: np.ndarray = LOSSES) -> Path:
+    """Writes a complete run of one fit with one epoch; its batches have two rows each."""
+    folder = create_folder(directory, name, datetime(2026, 11, 22, 18, 38, second))
+    writer, size = Writer(folder), len(losses)
+    writer.append(
+        {
+            "step": np.arange(size),
+            "call": np.zeros(size, "i4"),
+            "model": np.zeros(size, "i4"),
+            "epoch": np.zeros(size, "i4"),
+            "batch": np.arange(size, dtype="i4"),
+            "loss": losses,
+            "weight": np.full(size, 2.0),
+            "rows": np.full(size, 2, "i4"),
+            "time": np.arange(size),
+            "updated": np.ones(size, bool),
+        }
+    )
+    writer.close()
+    append_line(folder / "calls.jsonl", {"call": 0, "model": 0, "driver": "fit"})
+    about = {"format": 1, "id": folder.name, "name": name, "complete": True, "entries": size}
+    created = f"2026-11-22T18:38:{second}+00:00"
+    write_json(folder / "run.json", {**about, "created": created, "versions": {"keras": "3.15.1"}})
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pyproject.toml").write_text("")
+    return tmp_path
+
+
+@pytest.fixture
+def recorded(folder: Path) -> Path:
+    record(folder / "runs", "first", 10)
+    record(folder / "runs", "second", 20, LOSSES * 2)
+    return folder
+
+
+def run(folder: Path, *arguments: str, **variables: str) -> Outcome:
+    return execute([*LOSSLEDGER, *arguments], folder, **variables)
+
+
+def shown(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
+    outcome = run(folder, *arguments, "--json", **variables)
+    assert (outcome.status, outcome.stderr) == (0, b"")
+    return json.loads(outcome.stdout)
+
+
+# main
+
+
+def test_version(folder: Path) -> None:
+    assert run(folder, "--version") == Outcome(0, b"lossledger 0.1.0\n", b"")
+
+
+def test_no_command_prints_help_as_a_usage_error(folder: Path) -> None:
+    outcome = run(folder)
+    assert (outcome.status, outcome.stdout) == (2, b"")
+    assert b"examples:" in outcome.stderr
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_has_help_with_examples(folder: Path, command: Any) -> None:
+    outcome = run(folder, command.name, "--help", COLUMNS="80")
+    assert outcome.status == 0
+    assert f"  lossledger {command.name}".encode() in outcome.stdout.split(b"examples:")[1]
+    assert all(len(line) <= 100 for line in outcome.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["show", "--nonsense"],
+        ["show", "--epoch", "x"],
+        ["show", "--steps-per-epoch", "0"],
+        ["list", "-n", "-1"],
+        ["run"],
+        ["run", "-m"],
+        ["run", "--na", "x", "y.py"],
+        ["run", "--steps-per-epoch", "0", "x.py"],
+        ["show", "--statistic", "nonsense"],
+        ["show", "--statistic", "ema:beta"],
+        ["show", "--statistic", "ema:beta=2"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors_go_to_stderr_with_status_2(recorded: Path, arguments: list[str]) -> None:
+    outcome = run(recorded, *arguments)
+    assert (outcome.status, outcome.stdout) == (2, b"")
+    assert outcome.stderr.startswith(b"lossledger: error [")
+    assert b"Traceback" not in outcome.stderr
+
+
+def test_what_cannot_be_done_is_one_message_with_its_slug(folder: Path) -> None:
+    outcome = run(folder, "show", "absent")
+    assert (outcome.status, outcome.stdout) == (1, b"")
+    assert outcome.stderr.startswith(b"lossledger: error [no-run]: ")
+    assert b"absent" in outcome.stderr
+    assert run(folder, "list").stderr.startswith(b"lossledger: error [no-run]: ")
+
+
+def test_a_reader_that_stops_early_is_no_trouble(folder: Path) -> None:
+    for second in range(10, 60):
+        record(folder / "runs", f"run{second}", second)
+    shell = f"{{ {' '.join(LOSSLEDGER)} list -n 0; echo $? >status; }} | true; cat status"
+    outcome = execute(["bash", "-c", shell], folder)
+    assert outcome.stderr == b""
+    assert outcome.stdout in (b"0\n", b"141\n")
+
+
+def test_an_interrupt_ends_a_command_quietly(folder: Path) -> None:
+    script = """
+import sys
+from lossledger import cli
+class Interrupted(cli.ListCommand):
+    def run(self, options):
+        raise KeyboardInterrupt
+cli.COMMANDS = (Interrupted,)
+sys.exit(cli.main(["list"]))
+"""
+    (folder / "x.py").write_text(script)
+    assert execute([*PYTHON, "x.py"], folder) == Outcome(-2, b"", b"")
+
+
+# show and list
+
+
+def test_show_prints_the_newest_run_to_stdout(recorded: Path) -> None:
+    outcome = run(recorded, "show")
+    assert (outcome.status, outcome.stderr) == (0, b"")
+    text = outcome.stdout.decode()
+    assert "second" in text.splitlines()[0]
+    assert "\x1b" not in text
+    row = next(line for line in text.splitlines() if line.split()[:2] == ["0", "4"])
+    assert float(row.split()[-1]) == pytest.approx(float(LOSSES.mean() * 2))
+
+
+@pytest.mark.parametrize(
+    "name", ["first", "latest~1", "2026-11-22_18-38-10-first", "runs/2026-11-22_18-38-10-first"]
+)
+def test_a_run_is_found_by_its_names(recorded: Path, name: str) -> None:
+    assert shown(recorded, "show", name)["run"]["name"] == "first"
+
+
+def test_show_takes_statistics_with_parameters(recorded: Path) -> None:
+    names = ["window_mean:n=2", "ema:beta=0.0", "epoch_mean"]
+    arguments = [word for name in names for word in ("--statistic", name)]
+    found = shown(recorded, "show", "first", *arguments)["statistics"]
+    assert list(found) == names
+    assert found["window_mean:n=2"] == pytest.approx([3.0, 2.5, 1.5, 0.75])
+    assert found["ema:beta=0.0"] == pytest.approx(LOSSES.tolist())
+    assert found["epoch_mean"] == pytest.approx([LOSSES.mean()])
+
+
+def test_list_has_the_newest_last(recorded: Path) -> None:
+    outcome = run(recorded, "list")
+    assert (outcome.status, outcome.stderr) == (0, b"")
+    rows = [line.split() for line in outcome.stdout.decode().splitlines()]
+    assert rows[0] == ["name", "when", "calls", "steps", "epoch_mean", "complete"]
+    assert [row[0] for row in rows[1:]] == ["first", "second"]
+    assert rows[2][1:] == ["2026-11-22", "18:38:20", "1", "4", "3.25000", "complete"]
+
+
+def test_list_takes_a_number_and_a_folder(recorded: Path) -> None:
+    found = shown(recorded, "list", "-n", "1")
+    assert ([each["name"] for each in found["runs"]], found["older"]) == (["second"], 1)
+    record(recorded / "other", "third", 30)
+    found = shown(recorded, "list", "other")
+    assert [(each["name"], each["steps"]) for each in found["runs"]] == [("third", 4)]
+
+
+def test_list_goes_on_where_a_run_cannot_be_read(recorded: Path) -> None:
+    folders = sorted((recorded / "runs").glob("2026*"))
+    (folders[0] / "run.json").write_text("{")
+    (folders[1] / "run.json").write_text('{"format": 99}')
+    found = shown(recorded, "list")["runs"]
+    assert all(each["problem"] for each in found)
+    assert run(recorded, "list").stdout.count(b"unreadable") == 2
+
+
+def test_settings_name_the_folder(recorded: Path) -> None:
+    record(recorded / "far", "third", 30)
+    record(recorded / "near", "fourth", 40)
+    (recorded / "pyproject.toml").write_text("[tool.lossledger]\ndir = 'far'\n")
+    assert shown(recorded, "show")["run"]["name"] == "third"
+    assert shown(recorded, "show", LOSSLEDGER_DIR="near")["run"]["name"] == "fourth"
+    assert shown(recorded, "show", LOSSLEDGER_OFF="1")["run"]["name"] == "third"
+    assert shown(recorded, "list", "runs", LOSSLEDGER_DIR="near")["runs"][0]["name"] == "first"
+
+
+def test_the_width_is_that_of_the_terminal(recorded: Path) -> None:
+    narrow, wide = (run(recorded, "show", COLUMNS=columns).stdout for columns in ("60", "200"))
+    assert max(len(line) for line in narrow.decode().splitlines()) <= 60
+    assert b"running_std" not in narrow.split(b"\n\n")[1]
+    assert b"running_std" in wide
+
+
+def test_an_output_that_is_not_unicode_gets_ascii(recorded: Path) -> None:
+    outcome = run(recorded, "show", PYTHONIOENCODING="ascii")
+    assert outcome.status == 0
+    assert outcome.stdout.isascii()
+    assert b"?" not in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    ("no_color", "term", "escapes"),
+    [("", "xterm", True), ("1", "xterm", False), ("", "dumb", False)],
+)
+def test_a_terminal_gets_styles(recorded: Path, no_color: str, term: str, escapes: bool) -> None:
+    script = """
+import pty, sys
+written = []
+def read(fd):
+    import os
+    data = os.read(fd, 1024)
+    written.append(data)
+    return data
+pty.spawn(sys.argv[1:], read)
+"""
+    command = [*PYTHON, "-c", script, *LOSSLEDGER, "show"]
+    outcome = execute(command, recorded, NO_COLOR=no_color, TERM=term)
+    assert b"epoch_mean" in outcome.stdout
+    assert (b"\x1b[" in outcome.stdout) is escapes
+
+
+# start-up
+
+
+@pytest.mark.parametrize("arguments", [["show"], ["list"], ["show", "--json"]], ids=" ".join)
+def test_reading_starts_quickly_and_without_keras(recorded: Path, arguments: list[str]) -> None:
+    code = "import sys\nfrom lossledger.cli import main\nmain(sys.argv[1:])\n"
+    code += "print(*sys.modules, file=sys.stderr)"
+    modules = set(execute([*PYTHON, "-c", code, *arguments], recorded).stderr.decode().split())
+    assert not modules & {"keras", "tensorflow", "jax", "torch", "pandas", "scipy"}
+    assert ("rich" in modules) is ("--json" not in arguments)
+    seconds = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # With bytecode kept, as an installed package has it.
+        variables = {"PYTHONPYCACHEPREFIX": str(recorded / "cache")}
+        kept = {**environment(**variables), "OPENBLAS_NUM_THREADS": "1"}
+        del kept["PYTHONDONTWRITEBYTECODE"]
+        subprocess.run([*LOSSLEDGER, *arguments], cwd=recorded, env=kept, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(seconds) < 0.5, "twice of what a person should wait, for slow machines"
+
+
+# run
+
+
+class Stub:
+    """What `run` asks of a recording; keeps what it was made with."""
+
+    made: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.made.append((arguments, named))
+
+
+@pytest.fixture
+def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What recordings were made with; nothing is run."""
+    Stub.made = []
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("LOSSLEDGER_DIR", raising=False)
+    monkeypatch.delenv("LOSSLEDGER_OFF", raising=False)
+    monkeypatch.setattr(recording, "Recording", Stub)
+
+    def instead(target: runner.Target, made: Any, *, quiet: bool = False) -> int:
+        Stub.made.append((target, made is not None, quiet))
+        return 17
+
+    monkeypatch.setattr(runner, "run", instead)
+    return Stub.made
+
+
+def test_options_reach_the_recording(made: list[Any], folder: Path) -> None:
+    arguments = ["run", "-o", "d", "--name", "n", "--steps-per-epoch", "7", "-q", "s.py", "-q"]
+    assert main(arguments) == 17
+    command = ["s.py", "-q"]
+    assert made[0] == ((Path("d"), "n", Path("s.py"), command), {"steps_per_epoch": 7})
+    assert made[1] == (runner.Target("s.py", ("-q",)), True, True)
+
+
+def test_settings_reach_the_recording(
+    made: list[Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pyproject.toml").write_text("[tool.lossledger]\ndir='d'\nname='n'\nquiet=true\n")
+    main(["run", "s.py"])
+    assert made[0][0][:2] == (folder / "d", "n")
+    assert made[1][2] is True
+    monkeypatch.setenv("LOSSLEDGER_DIR", "e")
+    main(["run", "--name", "m", "s.py"])
+    assert made[2][0][:2] == (Path("e"), "m")
+    monkeypatch.setenv("LOSSLEDGER_OFF", "1")
+    main(["run", "s.py"])
+    assert made[4] == (runner.Target("s.py"), False, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "name"),
+    [
+        (["s.py"], runner.Target("s.py"), "s"),
+        (["a/b.c.py", "--help"], runner.Target("a/b.c.py", ("--help",)), "b.c"),
+        (["s.py", "-m", "x"], runner.Target("s.py", ("-m", "x")), "s"),
+        (["s.py", "--", "-o"], runner.Target("s.py", ("--", "-o")), "s"),
+        (["-m", "p.q", "-o", "x"], runner.Target("p.q", ("-o", "x"), module=True), "q"),
+        (["-m", "p.__main__"], runner.Target("p.__main__", (), module=True), "p"),
+    ],
+)
+def test_what_follows_the_target_is_its_own(
+    made: list[Any], arguments: list[str], target: runner.Target, name: str
+) -> None:
+    main(["run", *arguments])
+    assert made[1][0] == target
+    assert made[0][0][1] == name
+
+
+def test_a_recording_that_cannot_be_made_costs_one_warning(
+    made: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(recording, "Recording", fails)
+    assert main(["run", "s.py"]) == 17
+    assert made == [(runner.Target("s.py"), False, False)]
+    assert capsys.readouterr().err == (
+        "lossledger: warning [not-recording]: the script runs, but is not recorded. no room\n"
+    )

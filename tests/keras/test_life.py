@@ -1,0 +1,331 @@
+"""What happens around a training: validation, stops, copies, saved files, several recordings."""
+
+import copy
+import pickle
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+import lossledger
+
+from .conftest import BACKEND, X, Y, assert_same, batches, network, once, raw_losses
+
+FIT = {"batch_size": 32, "epochs": 2, "shuffle": False, "verbose": 0}
+
+
+def compiled():
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+    return model
+
+
+def opened(run):
+    return lossledger.open(run.path)
+
+
+def test_validation_and_evaluation_do_not_pollute(twins):
+    class Evaluates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.test_on_batch(X[:9], Y[:9] + 100)
+
+    def train():
+        model = compiled()
+        history = model.fit(X, Y, validation_data=(X[:9], Y[:9] + 50), **FIT).history
+        value = model.evaluate(X, Y + 50, verbose=0)
+        batch = [model.train_on_batch(X[b], Y[b]) for b in batches(32)]
+        model.test_on_batch(X[:9], Y[:9])
+        other = model.fit(X, Y, callbacks=[Evaluates()], **FIT).history
+        return model, (history, value, batch, other)
+
+    run = twins(train).run
+    assert len(run.losses()) == 6 + 3 + 6
+    assert run.losses().max() < 5
+    assert [call.info["driver"] for call in run.calls] == ["fit", "train_on_batch", "fit"]
+    places = [item.place for item in run.reported() if item.call == 0]
+    assert places.count("history") == 2
+    assert "validation" in places
+    assert "evaluate" in places
+
+
+def test_stops_and_callbacks(twins):
+    class Stops(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                self.model.stop_training = True
+
+    def train():
+        model = compiled()
+        history = model.fit(X, Y, batch_size=7, epochs=3, verbose=0, callbacks=Stops())
+        return model, history.history
+
+    assert len(twins(train).run.losses()) == 4
+
+
+def test_the_users_callbacks_see_what_they_saw(twins):
+    class Sees(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def on_train_begin(self, logs=None):
+            self.seen.append(("begin", dict(self.params)))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seen.append((epoch, dict(logs)))
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.seen.append((batch, dict(logs)))
+
+    def train():
+        model, sees = compiled(), Sees()
+        given = [sees]
+        model.fit(X, Y, callbacks=given, **FIT)
+        listed = keras.callbacks.CallbackList([Sees()], model=model, add_history=True, epochs=2)
+        model.fit(X, Y, callbacks=listed, **FIT)
+        names = [type(callback).__name__ for callback in listed.callbacks]
+        return model, (sees.seen, given == [sees], names)
+
+    twins(train)
+
+
+def test_an_error_in_the_training_is_the_users(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise RuntimeError("mine")
+
+    with lossledger.record(tmp_path) as run:
+        model = compiled()
+        with pytest.raises(RuntimeError, match="mine"):
+            model.fit(X, Y, batch_size=7, verbose=0, callbacks=[Fails()])
+        model = compiled()
+        with pytest.raises(ValueError, match=r".*"):
+            model.train_on_batch(X[:, :2], Y)
+        model.train_on_batch(X, Y)
+    calls = opened(run).calls
+    assert calls[0].info["failed"] == "RuntimeError"
+    assert len(opened(run).losses(call=0)) == 3
+    assert len(opened(run).losses(call=1)) == 1
+
+
+def test_recompiling_begins_another_call(twins):
+    def train():
+        model = compiled()
+        out = [model.fit(X, Y, **FIT).history]
+        model.compile(keras.optimizers.SGD(0.1), "mae")
+        out.append(model.fit(X, Y, **FIT).history)
+        out.append(model.train_on_batch(X, Y))
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        out.append(model.train_on_batch(X, Y))
+        return model, out
+
+    run = twins(train).run
+    assert [len(run.losses(call=k)) for k in range(4)] == [6, 6, 1, 1]
+
+
+def test_copies_and_files_of_a_recorded_model(tmp_path):
+    """A saved, cloned, copied or pickled model is a plain one and trains as such."""
+
+    def train():
+        model = compiled()
+        model.fit(X, Y, **FIT)
+        path = tmp_path / "model.keras"
+        model.save(path)
+        copies = [keras.models.load_model(path), copy.deepcopy(model)]
+        copies.append(pickle.loads(pickle.dumps(model)))
+        clone = keras.models.clone_model(model)
+        clone.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"])
+        clone.set_weights(model.get_weights())
+        copies.append(clone)
+        histories = [each.fit(X, Y, **FIT).history for each in copies]
+        model.save_weights(tmp_path / "w.weights.h5")
+        model.load_weights(tmp_path / "w.weights.h5")
+        return [model, *copies], histories
+
+    plain = once(train)
+    with lossledger.record(tmp_path / "runs") as run:
+        recorded = once(train)
+    assert_same(plain, recorded)
+    assert len(opened(run).losses(model=0)) == 6
+    assert [len(opened(run).losses(model=k)) for k in range(1, 5)] == [6] * 4
+
+
+def test_only_one_model(tmp_path):
+    model, other = compiled(), compiled()
+    with lossledger.record(tmp_path, model=model) as run:
+        other.fit(X, Y, **FIT)
+        model.fit(X, Y, **FIT)
+        other.train_on_batch(X, Y)
+    assert len(opened(run).calls) == 1
+    assert len(opened(run).losses()) == 6
+
+
+def test_a_model_trained_before_during_and_after(tmp_path):
+    def train(during):
+        model = compiled()
+        model.fit(X, Y, **FIT)
+        during(model)
+        model.fit(X, Y, **FIT)
+        model.train_on_batch(X, Y)
+        return model, None
+
+    runs = []
+
+    def recorded(model):
+        for _ in range(2):
+            with lossledger.record(tmp_path) as run:
+                model.fit(X, Y, **FIT)
+                model.train_on_batch(X, Y)
+            runs.append(run)
+
+    def plain(model):
+        for _ in range(2):
+            model.fit(X, Y, **FIT)
+            model.train_on_batch(X, Y)
+
+    assert_same(once(lambda: train(plain)), once(lambda: train(recorded)))
+    for run in runs:
+        assert len(opened(run).losses()) == 7
+        assert opened(run).info["warnings"] == []
+    assert runs[0].path != runs[1].path
+
+
+def test_nothing_of_ours_is_left_behind(tmp_path):
+    methods = [
+        (keras.metrics.Mean, "update_state"),
+        (keras.Model, "fit"),
+        (keras.Model, "train_on_batch"),
+        (keras.Model, "train_step"),
+        (keras.Model, "make_train_function"),
+    ]
+    before = [getattr(owner, name) for owner, name in methods]
+    model = compiled()
+    with lossledger.record(tmp_path):
+        model.fit(X, Y, **FIT)
+        assert "train_step" not in vars(model)
+    assert [getattr(owner, name) for owner, name in methods] == before
+    assert type(model._loss_tracker) is keras.metrics.Mean
+    assert "lossledger" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_inner_of_two_recordings_records(tmp_path):
+    model = compiled()
+    with lossledger.record(tmp_path, name="outer") as outer:
+        model.fit(X, Y, **FIT)
+        with lossledger.record(tmp_path, name="inner") as inner:
+            model.fit(X, Y, **FIT)
+        model.fit(X, Y, **FIT)
+    assert len(opened(inner).losses()) == 6
+    assert len(opened(outer).losses()) == 12
+
+
+def test_the_callback(tmp_path):
+    def train(*callbacks):
+        model = compiled()
+        first = model.fit(X, Y, callbacks=[*callbacks], **FIT).history
+        second = model.fit(X, Y, initial_epoch=1, callbacks=[*callbacks], **FIT).history
+        return model, (first, second)
+
+    recorder = lossledger.Recorder(tmp_path)
+    assert_same(once(train), once(lambda: train(recorder)))
+    run = lossledger.open(recorder.path)
+    assert len(run.losses()) == 9
+    assert [e.epoch for e in run.epochs(run.calls[1])] == [1]
+    assert run.complete
+
+
+def test_a_growing_run_is_readable(tmp_path):
+    class Reads(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            run.collect()
+            seen.append(len(opened(run).losses()))
+
+    seen = []
+    with lossledger.record(tmp_path) as run:
+        compiled().fit(X, Y, callbacks=[Reads()], **FIT)
+    assert seen == [3, 6]
+
+
+def test_trouble_is_one_warning_and_training_goes_on(tmp_path):
+    """A folder that vanishes, a file where the folder should be: the numbers stay the same."""
+
+    def train():
+        model = compiled()
+        return model, model.fit(X, Y, **FIT).history
+
+    plain = once(train)
+    (tmp_path / "file").write_text("")
+    recording = lossledger.record(tmp_path / "file" / "runs")
+    with pytest.warns(lossledger.LossLedgerWarning) as caught, recording:
+        recorded = once(train)
+    assert_same(plain, recorded)
+    assert len(caught) == 1
+    assert "[call-not-recorded]" in str(caught[0].message)
+
+
+def test_a_folder_that_vanishes(tmp_path):
+    import shutil
+
+    class Deletes(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            shutil.rmtree(run.path, ignore_errors=True)
+
+    def train(*callbacks):
+        model = compiled()
+        return model, model.fit(X, Y, callbacks=[*callbacks], **FIT).history
+
+    plain = once(train)
+    with (
+        pytest.warns(lossledger.LossLedgerWarning, match=r"\[cannot-write\]"),
+        lossledger.record(tmp_path) as run,
+    ):
+        recorded = once(lambda: train(Deletes()))
+    assert_same(plain, recorded)
+
+
+def test_initial_and_final_weights(tmp_path):
+    with lossledger.record(tmp_path) as run:
+        keras.utils.set_random_seed(7)
+        model = compiled()
+        before = model.get_weights()
+        model.fit(X, Y, **FIT)
+        model.train_on_batch(X, Y)
+        keras.utils.set_random_seed(7)
+        compiled().fit(X, Y, **FIT)
+    calls = [call.info for call in opened(run).calls]
+    assert calls[0]["final_weights"] == calls[1]["initial_weights"]
+    assert calls[0]["initial_weights"] == calls[2]["initial_weights"]
+    assert calls[0]["final_weights"] == calls[2]["final_weights"]
+    assert calls[0]["initial_weights"] != calls[0]["final_weights"]
+    with np.load(run.path / calls[0]["weights_file"]) as kept:
+        for a, b in zip(before, kept.values(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.random takes its seeds from the graph")
+def test_random_operations_of_tensorflow_keep_their_seeds(twins):
+    import tensorflow as tf
+
+    class Noisy(keras.Model):
+        def train_step(self, data):
+            x, y = data[:2]
+            return super().train_step((x + tf.random.normal(tf.shape(x)), y))
+
+        @tf.function
+        def nested(self, data):
+            return super().train_step(data)
+
+    class Nested(Noisy):
+        def train_step(self, data):
+            return self.nested(data)
+
+    def train(cls=Noisy):
+        model = network(cls=cls)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model, model.fit(X, Y, **FIT).history
+
+    assert len(twins(train).run.losses()) == 6
+    result = twins(lambda: train(Nested))
+    np.testing.assert_allclose(result.run.losses(), raw_losses(compiled, 32, 2), rtol=2e-6)

@@ -1,0 +1,511 @@
+"""Outputs, of runs written in the test: what they say is what numpy says of the same arrays."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lossledger import run as runs
+from lossledger.errors import LossLedgerError
+from lossledger.folder import append_line, write_json
+from lossledger.render import figures
+from lossledger.render.base import Listed, Listing, Options, Request
+from lossledger.render.figures import Format, Sketch, shorten
+from lossledger.render.json import JsonList, JsonShow
+from lossledger.render.listing import TerminalList
+from lossledger.render.show import TerminalShow
+from lossledger.render.terminal import Column, fitting
+from lossledger.store import Writer
+
+VERSIONS = {"python": "3.13.1", "keras": "3.15.1", "backend": "jax", "numpy": "2.4.6"}
+
+
+@dataclass
+class Trained:
+    """A call: a list of losses an epoch."""
+
+    losses: Sequence[Sequence[float]]
+    model: int = 0
+    driver: str = "fit"
+    reports: bool = True
+    info: dict[str, Any] = field(default_factory=dict)
+
+
+def rows_of(losses: Sequence[float]) -> np.ndarray:
+    """Full batches of 4 rows, the last one of 2."""
+    rows = np.full(len(losses), 4, "i4")
+    rows[-1:] = 2
+    return rows
+
+
+def mean_of(losses: Sequence[float]) -> float:
+    return float(np.average(np.float64(np.float32(losses)), weights=rows_of(losses)))
+
+
+def write(folder: Path, *calls: Trained, complete: bool = True, **info: Any) -> runs.Run:
+    folder = folder / "2026-11-22_18-38-54-train"
+    folder.mkdir(parents=True)
+    writer, step = Writer(folder), 0
+    for number, call in enumerate(calls):
+        said = {"model": call.model, "model_name": f"net_{call.model}", "driver": call.driver}
+        append_line(folder / "calls.jsonl", {"call": number, **said, **call.info})
+        for epoch, losses in enumerate(call.losses):
+            size, rows = len(losses), rows_of(losses)
+            writer.append(
+                {
+                    "step": np.arange(step, step + size),
+                    "call": np.full(size, number, "i4"),
+                    "model": np.full(size, call.model, "i4"),
+                    "epoch": np.full(size, -1 if call.driver != "fit" else epoch, "i4"),
+                    "batch": np.arange(size, dtype="i4"),
+                    "loss": np.array(losses, "f4"),
+                    "weight": rows.astype("f8"),
+                    "rows": rows,
+                    "time": np.arange(step, step + size),
+                    "updated": np.ones(size, bool),
+                }
+            )
+            step += size
+            if call.reports:
+                value = float(np.float32(mean_of(losses)))
+                item = {"place": "history", "name": "loss", "epoch": epoch, "value": value}
+                append_line(folder / "calls.jsonl", {"call": number, "reported": [item]})
+    writer.close() if complete else writer.flush()
+    about = {"format": 1, "name": "train", "complete": complete, "versions": VERSIONS, **info}
+    write_json(folder / "run.json", about)
+    run = runs.open(folder)
+    run.__dict__["writer"] = writer  # a writer that is collected would seal the crashed run
+    return run
+
+
+def show(run: runs.Run, **options: Any) -> str:
+    return TerminalShow(Options(**options)).render(run)
+
+
+def row(text: str, first: str) -> list[str]:
+    """The cells of the table's row that begins so."""
+    found = [line.split() for line in text.splitlines() if line.split()[:1] == [first]]
+    assert len(found) == 1, text
+    return found[0]
+
+
+LOSSES = ([3.0, 2.0, 2.5, 1.0], [2.0, 1.5, 0.5, 0.25], [1.0, 0.75, 0.5, 0.125])
+
+
+# show
+
+
+def test_a_row_says_what_numpy_says(tmp_path: Path) -> None:
+    text = show(write(tmp_path, Trained(LOSSES)), width=200)
+    header = row(text, "epoch")
+    for epoch, losses in enumerate(LOSSES):
+        cells = dict(zip(header, [*row(text, str(epoch))], strict=False))
+        # "raw losses" is two words of the header and one of the row.
+        values = row(text, str(epoch))
+        named = dict(zip([n for n in header if n != "losses"], values, strict=True))
+        running = np.cumsum(np.multiply(losses, rows_of(losses))) / np.cumsum(rows_of(losses))
+        expected = {
+            "min": min(losses),
+            "max": max(losses),
+            "first": losses[0],
+            "last": losses[-1],
+            "std": np.std(losses),
+            "running_std": np.std(running),
+            "batch_mean": np.mean(losses),
+            "epoch_mean": mean_of(losses),
+            "reported": mean_of(losses),
+        }
+        assert {name: float(named[name]) for name in expected} == pytest.approx(expected, abs=5e-6)
+        assert (named["steps"], named["rows"]) == ("4", "14")
+        assert len(cells) > 5
+
+
+def test_the_reported_number_is_named_with_its_keras(tmp_path: Path) -> None:
+    text = " ".join(show(write(tmp_path, Trained(LOSSES)), width=80).split())
+    assert "loss in History is epoch_mean under Keras 3.15.1 (sum(w l) / sum(w)): 3" in text
+
+
+def test_notes_count_what_equals_the_entries_and_name_the_worst_of_the_rest(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES, reports=False))
+    values = [float(np.float32(mean_of(x))) for x in LOSSES]
+    for epoch, value in enumerate(values):
+        item = {"place": "history", "name": "loss", "epoch": epoch, "value": value}
+        append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
+    agreed = " ".join(show(runs.open(run.path)).split())
+    assert "3 numbers, all equal to the entries' value rounded to float32." in agreed
+    gaps = (0.0, 0.25, -0.5)
+    for epoch, gap in enumerate(gaps):
+        item = {"place": "history", "name": "loss", "epoch": epoch, "value": values[epoch] + gap}
+        append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
+    text = " ".join(show(runs.open(run.path)).split())
+    assert "6 numbers, 4 equal to the entries' value rounded to float32" in text
+    assert "the furthest of the others is -0.5 from it, in epoch 2" in text
+
+
+def test_a_number_that_does_not_agree_shows_its_difference(tmp_path: Path) -> None:
+    item = {"place": "history", "name": "loss", "epoch": 0, "value": 2.5}
+    run = write(tmp_path, Trained(LOSSES[:1], reports=False))
+    append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
+    text = show(runs.open(run.path), width=120)
+    gap = 2.5 - mean_of(LOSSES[0])
+    assert float(row(text, "0")[-1]) == pytest.approx(gap, rel=1e-3)
+    assert f"{gap:+.4g}" in text.split("reported  ")[-1]
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 100, 120, 250])
+def test_lines_fit_and_rows_stay_whole(tmp_path: Path, width: int) -> None:
+    run = write(tmp_path, Trained(LOSSES, info={"arguments": {"epochs": 3, "x": "y" * 300}}))
+    lines = show(run, width=width).splitlines()
+    assert all(len(line) <= width for line in lines if not line.startswith("folder"))
+    assert not any(line.endswith(" ") for line in lines)
+    for epoch, losses in enumerate(LOSSES):
+        assert f"{mean_of(losses):.5f}" in " ".join(row("\n".join(lines), str(epoch)))
+
+
+def test_wider_terminals_get_more_columns(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES))
+    headers = [row(show(run, width=width), "epoch") for width in (40, 60, 80, 120, 200)]
+    assert [len(header) for header in headers] == sorted({len(header) for header in headers})
+    assert {"steps", "min", "max", "epoch_mean", "batch_mean", "reported"} <= set(headers[2])
+    assert {"std", "running_std", "difference"} <= set(headers[3])
+    narrow, wide = show(run, width=80), show(run, width=200)
+    assert "in a wider terminal: rows" in narrow
+    assert "in a wider terminal" not in wide
+
+
+def test_plain_text_has_no_escapes_and_no_drawing(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES))
+    plain, colored = show(run), show(run, color=True)
+    assert "\x1b" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
+    assert colored != plain
+    assert show(run, blocks=False).isascii()
+    assert not set(plain) & set("│─┌┐└┘├┤┃━")
+
+
+def test_arguments_read_well(tmp_path: Path) -> None:
+    arguments = {"x": {"shape": [200, 4], "dtype": "float32"}, "y": None, "epochs": 3}
+    text = show(write(tmp_path, Trained(LOSSES, info={"arguments": arguments})))
+    assert "arguments  x=float32[200,4], epochs=3\n" in text
+
+
+def test_markup_in_names_is_text(tmp_path: Path) -> None:
+    run = write(tmp_path, name="[red]x[/red]", command=["a b.py", "[bold]", ":smile:"])
+    text = show(run)
+    assert "[red]x[/red]" in text
+    assert "'a b.py' '[bold]' :smile:" in text
+
+
+def test_what_is_not_finite_is_said_in_words(tmp_path: Path) -> None:
+    losses = ([1.0, 0.5], [math.nan, 0.5], [math.inf, -math.inf])
+    text = show(write(tmp_path, Trained(losses, reports=False)), width=200)
+    assert row(text, "0")[-1] == "all"
+    assert row(text, "1")[-4:] == ["nan", "1", "of", "2", "finite"][-4:]
+    assert "0 of 2 finite" in text
+    assert "!" in row(text, "1")[3]
+
+
+def test_a_run_that_is_cut_short_shows_what_was_flushed(tmp_path: Path) -> None:
+    text = show(write(tmp_path, Trained(LOSSES), complete=False))
+    assert "incomplete" in text
+    assert row(text, "2")[1] == "4"
+
+
+def test_a_run_without_calls(tmp_path: Path) -> None:
+    assert "Nothing was trained" in show(write(tmp_path))
+
+
+def test_a_call_without_steps(tmp_path: Path) -> None:
+    text = show(write(tmp_path, Trained([], info={"failed": "ValueError"})))
+    assert "ValueError" in text
+    assert "none was recorded" in text
+
+
+def test_a_run_that_says_nothing_of_itself(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES, reports=False))
+    (run.path / "run.json").write_text("{}")
+    (run.path / "calls.jsonl").write_text("")
+    assert f"{mean_of(LOSSES[0]):.5f}" in show(runs.open(run.path))
+
+
+def test_warnings_and_what_was_not_seen_are_shown(tmp_path: Path) -> None:
+    warnings = [{"slug": "not-tapped", "message": f"model {n}"} for n in range(12)]
+    unseen = [{"what": "a loop of its own", "where": "train.py:7"}]
+    text = show(write(tmp_path, warnings=warnings, unseen=unseen))
+    assert "[not-tapped] model 0" in text
+    assert "and 4 warnings more" in text
+    assert "a loop of its own, train.py:7" in text
+
+
+def test_many_epochs_are_shortened_and_counted(tmp_path: Path) -> None:
+    losses = [[1 / (epoch + 1), 1.0] for epoch in range(1000)]
+    text = show(write(tmp_path, Trained(losses, reports=False)))
+    shown = [int(line.split()[0]) for line in text.splitlines() if re.match(r" *\d+ ", line)]
+    assert shown == [*range(12), *range(988, 1000)]
+    assert "976 epochs left out, 12 to 987: --epoch E shows one" in text
+
+
+def test_fifty_models_are_shortened(tmp_path: Path) -> None:
+    text = show(write(tmp_path, *(Trained(LOSSES, model=n) for n in range(50))))
+    sections = [int(n) for n in re.findall(r"^call (\d+):", text, re.MULTILINE)]
+    assert sections == [0, 1, 2, 3, 4, 5, 44, 45, 46, 47, 48, 49]
+    assert text.index("call 5:") < text.index("38 calls left out here") < text.index("call 44:")
+    assert len(text.splitlines()) < 200
+
+
+def test_one_call_or_one_model(tmp_path: Path) -> None:
+    run = write(tmp_path, *(Trained(LOSSES, model=n % 2) for n in range(4)))
+    assert re.findall(r"^call (\d)", show(run, call=2), re.MULTILINE) == ["2"]
+    assert re.findall(r"^call (\d)", show(run, model=1), re.MULTILINE) == ["1", "3"]
+    with pytest.raises(LossLedgerError, match="no such call"):
+        show(run, call=9)
+
+
+@pytest.mark.parametrize("epoch", [1, -2])
+def test_one_epoch_is_shown_step_by_step(tmp_path: Path, epoch: int) -> None:
+    text = show(write(tmp_path, Trained(LOSSES)), epoch=epoch)
+    table = text.split("step by step")[1]
+    rows = rows_of(LOSSES[1])
+    running = np.cumsum(np.multiply(LOSSES[1], rows)) / np.cumsum(rows)
+    for batch, (loss, mean) in enumerate(zip(LOSSES[1], running, strict=True)):
+        assert [float(cell) for cell in row(table, str(batch))] == pytest.approx(
+            [batch, loss, mean], abs=1e-5
+        )
+    assert "1 number" in text
+
+
+def test_a_long_epoch_is_shortened(tmp_path: Path) -> None:
+    text = show(write(tmp_path, Trained([[1.0] * 500])), epoch=0)
+    assert "460 steps left out" in text
+    assert row(text.split("step by step")[1], "499")
+
+
+@pytest.mark.parametrize("epoch", [3, -4])
+def test_an_epoch_that_is_not_there(tmp_path: Path, epoch: int) -> None:
+    run = write(tmp_path, Trained(LOSSES))
+    for renderer in (TerminalShow, JsonShow):
+        with pytest.raises(LossLedgerError, match="3 epochs in call 0") as caught:
+            renderer(Options(epoch=epoch)).render(run)
+        assert caught.value.slug == "no-epoch"
+
+
+def test_statistics_are_listed(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES))
+    requests = [Request.parse("window_mean:n=2"), Request.parse("batch_mean")]
+    text = show(run, statistics=requests)
+    flat = np.concatenate(LOSSES)
+    windows = text.split("window_mean:n=2: ")[1]
+    assert float(row(windows, "7")[1]) == pytest.approx(flat[6:8].mean())
+    means = text.split("batch_mean: ")[1].split("window_mean:n=2: ")[0]
+    assert float(row(means, "2")[1]) == pytest.approx(np.mean(LOSSES[2]), abs=1e-5)
+
+
+def test_a_statistic_of_several_models_asks_for_one(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES), Trained(LOSSES, model=1))
+    with pytest.raises(LossLedgerError) as caught:
+        show(run, statistics=[Request.parse("raw")])
+    assert caught.value.slug == "several-models"
+
+
+def test_train_on_batch_says_how_its_epochs_are_known(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES, driver="train_on_batch", reports=False))
+    assert "not known: all steps stand as epoch 0" in " ".join(show(run).split())
+    said = show(runs.open(run.path, steps_per_epoch=6))
+    assert "as the user said" in said
+    assert row(said, "1")[1] == "6"
+
+
+# --json
+
+
+def test_the_json_object_has_the_documented_keys(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES, info={"arguments": {"epochs": 3}}))
+    found = json.loads(JsonShow(Options(statistics=[Request.parse("last")])).render(run))
+    assert list(found) == ["run", "calls", "statistics"]
+    assert found["run"] == {
+        "id": "2026-11-22_18-38-54-train",
+        "name": "train",
+        "path": str(run.path),
+        "versions": VERSIONS,
+        "complete": True,
+    }
+    (call,) = found["calls"]
+    assert list(call) == ["driver", "model", "weight_kind", "arguments", "epochs"]
+    assert call["arguments"] == {"epochs": 3}
+    names = "epoch steps rows epoch_mean batch_mean first last min max std running_std nonfinite"
+    assert sorted(call["epochs"][0]) == sorted([*names.split(), "reported"])
+    assert [epoch["epoch_mean"] for epoch in call["epochs"]] == [mean_of(x) for x in LOSSES]
+    assert [epoch["reported"] for epoch in call["epochs"]] == pytest.approx(
+        [mean_of(x) for x in LOSSES], rel=1e-7
+    )
+    assert found["statistics"] == {"last": [x[-1] for x in LOSSES]}
+
+
+def test_json_writes_non_finite_numbers_as_text(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained([[math.nan, 1.0], [math.inf, 1.0]], reports=False))
+    text = JsonShow(Options(statistics=[Request.parse("raw")])).render(run)
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert [epoch["epoch_mean"] for epoch in found["calls"][0]["epochs"]] == ["nan", "inf"]
+    assert found["calls"][0]["epochs"][0]["reported"] is None
+    assert found["statistics"]["raw"] == ["nan", 1.0, "inf", 1.0]
+
+
+def test_json_of_one_epoch_of_one_call(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES), Trained(LOSSES))
+    options = Options(call=1, epoch=-1, statistics=[Request.parse("raw")])
+    found = json.loads(JsonShow(options).render(run))
+    assert [[e["epoch"] for e in call["epochs"]] for call in found["calls"]] == [[2]]
+    assert found["statistics"]["raw"] == LOSSES[2]
+
+
+def test_json_of_a_run_without_calls(tmp_path: Path) -> None:
+    assert json.loads(JsonShow(Options()).render(write(tmp_path)))["calls"] == []
+
+
+# list
+
+
+def listing(*runs_: Listed, older: int = 0) -> Listing:
+    return Listing(Path("runs"), runs_, older)
+
+
+def listed(name: str = "train", **values: Any) -> Listed:
+    id = f"2026-11-22_18-38-54-{name}"
+    known = {"created": "2026-11-22T18:38:54+00:00", "complete": True, **values}
+    return Listed(id, name, Path("runs") / id, **known)
+
+
+def test_a_list_has_a_line_a_run() -> None:
+    text = TerminalList(Options()).render(
+        listing(
+            listed(calls=2, steps=1200, epoch_mean=0.6931471),
+            listed("big", calls=1, steps=3, epoch_mean=1234.5, complete=False),
+        )
+    )
+    first = ["train", "2026-11-22", "18:38:54", "2", "1,200", "0.693147", "complete"]
+    assert row(text, "train") == first
+    assert row(text, "big")[-2:] == ["1234.50", "incomplete"]
+
+
+def test_a_list_keeps_a_run_that_cannot_be_read() -> None:
+    text = TerminalList(Options(width=200)).render(listing(listed(problem="no JSON object")))
+    assert "unreadable" in text
+    assert "no JSON object" in text
+
+
+def test_a_list_says_how_many_are_left_out_and_when_there_are_none() -> None:
+    assert "7 older runs left out" in TerminalList(Options()).render(listing(listed(), older=7))
+    assert "no runs" in TerminalList(Options()).render(listing())
+
+
+def test_a_huge_list_renders() -> None:
+    text = TerminalList(Options()).render(listing(*(listed(f"n{n}") for n in range(5000))))
+    assert len(text.splitlines()) == 5001
+
+
+def test_a_list_as_json() -> None:
+    found = json.loads(JsonList(Options()).render(listing(listed(epoch_mean=math.nan), older=1)))
+    assert found["directory"] == "runs"
+    assert found["older"] == 1
+    assert found["runs"][0]["path"] == "runs/2026-11-22_18-38-54-train"
+    assert found["runs"][0]["epoch_mean"] == "nan"
+
+
+# figures
+
+losses = st.floats(min_value=1e-30, max_value=1e30)
+
+
+@given(st.lists(losses, min_size=1))
+def test_numbers_of_a_column_read_back_to_three_digits(values: list[float]) -> None:
+    form = Format.of(values)
+    for value in values:
+        assert float(form.text(value)) == pytest.approx(value, rel=6e-3)
+    assert float(form.text(max(values))) == pytest.approx(max(values), rel=6e-4)
+
+
+@given(st.lists(st.floats(0.1, 99.0), min_size=2))
+def test_numbers_of_a_column_align(values: list[float]) -> None:
+    form = Format.of(values)
+    assert len({form.text(value)[::-1].index(".") for value in values}) == 1
+
+
+def test_numbers_that_are_none() -> None:
+    form = Format.of([None, math.nan, 0.0])
+    found = [form.text(value) for value in (None, math.nan, -math.inf, 0.0)]
+    assert found == ["", "nan", "-inf", "0.000000"]
+
+
+def test_differences_read_well() -> None:
+    values = (None, 0.0, 3.04e-8, -0.0123456, 12.0, math.nan)
+    expected = ["", "0", "+3.0e-08", "-0.01235", "+12", "+nan"]
+    assert [figures.difference(value) for value in values] == expected
+
+
+@given(st.lists(losses, min_size=1, max_size=60), st.integers(1, 60), st.integers(1, 20))
+def test_a_sketch_does_not_tell_in_which_pieces_it_was_added(
+    values: list[float], cut: int, width: int
+) -> None:
+    whole, pieces = Sketch(len(values), width), Sketch(len(values), width)
+    whole.add(np.array(values))
+    for begin in range(0, len(values), cut):
+        pieces.add(np.array(values[begin : begin + cut]))
+    assert pieces.text() == whole.text()
+    assert len(whole.text()) == min(width, len(values))
+
+
+def test_a_sketch_rises_with_the_loss() -> None:
+    sketch = Sketch(8, 12)
+    sketch.add(np.arange(8.0))
+    assert sketch.text() == figures.BLOCKS
+    assert sketch.text(blocks=False) == figures.ASCII
+
+
+@pytest.mark.parametrize("value", [1.0, math.nan, math.inf])
+def test_a_sketch_of_one_value(value: float) -> None:
+    sketch = Sketch(3, 12)
+    sketch.add(np.full(3, value))
+    assert len(set(sketch.text())) == 1
+
+
+@given(st.integers(0, 200), st.integers(1, 50).map(lambda n: 2 * n))
+def test_a_shortened_list_keeps_both_ends(length: int, limit: int) -> None:
+    places, left_out = shorten(length, limit)
+    assert len(places) + left_out == length
+    assert len(places) == min(length, limit)
+    assert sorted(set(places)) == list(places)
+    if length:
+        assert (places[0], places[-1]) == (0, length - 1)
+
+
+def test_columns_of_one_rank_come_together() -> None:
+    columns = [Column("aaaa", ["1"]), Column("bb", ["1"], 2), Column("cc", ["1"], 1)]
+    columns.append(Column("dd", ["1"], 2))
+    names = [[c.header for c in fitting(columns, width)] for width in (1, 8, 15, 16)]
+    assert names == [["aaaa"], ["aaaa", "cc"], ["aaaa", "cc"], ["aaaa", "bb", "cc", "dd"]]
+
+
+# requests
+
+
+def test_requests_are_read_with_their_parameters() -> None:
+    assert Request.parse("raw") == Request("raw", "raw", {})
+    found = Request.parse("ema:beta=0.9,debias=false,n=3,x=y")
+    assert found.name == "ema"
+    assert found.parameters == {"beta": 0.9, "debias": False, "n": 3, "x": "y"}
+    assert isinstance(found.parameters["n"], int)
+
+
+@pytest.mark.parametrize("text", ["ema:0.9", "ema:=1", "ema:beta=", "ema:beta=1,"])
+def test_a_request_that_is_written_otherwise(text: str) -> None:
+    with pytest.raises(LossLedgerError) as caught:
+        Request.parse(text)
+    assert (caught.value.slug, caught.value.exit_code) == ("statistic-parameter", 2)
