@@ -29,7 +29,6 @@ class Recorder(Callback):
     def __init__(self, directory: str | os.PathLike[str] = "runs", name: str | None = None) -> None:
         super().__init__()
         self._recording = Recording(directory, name=name)
-        self._call: Any = None
 
     @property
     def path(self) -> Path | None:
@@ -42,18 +41,8 @@ class Recorder(Callback):
         model = self._model
         self._recording.only(model)
         self._recording.start()
-        self._call = self._recording.begin_fit(model, dict(self.params))
+        self._recording.begin_fit(model, dict(self.params))
         model.make_train_function()
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Keep where the epoch begins."""
-        if self._call is not None:
-            self._call.begin_epoch(epoch)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Keep what Keras reports of the epoch."""
-        if self._call is not None:
-            self._call.end_epoch(epoch, logs or {})
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write what is left; the next `fit` goes on in the same run."""

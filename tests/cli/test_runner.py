@@ -147,7 +147,7 @@ def test_nothing_starts_for_a_script_that_does_not_compile(folder: Path) -> None
 @pytest.mark.parametrize("value", ["1", "yes"])
 def test_off_runs_the_script_alone(folder: Path, value: str) -> None:
     (folder / "x.py").write_text(
-        "import sys\nprint('lossledger.recorder.recording' in sys.modules)\n"
+        "import sys\nprint('lossledger.recorder.deferred' in sys.modules)\n"
     )
     command = [*LOSSLEDGER, "run", "-o", "/proc/none", "x.py"]
     assert execute(command, folder, LOSSLEDGER_OFF=value) == Outcome(0, b"False\n", b"")

@@ -202,3 +202,23 @@ def test_a_step_takes_one_number(tmp_path):
             run.step(0.5, batch_id=3)
         run.step(0.5)
     assert lossledger.open(run.path).losses().tolist() == [0.5]
+
+
+def half_and_half(y, y_pred):
+    error = ops.subtract(y_pred, y)
+    return 0.3 * ops.mean(error**2) + 0.7 * ops.mean(ops.abs(error)) * 0.1
+
+
+@pytest.mark.parametrize("cls", ["OwnLoss", "FromScratch", "ComputesLoss", "OwnTrackers"])
+@pytest.mark.parametrize("driver", ["fit", "train_on_batch"])
+def test_arithmetic_of_scalar_losses_stays_as_it_was(twins, monkeypatch, cls, driver):
+    """Compilers reorder sums and products of scalars, depending on who else uses them."""
+    monkeypatch.setattr(steps, "squared", half_and_half)
+
+    def train():
+        model = compiled(getattr(steps, cls))
+        if driver == "fit":
+            return model, model.fit(X, Y, **{**FIT, "epochs": 5}).history
+        return model, [model.train_on_batch(X[b], Y[b]) for _ in range(5) for b in batches(35)]
+
+    twins(train)

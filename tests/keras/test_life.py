@@ -57,7 +57,7 @@ def test_stops_and_callbacks(twins):
 
     def train():
         model = compiled()
-        history = model.fit(X, Y, batch_size=7, epochs=3, verbose=0, callbacks=Stops())
+        history = model.fit(X, Y, batch_size=7, epochs=3, verbose=0, callbacks=[Stops()])
         return model, history.history
 
     assert len(twins(train).run.losses()) == 4
@@ -84,6 +84,7 @@ def test_the_users_callbacks_see_what_they_saw(twins):
         model.fit(X, Y, callbacks=given, **FIT)
         listed = keras.callbacks.CallbackList([Sees()], model=model, add_history=True, epochs=2)
         model.fit(X, Y, callbacks=listed, **FIT)
+        model.fit(X, Y, callbacks=keras.callbacks.TerminateOnNaN(), **FIT)
         names = [type(callback).__name__ for callback in listed.callbacks]
         return model, (sees.seen, given == [sees], names)
 
@@ -100,14 +101,13 @@ def test_an_error_in_the_training_is_the_users(tmp_path):
         model = compiled()
         with pytest.raises(RuntimeError, match="mine"):
             model.fit(X, Y, batch_size=7, verbose=0, callbacks=[Fails()])
-        model = compiled()
         with pytest.raises(ValueError, match=r".*"):
-            model.train_on_batch(X[:, :2], Y)
-        model.train_on_batch(X, Y)
+            compiled().train_on_batch(X[:, :2], Y)
+        compiled().train_on_batch(X, Y)
     calls = opened(run).calls
     assert calls[0].info["failed"] == "RuntimeError"
     assert len(opened(run).losses(call=0)) == 3
-    assert len(opened(run).losses(call=1)) == 1
+    assert len(opened(run).losses(call=2)) == 1
 
 
 def test_recompiling_begins_another_call(twins):
@@ -261,8 +261,9 @@ def test_trouble_is_one_warning_and_training_goes_on(tmp_path):
     with pytest.warns(lossledger.LossLedgerWarning) as caught, recording:
         recorded = once(train)
     assert_same(plain, recorded)
-    assert len(caught) == 1
-    assert "[call-not-recorded]" in str(caught[0].message)
+    ours = [w for w in caught if w.category is lossledger.LossLedgerWarning]
+    assert len(ours) == 1
+    assert "[call-not-recorded]" in str(ours[0].message)
 
 
 def test_a_folder_that_vanishes(tmp_path):

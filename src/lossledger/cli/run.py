@@ -85,9 +85,9 @@ def _recording(
 ) -> runner.Recording | None:
     script = None if target.module else Path(target.name)
     try:
-        from lossledger.recorder.recording import Recording
+        from lossledger.recorder.deferred import DeferredRecording
 
-        return Recording(
+        return DeferredRecording(
             Path(options.output) if options.output else settings.directory,
             options.name or settings.name or _default_name(target),
             script,

@@ -4,7 +4,6 @@ All of them are methods of Keras's own classes: a model, its copies and its save
 anything of ours but the compiled train function.
 """
 
-import contextlib
 import functools
 import inspect
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
-from keras.callbacks import Callback, CallbackList
+from keras.callbacks import CallbackList
 
 from lossledger.keras import trace
 from lossledger.keras.tap import Tap
@@ -33,10 +32,18 @@ class Listener(Protocol):
         """A `fit` begins; returns its call."""
         ...
 
+    def fit_call(self, model: Any) -> Any:
+        """The call of the `fit` that is on, of `model` or, where it is `None`, of any."""
+        ...
+
     def begin_batch(
         self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any
-    ) -> Any:
-        """A `train_on_batch` begins; returns the call whose series it belongs to."""
+    ) -> None:
+        """A `train_on_batch` begins."""
+        ...
+
+    def end_batch(self, model: Any, result: Any) -> None:
+        """A `train_on_batch` returned `result`, or failed with `None`."""
         ...
 
     def evaluated(self, model: Any, result: Any) -> None:
@@ -95,6 +102,8 @@ def _install() -> None:
     _replace(trainer, "fit", _fit)
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
+    _replace(CallbackList, "on_epoch_begin", _epoch_begin)
+    _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
         from lossledger.keras import jax
 
@@ -190,51 +199,48 @@ def _fit(original: Any) -> Any:
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = listener()
         arguments = None if active is None else bound_arguments(signature, self, *args, **kwargs)
-        if active is None or arguments is None:
-            return original(self, *args, **kwargs)
-        call = active.begin_fit(self, arguments)
+        call = None
+        if active is not None and arguments is not None:
+            call = active.begin_fit(self, arguments)
         if call is None:
             return original(self, *args, **kwargs)
-        with _Epochs.following(call, arguments):
-            try:
-                result = original(self, **arguments)
-            except BaseException as error:
-                call.finish(failed=type(error).__name__)
-                raise
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            call.finish(failed=type(error).__name__)
+            raise
         call.finish()
         return result
 
     return fit
 
 
-class _Epochs(Callback):
-    """Tells a call where `fit`'s epochs begin and what each reported."""
+def _epoch_begin(original: Any) -> Any:
+    """`CallbackList.on_epoch_begin`: a callback of ours could change how Keras calls the user's."""
 
-    # Not to make `fit` wait for every batch: keras.src.callbacks.callback_list.
-    async_safe = True
+    def on_epoch_begin(self: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        call = _fit_call(self)
+        if call is not None:
+            call.begin_epoch(epoch)
+        return original(self, epoch, *args, **kwargs)
 
-    def __init__(self, call: Any) -> None:
-        super().__init__()
-        self.call = call
+    return on_epoch_begin
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.call.begin_epoch(epoch)
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.call.end_epoch(epoch, logs or {})
+def _epoch_end(original: Any) -> Any:
+    def on_epoch_end(self: Any, epoch: int, logs: Any = None) -> Any:
+        call = _fit_call(self)
+        if call is not None:
+            call.end_epoch(epoch, logs or {})
+        return original(self, epoch, logs)
 
-    @classmethod
-    def following(cls, call: Any, arguments: dict[str, Any]) -> Any:
-        """Put the callback among `fit`'s; the user's own list is left as it is."""
-        given = arguments.get("callbacks")
-        mine = cls(call)
-        if not isinstance(given, CallbackList):
-            arguments["callbacks"] = [*(keras.tree.flatten(given) if given else ()), mine]
-            return contextlib.nullcontext()
-        given.append(mine)
-        stack = contextlib.ExitStack()
-        stack.callback(given.callbacks.remove, mine)
-        return stack
+    return on_epoch_end
+
+
+def _fit_call(callbacks: CallbackList) -> Any:
+    active = listener()
+    # `callbacks.model` would fetch the state of a JAX model.
+    return None if active is None else active.fit_call(callbacks._model)
 
 
 def _train_on_batch(original: Any) -> Any:
@@ -244,10 +250,12 @@ def _train_on_batch(original: Any) -> Any:
         active = listener()
         if active is None:
             return original(self, *args, **kwargs)
-        call = active.begin_batch(self, signature, args, kwargs)
-        result = original(self, *args, **kwargs)
-        if call is not None:
-            call.returned(result)
+        active.begin_batch(self, signature, args, kwargs)
+        result = None
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            active.end_batch(self, result)
         return result
 
     return train_on_batch

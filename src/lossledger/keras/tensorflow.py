@@ -4,11 +4,14 @@ All operations are added after the user's `train_step` has been traced: an opera
 `tf.random` one would change its seed (TensorFlow derives it from the graph's operation count).
 """
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from keras import tree
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
 from lossledger.keras import tap as base
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
@@ -18,29 +21,42 @@ CAPACITY = 1024
 """Rows that the ring holds; it is copied out before it wraps."""
 
 
+SPARE = 16
+"""Columns of the ring beyond those of the model's metrics."""
+
+_ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
+
+
 class TensorFlowTap(base.Tap):
-    """Rows in a `tf.Variable` ring; see `lossledger.keras.tap.Tap`."""
+    """Rows in a `tf.Variable` ring; see `lossledger.keras.tap.Tap`.
+
+    The variables are made beforehand: inside a `tf.function` that is not possible but on its first
+    call, which may have been before.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.ring: Any = None
-        self.count: Any = None
-        self.moved: Any = None
+        self.capacity = max(CAPACITY, 4 * model.steps_per_execution)
+        self.width = SPARE + len(model.metrics)
+        self.ring = tf.Variable(tf.zeros((self.capacity, self.width)))
+        self.count = tf.Variable(0, dtype=tf.int64)
+        self.moved = tf.Variable(-1, dtype=tf.int64)
+        self.carried = tf.Variable(tf.zeros(2 * self.width))
         self.ran = self.copied = self.fetched = 0
         self.waiting: list[tuple[Any, int]] = []
-        self.capacity = max(CAPACITY, 4 * model.steps_per_execution)
 
     def wrap_step(self, train_step: Any) -> Any:
         """See base class."""
 
         def step(data: Any) -> Any:
-            graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-            trace = Trace(keep=lambda value: _reachable(value, graph))
+            carrier = _Carrier(self.carried)
+            trace = Trace(keep=carrier.keep)
             with tracing(trace):
                 logs = train_step(data)
             selection = self.choose(trace, logs)
             if selection is not None:
-                self._write(selection, trace, data)
+                with carrier.apart():
+                    self._write(selection, trace, data)
             return logs
 
         return step
@@ -51,21 +67,20 @@ class TensorFlowTap(base.Tap):
         if layout.weight_kind != "rows" or "weight" not in columns:
             columns["rows"] = _rows(data)
         columns |= self._optimizer_columns(trace)
-        row = tf.stack([tf.cast(_value(value), tf.float32) for value in columns.values()])
+        row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
         lanes = fingerprint(data)
-        if lanes is not None:
-            row = tf.concat([row, tf.bitcast(lanes, tf.float32)], 0)
-        if self.ring is None:
-            extra = [*columns][len(layout.columns) :] + ([] if lanes is None else ["id0", "id1"])
-            self.settle(layout, extra)
-            with tf.init_scope():
-                self.ring = tf.Variable(tf.zeros((self.capacity, len(self.columns))))
-                self.count = tf.Variable(0, dtype=tf.int64)
-        if row.shape[0] != len(self.columns):
+        names = [*columns] + ([] if lanes is None else ["id0", "id1"])
+        if self.layout is None:
+            self.settle(layout, names[len(layout.columns) :])
+        if len(names) != len(self.columns) or len(names) > self.width:
             return
+        parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
+        parts.append(np.zeros(self.width - len(names), np.float32))
         index = self.count.read_value()
         tf.raw_ops.ResourceScatterUpdate(
-            resource=self.ring.handle, indices=index % self.capacity, updates=row
+            resource=self.ring.handle,
+            indices=index % self.capacity,
+            updates=tf.concat(parts, 0),
         )
         self.count.assign_add(1, read_value=False)
 
@@ -79,12 +94,9 @@ class TensorFlowTap(base.Tap):
         if rate is not None:
             columns["learning_rate"] = rate.at(iterations - 1)
         if scaled(self.model):
-            if self.moved is None:
-                with tf.init_scope():
-                    self.moved = tf.Variable(-1, dtype=iterations.dtype)
-            before = self.moved.read_value()
-            self.moved.assign(iterations, read_value=False)
-            columns["updated"] = tf.not_equal(before, iterations)
+            updates = tf.cast(iterations, tf.int64)
+            columns["updated"] = tf.not_equal(self.moved.read_value(), updates)
+            self.moved.assign(updates, read_value=False)
         elif micro_steps(optimizer):
             columns["updated"] = tf.equal(iterations % micro_steps(optimizer), 0)
         return columns
@@ -117,7 +129,7 @@ class TensorFlowTap(base.Tap):
 
     def _count(self) -> int:
         """How many steps ran, asked of the device."""
-        return 0 if self.count is None else int(self.count.numpy())
+        return int(self.count.numpy())
 
     def _ran_to(self, count: int) -> None:
         steps, self.ran = count - self.ran, count
@@ -130,8 +142,6 @@ class TensorFlowTap(base.Tap):
 
     def take(self) -> Any:
         """See base class."""
-        if self.ring is None:
-            return []
         self._copy()
         waiting, self.waiting = self.waiting, []
         return waiting
@@ -140,25 +150,72 @@ class TensorFlowTap(base.Tap):
         """See base class."""
         parts = [np.zeros((0, len(self.columns)), "f4")]
         for ring, count in handle:
-            parts.append(ring.numpy()[np.arange(self.fetched, count) % self.capacity])
+            places = np.arange(self.fetched, count) % self.capacity
+            parts.append(ring.numpy()[places, : len(self.columns)])
             self.fetched = count
         return np.concatenate(parts)
 
 
+class _Carrier:
+    """Holds on to values until the step's row is written, and changes nothing of their graph.
+
+    Args:
+        slots: A float32 variable of shape `(slots,)`, for values out of nested graphs.
+    """
+
+    def __init__(self, slots: tf.Variable) -> None:
+        self._slots = slots
+        self._used = 0
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def keep(self, value: Any) -> Any:
+        """`value`, or the place in `slots` that carries it out of a nested graph."""
+        if not tf.is_tensor(value) or isinstance(value, tf.Variable):
+            return value
+        if self._graph is None or tf.executing_eagerly() or value.graph is self._graph:
+            return value
+        if value.shape.rank != 0 or self._used >= self._slots.shape[0]:
+            return value
+        slot, self._used = self._used, self._used + 1
+        tf.raw_ops.ResourceScatterUpdate(
+            resource=self._slots.handle, indices=slot, updates=tf.cast(value, tf.float32)
+        )
+        return _Slot(self._slots, slot)
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Mark operations so that the graph's optimizer doesn't merge them with the user's.
+
+        It rewrites sums and products of scalars that have one consumer, in another order of
+        rounding: a second consumer of the same operation would change what the user's metric sees.
+        """
+        if self._graph is None:
+            yield
+        else:
+            with self._graph._attr_scope({"_lossledger": AttrValue(b=True)}):
+                yield
+
+
+class _Slot(NamedTuple):
+    slots: Any
+    place: int
+
+
 def _value(value: Any) -> Any:
-    return value.read_value() if isinstance(value, tf.Variable) else value
+    if isinstance(value, _Slot):
+        return value.slots.read_value()[value.place]
+    return _repeated(value) if hasattr(value, "op") else value
 
 
-def _reachable(value: Any, graph: Any) -> Any:
-    """`value`, or a variable that carries it out of a graph nested in the step's."""
-    if not tf.is_tensor(value) or not hasattr(value, "graph"):
+def _repeated(value: Any) -> Any:
+    """`value` computed once more from what is no arithmetic of scalars (see `_Carrier.apart`)."""
+    if value.shape.rank != 0 or value.op.type not in _ARITHMETIC:
         return value
-    if isinstance(value, tf.Variable) or tf.executing_eagerly() or value.graph is graph:
-        return value
-    with tf.init_scope():
-        carrier = tf.Variable(tf.zeros(value.shape, value.dtype))
-    carrier.assign(value, read_value=False)
-    return carrier
+    inputs = [_repeated(each) for each in value.op.inputs]
+    if value.op.type == "AddN":
+        return tf.add_n(inputs)
+    operation = getattr(tf.raw_ops, value.op.type)
+    return operation(**dict(zip(("x", "y"), inputs, strict=False)))
 
 
 def _rows(data: Any) -> Any:

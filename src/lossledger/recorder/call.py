@@ -80,7 +80,7 @@ class RecordedCall:
         with self.recording.guarded("reported-not-read"):
             self.write(reported=[_item(name, logs[name], epoch) for name in logs if "loss" in name])
 
-    def held(self) -> None:
+    def hold(self) -> None:
         """A `train_on_batch` begins: what it returns belongs to its entry."""
         tap = self.tap
         if tap is not None:
@@ -130,6 +130,7 @@ def loss_of(result: Any, name: str) -> float:
 
 def number(value: Any) -> float:
     """`value`, a number or an array of one, as a float; NaN for anything else."""
+    value = value.detach().cpu() if hasattr(value, "detach") else value
     try:
         return float(np.ravel(np.asarray(value))[0])
     except (TypeError, ValueError, IndexError):

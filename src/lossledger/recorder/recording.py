@@ -78,7 +78,7 @@ class Recording:
         self._epoch = NO_EPOCH
         self._began = time.perf_counter_ns()
         self._writer: Writer | None = None
-        self._calls = 0
+        self._calls = self._entries = 0
         self._open: dict[int, RecordedCall] = {}
         self._last: dict[int, int] = {}
         self._models: dict[int, tuple[weakref.ref[Any], int]] = {}
@@ -91,7 +91,6 @@ class Recording:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._hook = AfterImport("keras", self._attach)
-        self._legacy = AfterImport("tf_keras", self._legacy_keras)
         self._pid = os.getpid()
 
     # Life
@@ -107,7 +106,6 @@ class Recording:
         """Begin: trainings from here on are recorded. Imports nothing; Keras may come later."""
         self.stop()
         self._hook.install()
-        self._legacy.install()
 
     def only(self, model: Any) -> None:
         """Record this model and no other."""
@@ -120,13 +118,9 @@ class Recording:
             supported.check()
             patches.add(self)
 
-    def _legacy_keras(self) -> None:
-        self.warn("legacy-keras", "tf_keras (Keras 2) is not recorded; Keras 3.8 or newer is.")
-
     def stop(self) -> None:
         """End: everything recorded is on disk and sealed afterwards. Never raises."""
         self._hook.remove()
-        self._legacy.remove()
         patches = sys.modules.get("lossledger.keras.patches")
         if patches is not None:
             patches.remove(self)
@@ -146,13 +140,15 @@ class Recording:
                 self._write_run(complete=True)
                 self._writer = None
 
-    def summary(self) -> str:
-        """One line on what was recorded, where, and the command to look at it."""
-        if self.path is None:
+    def summary(self, shown: Path | None = None) -> str:
+        """One line on what was recorded, where (`shown`), and the command to look at it."""
+        path = shown or self.path
+        if path is None:
             why = "; ".join(self._unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         steps, calls = _counted(self.steps, "step"), _counted(self._calls, "call")
-        return f"lossledger: {steps} in {calls} -> {self.path}  (next: lossledger show {self.path})"
+        said = f" ({'; '.join(self._told)})" if self._told else ""
+        return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
     # For a loop of the user's
 
@@ -211,9 +207,13 @@ class Recording:
         if call is None:
             return
         if call.tap is not None and call.driver == "train_on_batch":
+            # The model was compiled anew: what follows is another training.
+            call.tap.held = False
             call.finish()
             call = self._begin(model, call.driver, {})
-        call.attach(tap)
+        if call is not None:
+            call.attach(tap)
+            tap.held = call.driver == "train_on_batch"
 
     def begin_fit(self, model: Any, arguments: dict[str, Any]) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
@@ -221,19 +221,32 @@ class Recording:
             self._open[id(model)].finish()
         return self._begin(model, "fit", arguments)
 
+    def fit_call(self, model: Any) -> RecordedCall | None:
+        """See `lossledger.keras.patches.Listener`."""
+        if model is not None:
+            call = self._open.get(id(model))
+            return call if call is not None and call.driver == "fit" else None
+        fits = [call for call in self._open.values() if call.driver == "fit"]
+        return fits[-1] if fits else None
+
     def begin_batch(
         self, model: Any, signature: "inspect.Signature", args: Any, kwargs: Any
-    ) -> RecordedCall | None:
+    ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open.get(id(model))
-        if call is None or not getattr(model, "compiled", True):
+        if call is None:
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
             call = None if arguments is None else self._begin(model, "train_on_batch", arguments)
         if call is not None:
-            call.held()
-        return call
+            call.hold()
+
+    def end_batch(self, model: Any, result: Any) -> None:
+        """See `lossledger.keras.patches.Listener`."""
+        call = self._open.get(id(model))
+        if call is not None:
+            call.returned(result)
 
     def evaluated(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -269,7 +282,7 @@ class Recording:
             )
             self._open[id(model)] = call
             self._last[id(model)] = call.index
-            tap = getattr(getattr(model, "train_function", None), "lossledger", None)
+            tap: Tap | None = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None and tap.position is None:
                 call.attach(tap)
             elif getattr(model, "train_function", None) is not None:
@@ -386,7 +399,7 @@ class Recording:
                 if complete
                 else None,
                 "complete": complete,
-                "entries": self.steps,
+                "entries": self._entries,
                 "command": self._command,
                 "script": _script(self._script),
                 "git": _git_commit(self._script),
@@ -421,6 +434,7 @@ class Recording:
             if self._writer is not None and blocks:
                 for entries in blocks:
                     self._writer.append(entries)
+                    self._entries += len(entries["step"])
                 self._writer.flush()
             for tap in dirty.values():
                 if tap.executions or tap.ready:

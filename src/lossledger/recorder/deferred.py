@@ -1,0 +1,81 @@
+"""A recording that begins when Keras is imported: a script sees nothing of it before."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossledger.recorder.hook import AfterImport
+
+if TYPE_CHECKING:
+    from lossledger.recorder.recording import Recording
+
+
+class DeferredRecording:
+    """Becomes a `Recording` when the script imports Keras; imports nothing until then.
+
+    Args:
+        directory: Folder that holds the runs.
+        name: Name of the run.
+        script: The script that trains, if it is a file.
+        command: Its command line.
+        steps_per_epoch: Length of an epoch in series of `train_on_batch`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        script: Path | None,
+        command: Sequence[str],
+        *,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        # Paths are the caller's: a script may change the working directory.
+        self._directory = directory.absolute()
+        self._shown = directory
+        self._name = name
+        self._script = None if script is None else script.absolute()
+        self._command = list(command)
+        self._steps_per_epoch = steps_per_epoch
+        self._recording: Recording | None = None
+        self._hooks = [AfterImport("keras", self._begin), AfterImport("tf_keras", self._legacy)]
+        self._legacy_seen = False
+
+    def start(self) -> None:
+        """Wait for Keras to be imported."""
+        for hook in self._hooks:
+            hook.install()
+
+    def _begin(self) -> None:
+        from lossledger.recorder.recording import Recording
+
+        self._recording = Recording(
+            self._directory,
+            self._name,
+            self._script,
+            self._command,
+            steps_per_epoch=self._steps_per_epoch,
+        )
+        self._recording.start()
+
+    def _legacy(self) -> None:
+        self._legacy_seen = True
+
+    def stop(self) -> None:
+        """End the recording, if one began."""
+        for hook in self._hooks:
+            hook.remove()
+        if self._recording is not None:
+            self._recording.stop()
+
+    def summary(self) -> str:
+        """One line on what was recorded, where, and the command to look at it."""
+        recording = self._recording
+        if recording is not None and recording.path is not None:
+            return recording.summary(self._shown / recording.path.name)
+        if self._legacy_seen:
+            what = "tf_keras (Keras 2) is not recorded, Keras 3.8 or newer is"
+            return f"lossledger: nothing recorded: {what}"
+        if recording is not None:
+            return recording.summary()
+        return "lossledger: nothing recorded: no Keras training was seen"
