@@ -11,6 +11,10 @@ from typing import Any, cast
 from lossledger.errors import LossLedgerError
 from lossledger.folder import LATEST, STAMP, read_json
 
+READS = 1
+"""The newest format of a run's folder that this version reads; see `lossledger.entry`."""
+
+_UPGRADE = "Upgrade: pip install -U lossledger."
 _LISTED = 10
 _BACK = re.compile(rf"{LATEST}(?:~(\d+))?")
 
@@ -84,6 +88,8 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
             content = json.loads(file.read())
         info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
         problem = None if info else "run.json holds no JSON object"
+        if newer := _newer(info):
+            problem = f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -170,19 +176,25 @@ def _listed(paths: Iterator[Path] | list[Path]) -> str:
     return ", ".join([*reversed(names[-_LISTED:]), *more])
 
 
-def read_info(folder: Path, newest: int) -> dict[str, Any]:
-    """A run's `run.json`, if its format is one of those up to `newest`.
+def read_info(folder: Path) -> dict[str, Any]:
+    """A run's `run.json`, if this version reads its format.
 
     Raises:
         LossLedgerError: The format is newer (slug `format-newer`), or the file is damaged.
     """
     info = read_json(folder / "run.json")
-    version = info.get("format", 1)
-    if not isinstance(version, int) or version > newest:
+    newer = _newer(info)
+    if newer:
         raise LossLedgerError(
-            "A newer lossledger recorded this run. "
-            f"Received: {folder}, format {version}; this version reads up to {newest}. "
-            "Upgrade: pip install -U lossledger.",
+            f"A newer lossledger recorded this run. Received: {folder}, {newer}. {_UPGRADE}",
             slug="format-newer",
         )
     return info
+
+
+def _newer(info: Mapping[str, Any]) -> str | None:
+    """Which format a run has, where it is newer than what this version reads."""
+    version = info.get("format", 1)
+    if isinstance(version, int) and version <= READS:
+        return None
+    return f"format {version}; this version reads up to {READS}"

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import conventions
 from lossledger.call import Call
-from lossledger.exact import running_mean
+from lossledger.returned import ReturnedFold, are_whole, roundings
 from lossledger.statement import Block, Windows, bounds
-from lossledger.statistics import STATISTICS, Mean, keras_mean
+from lossledger.statistics import STATISTICS, keras_mean
 
 Read: TypeAlias = Callable[[Iterable[Call], Sequence[str]], Iterator[tuple[Call, Block]]]
-Floats: TypeAlias = NDArray[np.float64]
 
 _NEWEST = "3.15"  # the convention taken for a run that doesn't say its Keras
-_HALF_ULP = 2.0**-24
 _MEASURED = "Measured in inference mode, with weights held fixed; no training step is part of it."
 _NO_COLUMN = "The entries keep losses; they have no column of this."
 
@@ -98,8 +95,20 @@ def reported_by(
 
 @dataclass(frozen=True)
 class _Facts:
+    """What the entries say of one epoch.
+
+    Args:
+        stated: The statistic that was reported, float64.
+        float32: The same, as Keras's float32 sums give it when repeated.
+        bound: How far float32 rounding can take a number from `stated`, at most.
+        batch_mean: The plain mean of the losses.
+        last: The last loss.
+        steps: Entries.
+    """
+
     stated: float
     float32: float
+    bound: float
     batch_mean: float
     last: float
     steps: int
@@ -138,12 +147,13 @@ def _weights(call: Call, column: str) -> str:
 
 def _facts(read: Read, calls: Sequence[Call], column: str, version: str) -> Facts:
     facts: dict[tuple[int, int], _Facts] = {}
-    windows = {call.number: Windows(limit=None) for call in calls}
+    windows = {call.number: (call.steps, Windows(limit=None)) for call in calls}
     for call, block in read(calls, ["epoch", column, "weight", "rows"]):
-        for window, _ in windows[call.number].feed(block):
-            facts |= _facts_of(call, window, column, _statistic(call, version))
-    for call in calls:
-        for window, _ in windows[call.number].rest():
+        left, held = windows[call.number]
+        left -= len(block["epoch"])
+        windows[call.number] = (left, held)
+        # What it holds goes with its last entry: a run may have thousands of calls.
+        for window, _ in (*held.feed(block), *(() if left else held.rest())):
             facts |= _facts_of(call, window, column, _statistic(call, version))
     return facts
 
@@ -152,14 +162,23 @@ def _facts_of(call: Call, window: Block, column: str, statistic: str) -> Facts:
     loss, weights = window[column].astype(np.float64), _weights(call, column)
     weight = np.ones(len(loss)) if weights == "one" else window[weights].astype(np.float64)
     begins, ends = bounds(window["epoch"])
-    groups = np.repeat(np.arange(len(begins)), ends - begins + 1)
+    steps = ends - begins + 1
+    groups = np.repeat(np.arange(len(begins)), steps)
+    stated = STATISTICS[statistic](loss, weight, groups)
+    if statistic == "last":  # no sum of several losses
+        float32, bound = stated.astype("f4"), roundings(np.ones(len(steps)), stated, True)
+    else:
+        float32 = keras_mean(loss, weight, groups)
+        size = STATISTICS[statistic](np.abs(loss), np.abs(weight), groups)
+        bound = roundings(steps, size, are_whole(weight))
     rows = zip(
         window["epoch"][begins].tolist(),
-        STATISTICS[statistic](loss, weight, groups).tolist(),
-        keras_mean(loss, weight, groups).tolist(),
+        stated.tolist(),
+        float32.tolist(),
+        bound.tolist(),
         STATISTICS["batch_mean"](loss, weight, groups).tolist(),
         loss[ends].tolist(),
-        (ends - begins + 1).tolist(),
+        steps.tolist(),
         strict=True,
     )
     return {(call.number, epoch): _Facts(*fact) for epoch, *fact in rows}
@@ -184,77 +203,20 @@ def _why(value: float, fact: _Facts, call: Call) -> str:
         return "Equal to the stated value, rounded to float32."
     if same(_rounded(value), fact.float32):
         return "Float32 accumulation: Keras's float32 sums, repeated, give this number bit for bit."
-    gap, left = abs(value - fact.stated), abs(value - fact.float32)
-    # Each of n float32 additions rounds by half a unit in the last place, at most.
-    bound = (fact.steps + 2) * _HALF_ULP * max(abs(fact.stated), abs(value))
-    if left <= gap <= bound:
-        return (
-            f"Float32 accumulation, within the {bound:.1e} that {fact.steps} roundings allow; "
-            f"Keras's float32 sums, repeated, come within {left:.1e}."
-        )
     for name, other in (("batch_mean", fact.batch_mean), ("last", fact.last)):
         if same(_rounded(value), _rounded(other)):
             return (
                 f"Differs, and equals {name}, rounded to float32: look at how the loss is logged."
             )
+    if abs(value - fact.stated) <= fact.bound:
+        return (
+            f"Float32 accumulation, within the {fact.bound:.1e} that rounding over {fact.steps:,} "
+            f"steps can come to; Keras's float32 sums, repeated, come within "
+            f"{abs(value - fact.float32):.1e}."
+        )
     if not call.mean_of_rows:
         return "Differs; the loss is no mean of row losses, so look at what weights its batches."
     return "Differs; look at the weight of each step, at hidden steps, and at a custom train_step."
-
-
-class _Returned:
-    """What a series of `train_on_batch` returned, folded: how many, and the one that differs most.
-
-    Args:
-        cumulative: Whether it is a mean that nothing in the series resets; else the raw loss.
-    """
-
-    def __init__(self, cumulative: bool) -> None:
-        self._cumulative = cumulative
-        self._mean = Mean.empty()
-        self._sums = np.zeros((2, 1), np.float32)
-        self.count = self.rounded = self.repeated = 0
-        self.worst = (-1.0, math.nan, math.nan)  # distance, value, stated
-
-    def feed(self, block: Block) -> None:
-        stated, float32 = block["loss"].astype(np.float64), block["loss"]
-        if self._cumulative:
-            stated, float32 = self._means(stated, block["weight"])
-        value = block["reported"]
-        shown = ~np.isnan(value) | np.isnan(stated)
-        if not shown.any():
-            return
-        value, stated, float32 = value[shown], stated[shown], float32[shown]
-        with np.errstate(invalid="ignore", over="ignore"):
-            equal = _equal(value.astype("f4"), stated.astype("f4"))
-            again = ~equal & _equal(value.astype("f4"), float32)
-            distance = np.where(_equal(value, stated), 0.0, np.abs(value - stated))
-        distance = np.where(np.isnan(distance), np.inf, distance)
-        self.count += len(value)
-        self.rounded += int(equal.sum())
-        self.repeated += int(again.sum())
-        at = int(np.argmax(distance))
-        self.worst = max(
-            self.worst,
-            (float(distance[at]), float(value[at]), float(stated[at])),
-            key=lambda found: found[0],
-        )
-
-    def _means(self, loss: Floats, weight: Floats) -> tuple[Floats, NDArray[np.float32]]:
-        """The cumulative means, and the same by Keras's float32 sums."""
-        mean = self._mean
-        # The mean so far, as one entry of all the weight so far, goes before those that follow.
-        losses = np.append(mean.result if mean.count else 0.0, loss)
-        weights = np.append(float(mean.weight + mean.lost_weight), weight)
-        stated = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
-        self._mean = mean.merge(Mean.of(loss, weight))
-        with np.errstate(all="ignore"):
-            light = weight.astype(np.float32)
-            added = np.hstack((self._sums, np.stack((loss.astype(np.float32) * light, light))))
-            sums = np.add.accumulate(added, axis=1, dtype=np.float32)
-            float32 = np.where(sums[1] == 0, np.float32(0), sums[0] / sums[1])[1:]
-        self._sums = sums[:, -1:]
-        return stated, float32
 
 
 def _returned(calls: Sequence[Call], read: Read, version: str) -> Iterator[Reported]:
@@ -262,29 +224,12 @@ def _returned(calls: Sequence[Call], read: Read, version: str) -> Iterator[Repor
     if not series:
         return
     row = conventions.of("keras", version, "returned")
-    folds = {call.number: _Returned(row.statistic == "cumulative_mean") for call in series}
+    folds = {call.number: ReturnedFold(row.statistic == "cumulative_mean") for call in series}
     for call, block in read(series, ["loss", "weight", "reported"]):
         folds[call.number].feed(block)
     for call in series:
         fold = folds[call.number]
-        _, value, stated = fold.worst
+        _, _, value, stated = fold.worst
         if fold.count:
             kept = ("returned", call.loss_name, call.number, None, value, row.statistic, stated)
-            why = _why_returned(fold, row.note)
-            yield Reported(*kept, _difference(value, stated), why, fold.count)
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> NDArray[np.bool_]:
-    return (a == b) | (np.isnan(a) & np.isnan(b))
-
-
-def _why_returned(fold: _Returned, note: str) -> str:
-    if fold.rounded == fold.count:
-        return f"All {fold.count} returned values equal the stated ones, rounded to float32."
-    left = fold.count - fold.rounded - fold.repeated
-    if left:
-        return f"{left} of {fold.count} returned values differ; look at: {note}."
-    return (
-        f"Float32 accumulation: of {fold.count} returned values {fold.rounded} equal the stated "
-        f"ones, and the others Keras's float32 sums, repeated, bit for bit."
-    )
+            yield Reported(*kept, _difference(value, stated), fold.why(row.note), fold.count)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from lossledger import catalog, store
 from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
-from lossledger.entry import FORMAT
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
 from lossledger.statement import EpochStatement, Statements, bounds
@@ -81,7 +80,7 @@ class Run:
 
     def __init__(self, path: Path, *, steps_per_epoch: int | None = None) -> None:
         self.path = path
-        self.info: dict[str, Any] = catalog.read_info(path, FORMAT)
+        self.info: dict[str, Any] = catalog.read_info(path)
         self._steps_per_epoch = steps_per_epoch
         self._calls: tuple[object, list[Call]] | None = None
 
@@ -288,22 +287,51 @@ class Run:
         Args:
             call: A call or its number; all of the run's only model by default.
         """
-        found: list[EpochStatement] = []
-        calls = self.select(call)
+        stated = self.statements(self.select(call))
+        return [statement for statements in stated.values() for statement in statements]
+
+    def statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
+        """What `epochs` gives for each of some calls, by number, in one pass over the entries."""
         stated = self._statements(calls)
-        for each in calls:
+        for call in calls:
             shown = {
                 item.get("epoch"): float(item["value"])
-                for item in each.reported
-                if item.get("place") == "history" and item.get("name") in ("loss", each.loss_name)
+                for item in call.reported
+                if item.get("place") == "history" and item.get("name") in ("loss", call.loss_name)
             }
-            for statement in stated[each.number]:
-                reported = shown.get(statement.epoch)
-                found.append(dataclasses.replace(statement, reported=reported))
-        return found
+            if shown:
+                stated[call.number] = [
+                    dataclasses.replace(each, reported=shown.get(each.epoch))
+                    for each in stated[call.number]
+                ]
+        return stated
 
-    def reported(self) -> list[Reported]:
-        """Every number that was shown or handed out, beside what the entries say of it."""
+    def reported(self, calls: Sequence[Call] | None = None) -> list[Reported]:
+        """Every number that was shown or handed out, beside what the entries say of it.
+
+        Args:
+            calls: Some of the run's; all by default.
+        """
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
-        return reported_by(self.calls, read, store.outputs(self.path), version)
+        chosen = self.calls if calls is None else calls
+        return reported_by(chosen, read, store.outputs(self.path), version)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """What a list of runs says of a run: the recorder keeps it in `run.json` as `summary`.
+
+    Args:
+        path: The run's folder.
+
+    Returns:
+        `calls` and `steps`, how many; `epoch_mean`, of the last epoch of the last call that has
+        steps, `None` without one.
+    """
+    run = Run(path)
+    last = next((call for call in reversed(run.calls) if call.steps), None)
+    return {
+        "calls": len(run.calls),
+        "steps": sum(call.steps for call in run.calls),
+        "epoch_mean": None if last is None else run.epochs(last)[-1].epoch_mean,
+    }

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger import segment
 from lossledger.entry import NAMES, dtype_of
 from lossledger.errors import LossLedgerError
 from lossledger.folder import (
@@ -26,6 +25,10 @@ from lossledger.folder import (
     read_lines,
     write_json,
 )
+from lossledger.segments.sealed import seal
+from lossledger.segments.segment import Segment
+from lossledger.segments.stream import Stream
+from lossledger.segments.tables import BATCH_ROWS, block_of, concatenated, rows_of, steps_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,12 +75,12 @@ class Writer:
         self._folder = folder
         self._entries = folder / "entries"
         self._segment_rows = segment_rows
-        self._batch_rows = min(segment.BATCH_ROWS, segment_rows)
+        self._batch_rows = min(BATCH_ROWS, segment_rows)
         self._process = os.getpid()
         # What waits, each with the count of rows up to its end: what the stream has of it is
         # known by its own count, so that no moment between two statements can double a block.
         self._pending: list[tuple[int, dict[str, np.ndarray]]] = []
-        self._stream: segment.Stream | None = None
+        self._stream: Stream | None = None
         self._refused: OSError | None = None
         self._closed = False
         self._lock = Lock(folder)
@@ -114,7 +117,7 @@ class Writer:
         if len({values.shape for values in columns.values()}) > 1:
             shapes = {name: values.shape for name, values in columns.items()}
             raise ValueError(f"A block's columns must have one length. Received: {shapes}")
-        rows, before, step = segment.rows_of(columns), self.rows, self._batch_rows
+        rows, before, step = rows_of(columns), self.rows, self._batch_rows
         self._pending.extend(
             (
                 before + min(start + step, rows),
@@ -122,7 +125,7 @@ class Writer:
             )
             for start in range(0, rows, step)
         )
-        if self.rows - self._written >= segment.BATCH_ROWS:
+        if self.rows - self._written >= BATCH_ROWS:
             try:
                 self.flush()
             except OSError as error:
@@ -179,7 +182,7 @@ class Writer:
         del self._pending[:done]
         return [block for end, block in self._pending if end <= written + self._batch_rows]
 
-    def _stream_for(self, blocks: Sequence[Mapping[str, np.ndarray]]) -> segment.Stream:
+    def _stream_for(self, blocks: Sequence[Mapping[str, np.ndarray]]) -> Stream:
         stream = self._stream
         known = stream.outputs if stream else ()
         new = dict.fromkeys(name for block in blocks for name in block)
@@ -192,7 +195,7 @@ class Writer:
             path = self._entries / f"{self._number:06d}.arrows"
             if not path.with_suffix(".parquet").exists():
                 with contextlib.suppress(FileExistsError):
-                    self._stream = segment.Stream(path, wanted, self._written)
+                    self._stream = Stream(path, wanted, self._written)
                     return self._stream
             # Asked of the folder, not counted: an interrupt or a full disk may have left a
             # segment behind or none, and a number that is left out reads as a lost segment.
@@ -201,7 +204,7 @@ class Writer:
     def _seal(self) -> None:
         if self._stream is not None and self._stream.open:
             self._stream.close()
-            segment.seal(self._stream)
+            seal(self._stream)
 
 
 def _tidied(entries: Path) -> int:
@@ -221,9 +224,9 @@ def _numbers(entries: Path) -> range:
     return range(0)
 
 
-def _segments(folder: Path) -> list[segment.Segment]:
+def _segments(folder: Path) -> list[Segment]:
     entries = folder / "entries"
-    return [segment.Segment(entries, number) for number in _numbers(entries)]
+    return [Segment(entries, number) for number in _numbers(entries)]
 
 
 def state(folder: Path) -> tuple[tuple[str, int], ...]:
@@ -238,15 +241,12 @@ def state(folder: Path) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-steps_of = segment.steps_of
-
-
 def outputs(folder: Path) -> tuple[str, ...]:
     """Names of the named outputs whose losses a run has, in order of first appearance."""
     return _outputs(_segments(folder))
 
 
-def _outputs(segments: Sequence[segment.Segment]) -> tuple[str, ...]:
+def _outputs(segments: Sequence[Segment]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for each in segments for name in each.outputs()))
 
 
@@ -269,7 +269,7 @@ def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[st
     chosen = _chosen(segments, columns)
     for each in segments:
         for chunk in each.chunks(chosen):
-            yield segment.block_of(chunk)
+            yield block_of(chunk)
 
 
 def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = None) -> "pa.Table":
@@ -294,10 +294,10 @@ def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = N
     else:
         known = _outputs(segments)
         tables = [each.filtered(chosen, known, filter) for each in segments]
-    return segment.concatenated(tables, chosen)
+    return concatenated(tables, chosen)
 
 
-def _chosen(segments: Sequence[segment.Segment], columns: Sequence[str] | None) -> list[str]:
+def _chosen(segments: Sequence[Segment], columns: Sequence[str] | None) -> list[str]:
     if columns is not None and set(columns) <= set(NAMES):
         return list(columns)
     known = (*NAMES, *_outputs(segments))

@@ -14,7 +14,7 @@ from command import LOSSLEDGER, PYTHON, Outcome, environment, execute
 from lossledger import cli, runner
 from lossledger.cli import main
 from lossledger.folder import append_line, create_folder, write_json
-from lossledger.recorder import recording
+from lossledger.recorder import deferred
 from lossledger.store import Writer
 
 LOSSES = np.array([3.0, 2.0, 1.0, 0.5], "f4")
@@ -289,7 +289,7 @@ def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("LOSSLEDGER_DIR", raising=False)
     monkeypatch.delenv("LOSSLEDGER_OFF", raising=False)
-    monkeypatch.setattr(recording, "Recording", Stub)
+    monkeypatch.setattr(deferred, "DeferredRecording", Stub)
 
     def instead(target: runner.Target, made: Any, *, quiet: bool = False) -> int:
         Stub.made.append((target, made is not None, quiet))
@@ -347,7 +347,7 @@ def test_a_recording_that_cannot_be_made_costs_one_warning(
     def fails(*_: Any, **__: Any) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(recording, "Recording", fails)
+    monkeypatch.setattr(deferred, "DeferredRecording", fails)
     assert main(["run", "s.py"]) == 17
     assert made == [(runner.Target("s.py"), False, False)]
     assert capsys.readouterr().err == (

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from lossledger import segment, store
+from lossledger import store
+from lossledger.segments import sealed, stream
 
 LIMITED = """
 import resource, sys
@@ -81,7 +82,7 @@ class FullDisk:
             self.room -= count
             return count
 
-        monkeypatch.setattr(segment.os, "write", write)
+        monkeypatch.setattr(stream.os, "write", write)
 
 
 @pytest.mark.parametrize("room", [0, 1, 700, 2000, 3000, 4000])
@@ -113,7 +114,7 @@ def test_a_batch_that_cannot_be_taken_back_ends_its_segment(tmp_path, monkeypatc
     disk = FullDisk(monkeypatch)
     disk.room = 100
     with monkeypatch.context() as patch:
-        patch.setattr(segment.os, "ftruncate", _refuse)
+        patch.setattr(stream.os, "ftruncate", _refuse)
         writer.append(block(10, 10))
         with pytest.raises(OSError, match="No space"):
             writer.flush()
@@ -132,7 +133,7 @@ def test_a_segment_that_cannot_be_sealed_stays_a_stream(tmp_path, monkeypatch, n
     writer = store.Writer(tmp_path, segment_rows=10)
     writer.append(block(0, 10))
     with monkeypatch.context() as patch:
-        patch.setattr(segment.os, name, _refuse)
+        patch.setattr(sealed.os, name, _refuse)
         with pytest.raises(OSError, match="Input/output"):
             writer.flush()
     assert [path.name for path in (tmp_path / "entries").iterdir()] == ["000000.arrows"]

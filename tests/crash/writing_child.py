@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lossledger import folder, segment, store
+from lossledger import folder, store
+from lossledger.segments import sealed, segment, stream, tables
 
 SEGMENT_ROWS = 40
-OURS = {module.__file__ for module in (folder, segment, store)}
+OURS = {module.__file__ for module in (folder, sealed, segment, store, stream, tables)}
 
 
 def losses_at(steps):

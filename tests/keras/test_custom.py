@@ -8,7 +8,7 @@ from keras import ops
 import lossledger
 
 from . import steps
-from .conftest import BACKEND, X, Y, assert_same, batches, network, once, raw_losses
+from .conftest import BACKEND, KERAS, X, Y, assert_same, batches, network, once, raw_losses
 
 FIT = {"batch_size": 32, "epochs": 2, "shuffle": False, "verbose": 0}
 WEIGHTS = np.array([32, 32, 6.0])
@@ -105,7 +105,10 @@ def test_two_models_in_turn(twins):
     np.testing.assert_array_equal(result.column("step", model=0), np.arange(0, 18, 2))
     returned = np.array(result.recorded).reshape(-1, 2)
     for model in (0, 1):
-        np.testing.assert_allclose(run.losses(model=model), returned[:, model], rtol=1e-6)
+        losses = run.losses(model=model)
+        if KERAS < (3, 15):  # what was returned was a mean over all batches since the compile
+            losses = np.cumsum(losses * np.tile(WEIGHTS, 3)) / np.cumsum(np.tile(WEIGHTS, 3))
+        np.testing.assert_allclose(losses, returned[:, model], rtol=1e-6)
         np.testing.assert_array_equal(result.column("reported", model=model), returned[:, model])
         assert run.calls[model].epochs_from == "batch_id"
         assert [e.steps for e in run.epochs(run.calls[model])] == [3, 3, 3]
@@ -205,7 +208,7 @@ def test_a_step_takes_one_number(tmp_path):
 
 
 def half_and_half(y, y_pred):
-    error = ops.subtract(y_pred, y)
+    error = y_pred - ops.convert_to_tensor(y)
     return 0.3 * ops.mean(error**2) + 0.7 * ops.mean(ops.abs(error)) * 0.1
 
 

@@ -101,7 +101,7 @@ def test_an_error_in_the_training_is_the_users(tmp_path):
         model = compiled()
         with pytest.raises(RuntimeError, match="mine"):
             model.fit(X, Y, batch_size=7, verbose=0, callbacks=[Fails()])
-        with pytest.raises(ValueError, match=r".*"):
+        with pytest.raises((ValueError, RuntimeError)):
             compiled().train_on_batch(X[:, :2], Y)
         compiled().train_on_batch(X, Y)
     calls = opened(run).calls

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from lossledger import run as runs
 from lossledger.errors import LossLedgerError
 from lossledger.folder import append_line, write_json
-from lossledger.render import figures
+from lossledger.render import figures, sketch
 from lossledger.render.base import Listed, Listing, Options, Request
-from lossledger.render.figures import Format, Sketch, shorten
-from lossledger.render.json import JsonList, JsonShow
-from lossledger.render.listing import TerminalList
+from lossledger.render.figures import Format, shorten
+from lossledger.render.json import JsonShow
+from lossledger.render.listing import JsonList, TerminalList
 from lossledger.render.show import TerminalShow
+from lossledger.render.sketch import Sketch
 from lossledger.render.terminal import Column, fitting
 from lossledger.store import Writer
 
@@ -463,10 +464,10 @@ def test_a_sketch_does_not_tell_in_which_pieces_it_was_added(
 
 
 def test_a_sketch_rises_with_the_loss() -> None:
-    sketch = Sketch(8, 12)
-    sketch.add(np.arange(8.0))
-    assert sketch.text() == figures.BLOCKS
-    assert sketch.text(blocks=False) == figures.ASCII
+    line = Sketch(8, 12)
+    line.add(np.arange(8.0))
+    assert line.text() == sketch.BLOCKS
+    assert line.text(blocks=False) == sketch.ASCII
 
 
 @pytest.mark.parametrize("value", [1.0, math.nan, math.inf])

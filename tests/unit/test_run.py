@@ -441,7 +441,35 @@ def test_returned_values_are_cumulative_before(tmp_path):
     assert found.difference == pytest.approx(np.abs(means - exact).max(), abs=0) or (
         abs(found.difference) == pytest.approx(np.abs(means - exact).max(), rel=1e-6)
     )
-    assert found.why.startswith(("All 100", "Float32 accumulation"))
+    assert found.why.startswith(("All 100", "Float32 rounding"))
+
+
+def test_returned_values_by_float32_rounding_alone(tmp_path):
+    made = Made(tmp_path, keras="3.15.0")
+    made.call(0, driver="train_on_batch")
+    loss = rng.random(300).astype("f4")
+    shown = (loss * np.float32(7)) / np.float32(7)  # total / count, as Keras has it
+    assert (shown != loss).any()
+    apart = np.nextafter(loss[:3], np.float32(2))
+    shown[:3] = apart
+    made.steps(loss, weight=np.full(300, 7.0), reported=shown.astype("f8"))
+    found = only(made.close(), "returned")
+    assert found.why.startswith("Float32 rounding: of 300 returned values")
+    assert abs(found.difference) == np.abs(shown.astype("f8") - loss).max()
+
+
+@pytest.mark.parametrize(("units", "start"), [(300, "Float32 accumulation"), (3000, "Differs")])
+def test_history_further_from_repeated_sums_than_from_the_statement(tmp_path, units, start):
+    made = Made(tmp_path)
+    made.call(0, driver="fit")
+    loss, weight = made.steps(1 + rng.random(1000), epoch=0)
+    exact = (loss * weight).sum() / weight.sum()
+    repeated = keras_mean(loss, weight, np.zeros(1000))[0]
+    away = math.copysign(units * 2.0**-23, exact - repeated)
+    made.history(0, "loss", [exact + away])
+    (found,) = made.close().reported()
+    assert abs(found.value - repeated) > abs(found.difference)
+    assert found.why.startswith(start)
 
 
 def test_returned_values_that_differ(tmp_path):

@@ -8,12 +8,13 @@ from typing import NoReturn
 
 from lossledger import __version__
 from lossledger.cli.command import Command
+from lossledger.cli.demo import DemoCommand
 from lossledger.cli.list import ListCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
 from lossledger.errors import LossLedgerError
 
-COMMANDS: tuple[type[Command], ...] = (RunCommand, ListCommand, ShowCommand)
+COMMANDS: tuple[type[Command], ...] = (RunCommand, ListCommand, ShowCommand, DemoCommand)
 """The subcommands, in the order of the help text."""
 
 _DESCRIPTION = "Record every training step's raw loss, and state every number that is reported."

@@ -3,17 +3,21 @@
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lossledger.cli.command import Command, whole_number
 from lossledger.cli.configuration import configuration
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lossledger.catalog import RunInfo
     from lossledger.render.base import Listed
 
 NEWEST = 30
+READ = 8
+"""Runs without a summary whose entries are read, the newest; a folder may have thousands."""
 
 
 class ListCommand(Command):
@@ -53,32 +57,45 @@ examples:
         directory = Path(options.directory or configuration().directory)
         every = catalog.runs_in(directory)
         chosen = every[-options.newest :] if options.newest > 0 else every
-        listing = Listing(directory, [_listed(info) for info in chosen], len(every) - len(chosen))
+        listing = Listing(directory, _listed(chosen), len(every) - len(chosen))
         if options.json:
-            from lossledger.render.json import JsonList as List
+            from lossledger.render.listing import JsonList as List
         else:
             from lossledger.render.listing import TerminalList as List
         output.write(List(output.options()).render(listing))
         return 0
 
 
-def _listed(info: "RunInfo") -> "Listed":
-    """Reads what a list says of a run; one that can't be read is listed with its problem."""
-    from lossledger import run as runs
+def _listed(infos: "Sequence[RunInfo]") -> "list[Listed]":
+    """What a list says of runs: what `run.json` does, and of a few without a summary the entries.
+
+    A run that still grows, or was cut short, has no summary.
+    """
+    without = [info.id for info in infos if not info.problem and "summary" not in info.info]
+    read = set(without[-READ:])
+    return [_one(info, info.id in read) for info in infos]
+
+
+def _one(info: "RunInfo", read: bool) -> "Listed":
     from lossledger.render.base import Listed
 
     known = Listed(info.id, info.name, info.path, info.created, info.complete, problem=info.problem)
     if info.problem:
         return known
     try:
-        run = runs.open(info.path)
-        last = next((call for call in reversed(run.calls) if call.steps), None)
-        epoch_mean = None if last is None else run.epochs(last)[-1].epoch_mean
+        summary = _read(info.path) if read else info.info.get("summary", {})
     except LossLedgerError as error:
         return dataclasses.replace(known, problem=str(error))
+    mean = summary.get("epoch_mean")
     return dataclasses.replace(
         known,
-        calls=len(run.calls),
-        steps=sum(call.steps for call in run.calls),
-        epoch_mean=epoch_mean,
+        calls=summary.get("calls"),
+        steps=summary.get("steps"),
+        epoch_mean=None if mean is None else float(mean),
     )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from lossledger.run import summary
+
+    return summary(path)

@@ -1,7 +1,6 @@
 """What a call's record says of its model, its data and the machine: plain JSON values."""
 
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -78,9 +77,17 @@ def configuration(model: Any) -> dict[str, Any]:
         "run_eagerly": bool(getattr(model, "run_eagerly", False)),
         "custom_train_step": not type(model).train_step.__module__.startswith("keras."),
         "replicas": replicas(model),
-        "seed": keras.src.utils.rng_utils.get_random_seed(),
+        "seed": _seed(),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _seed() -> int | None:
+    """What `keras.utils.set_random_seed` was given, where this Keras keeps it."""
+    from keras.src.utils import rng_utils
+
+    read = getattr(rng_utils, "get_random_seed", None)
+    return None if read is None else read()
 
 
 def replicas(model: Any) -> int:
@@ -150,8 +157,3 @@ def environment() -> dict[str, str]:
     names += ("TF_USE_LEGACY_KERAS", "TF_DETERMINISTIC_OPS", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")
     names += ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "JAX_ENABLE_X64", "JAX_PLATFORMS")
     return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def as_json(value: Any) -> str:
-    """`value` as one line of JSON."""
-    return json.dumps(value, allow_nan=False)

@@ -16,7 +16,6 @@ from lossledger.keras import tap as base
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, carry, current, tracing
 
-
 GONE = object()
 """Stands for a value noted inside a transformation of the user's, which can't leave it."""
 
@@ -38,18 +37,19 @@ class JaxTap(base.Tap):
                 logs, new_state = train_step(state, data)
             trace.updates = [update for update in trace.updates if not any(v is GONE for v in update)]
             trace.data = None if trace.data is GONE else trace.data
-            selection = self.choose(trace, logs)
-            row = None if selection is None else self._row(selection, trace, state, new_state, data)
+            row = self.leave(trace, logs, state[2], new_state[2], data)
             return (logs, row), new_state
 
         return step
 
-    def _row(self, selection: Any, trace: Trace, state: Any, new_state: Any, data: Any) -> Any:
+    def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
+        """See base class."""
+        before, after, data = context
         layout = selection.layout
         columns = dict(zip(layout.columns, selection.values, strict=True))
         if layout.weight_kind != "rows" or "weight" not in columns:
             columns["rows"] = _rows(data)
-        columns |= self._optimizer_columns(trace, state[2], new_state[2])
+        columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
         lanes = fingerprint(data)
         if lanes is not None:
@@ -62,9 +62,8 @@ class JaxTap(base.Tap):
     def _optimizer_columns(self, trace: Trace, before: Any, after: Any) -> dict[str, Any]:
         optimizer = applied(trace, self.model)
         variables = getattr(self.model.optimizer, "variables", ())
-        place = {id(v): i for i, v in enumerate(variables)}.get(id(optimizer._iterations)) if (
-            optimizer is not None
-        ) else None
+        places = {id(variable): place for place, variable in enumerate(variables)}
+        place = None if optimizer is None else places.get(id(optimizer._iterations))
         if place is None or len(variables) != len(before):
             return {}
         columns: dict[str, Any] = {}

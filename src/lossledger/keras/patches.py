@@ -4,10 +4,11 @@ All of them are methods of Keras's own classes: a model, its copies and its save
 anything of ours but the compiled train function.
 """
 
+import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import keras
@@ -19,6 +20,10 @@ from lossledger.keras.tap import Tap
 
 class Listener(Protocol):
     """A recording, as the patched methods see it."""
+
+    def warn(self, slug: str, message: str) -> None:
+        """Say, once, what could not be recorded."""
+        ...
 
     def wants(self, model: Any) -> bool:
         """Whether the model's train function is to be tapped."""
@@ -138,24 +143,34 @@ def _make_train_function(original: Any, tap: type[Tap]) -> Any:
         made = self.train_function is not None and not force
         if active is None or made or not active.wants(self):
             return original(self, force=force)
-        new = tap(self)
-        _making.tap = new
-        # Keras looks `train_step` up on the instance while it builds the function.
-        mine = self.__dict__.get("train_step")
-        self.__dict__["train_step"] = new.wrap_step(self.train_step)
         try:
+            new = tap(self)
+        except Exception as error:
+            active.warn("not-tapped", f"{type(error).__name__}: {error}")
+            return original(self, force=force)
+        with _stepping_through(self, new):
             result = original(self, force=force)
-        finally:
-            _making.tap = None
-            del self.__dict__["train_step"]
-            if mine is not None:
-                self.__dict__["train_step"] = mine
         self.train_function = new.wrap_function(self.train_function)
         self.train_function.lossledger = new
         active.tapped(self, new)
         return result
 
     return make_train_function
+
+
+@contextlib.contextmanager
+def _stepping_through(model: Any, tap: Tap) -> Iterator[None]:
+    """Keras looks `train_step` up on the instance while it builds the train function."""
+    mine = model.__dict__.get("train_step")
+    _making.tap = tap
+    model.__dict__["train_step"] = tap.wrap_step(model.train_step)
+    try:
+        yield
+    finally:
+        _making.tap = None
+        del model.__dict__["train_step"]
+        if mine is not None:
+            model.__dict__["train_step"] = mine
 
 
 def _make_function(original: Any) -> Any:

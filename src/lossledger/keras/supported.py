@@ -35,6 +35,6 @@ def why_not(model: Any) -> str | None:
     backend = keras.backend.backend()
     if backend == "torch" and model.jit_compile and not model.run_eagerly:
         return "torch.compile compiles another step with a tap in it; the model is not recorded."
-    if backend == "jax" and keras.config.is_nnx_enabled():
+    if backend == "jax" and getattr(keras.config, "is_nnx_enabled", bool)():
         return "Keras with flax.nnx takes train_step from the class; the model is not recorded."
     return None

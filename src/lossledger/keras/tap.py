@@ -68,6 +68,7 @@ class Tap:
         self.ready: list[tuple[list[Execution], Any]] = []
         self.held = self.wanted = False
         self.lost = 0
+        self.failure: Exception | None = None
         self._shortcut: tuple[list[int], list[Any]] | None = None
 
     def wrap_step(self, train_step: Any) -> Any:
@@ -125,6 +126,19 @@ class Tap:
         executions, self.executions = self.executions, []
         self.ready.append((executions, self.take()))
         self.wanted = False
+
+    def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
+        """Leave the step's row behind, by `row`; a failure to do so is kept, never raised."""
+        try:
+            selection = self.choose(trace, logs)
+            return None if selection is None else self.row(selection, trace, *context)
+        except Exception as error:
+            self.failure = error
+            return None
+
+    def row(self, selection: Selection, trace: Trace, *context: Any) -> Any:
+        """Make the row of a step; a subclass says what context it needs."""
+        raise NotImplementedError
 
     def choose(self, trace: Trace, logs: Any) -> Selection | None:
         """What of the trace makes the row; the layout is that of the first trace."""

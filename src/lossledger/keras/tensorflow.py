@@ -53,15 +53,15 @@ class TensorFlowTap(base.Tap):
             trace = Trace(keep=carrier.keep)
             with tracing(trace):
                 logs = train_step(data)
-            selection = self.choose(trace, logs)
-            if selection is not None:
-                with carrier.apart():
-                    self._write(selection, trace, data)
+            with carrier.apart():
+                self.leave(trace, logs, data)
             return logs
 
         return step
 
-    def _write(self, selection: Any, trace: Trace, data: Any) -> None:
+    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
+        """See base class; writes the row into the ring."""
+        (data,) = context
         layout = selection.layout
         columns = dict(zip(layout.columns, selection.values, strict=True))
         if layout.weight_kind != "rows" or "weight" not in columns:

@@ -29,20 +29,27 @@ class TorchTap(base.Tap):
             self.begin((data,))
             with self.lock:
                 # Before the step: a training step of the user's may change its batch in place.
-                lanes = self.fingerprint(data[0])
-                moved = _iterations(self.model) if scaled(self.model) else None
+                before = self._before(data[0])
                 trace = Trace()
                 with tracing(trace):
                     logs = function(data)
-                selection = self.choose(trace, logs)
-                if selection is not None:
-                    self._keep(selection, trace, data[0], lanes, moved)
+                self.leave(trace, logs, data[0], *before)
                 self.executed(1)
             return logs
 
         return train_function
 
-    def _keep(self, selection: Any, trace: Trace, data: Any, lanes: Any, moved: Any) -> None:
+    def _before(self, data: Any) -> tuple[Any, Any]:
+        """What has to be read before the step: the batch, and the updates made so far."""
+        try:
+            return self.fingerprint(data), _iterations(self.model)
+        except Exception as error:
+            self.failure = error
+            return None, None
+
+    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
+        """See base class; keeps the row."""
+        data, lanes, moved = context
         layout = selection.layout
         columns = dict(zip(layout.columns, selection.values, strict=True))
         if layout.weight_kind != "rows" or "weight" not in columns:
@@ -117,7 +124,8 @@ class TorchTap(base.Tap):
 
 
 def _iterations(model: Any) -> Any:
-    return model.optimizer.inner_optimizer._iterations.value.clone()
+    """The updates made so far, where a step may skip one; else `None`."""
+    return model.optimizer.inner_optimizer._iterations.value.clone() if scaled(model) else None
 
 
 def _detached(value: Any) -> Any:

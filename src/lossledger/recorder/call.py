@@ -40,6 +40,11 @@ class RecordedCall:
         """The tap that this call's steps come from, while its model lives."""
         return None if self._tap is None else self._tap()
 
+    @property
+    def tapped(self) -> bool:
+        """Whether it has had a tap, living or not."""
+        return self._tap is not None
+
     def attach(self, tap: "Tap") -> None:
         """Let the tap's executions belong to this call."""
         self._tap = weakref.ref(tap)

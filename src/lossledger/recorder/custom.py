@@ -88,7 +88,7 @@ def _scalar(name: str, value: Any) -> Any:
         value = value.detach()
     shape = getattr(value, "shape", ())
     symbolic = hasattr(value, "graph") or "Tracer" in type(value).__name__
-    if symbolic or len(shape) > 0 and int(np.prod(shape)) != 1:
+    if symbolic or (len(shape) > 0 and int(np.prod(shape)) != 1):
         what = "inside compiled code, where it has no value yet" if symbolic else "not a scalar"
         raise LossLedgerError(
             f"A step's {name} must be one number. Received: {value!r}, {what}. RecordedCall `run.step` with "

@@ -1,15 +1,18 @@
-"""Run something when a module has just been imported, without importing it."""
+"""Run something when a module has just been imported, without importing it.
+
+Imports little: a script may have modules named like those of the standard library, and would get
+ours. `importlib.abc` alone brings `random` and `tempfile`.
+"""
 
 import sys
 from collections.abc import Callable
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 
-class AfterImport(MetaPathFinder):
-    """Calls `action` once the module `name` has been imported; at once if it has been already.
+class AfterImport:
+    """A finder on `sys.meta_path` that calls `action` once the module `name` has been imported.
 
     Args:
         name: A top-level module's name.
@@ -21,7 +24,7 @@ class AfterImport(MetaPathFinder):
         self.action = action
 
     def install(self) -> None:
-        """Begin to watch; `remove` ends it."""
+        """Begin to watch; `remove` ends it. Acts at once if the module is there already."""
         module = sys.modules.get(self.name)
         if module is not None and not getattr(module.__spec__, "_initializing", False):
             self.action()

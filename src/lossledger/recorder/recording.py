@@ -192,23 +192,26 @@ class Recording:
 
     def wants(self, model: Any) -> bool:
         """See `lossledger.keras.patches.Listener`."""
-        from lossledger.keras import supported
-
         if self._only is not None and self._only() is not model:
             return False
-        why = supported.why_not(model)
-        if why is not None:
-            self.warn("not-tapped", why)
-        return why is None
+        with self.guarded("not-tapped"):
+            from lossledger.keras import supported
+
+            why = supported.why_not(model)
+            if why is not None:
+                self.warn("not-tapped", why)
+            return why is None
+        return False
 
     def tapped(self, model: Any, tap: "Tap") -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open.get(id(model))
+        call = self._open_call(model)
         if call is None:
             return
-        if call.tap is not None and call.driver == "train_on_batch":
+        if call.tapped and call.driver == "train_on_batch":
             # The model was compiled anew: what follows is another training.
-            call.tap.held = False
+            if call.tap is not None:
+                call.tap.held = False
             call.finish()
             call = self._begin(model, call.driver, {})
         if call is not None:
@@ -217,14 +220,15 @@ class Recording:
 
     def begin_fit(self, model: Any, arguments: dict[str, Any]) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        if id(model) in self._open:
-            self._open[id(model)].finish()
+        call = self._open_call(model)
+        if call is not None:
+            call.finish()
         return self._begin(model, "fit", arguments)
 
     def fit_call(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
         if model is not None:
-            call = self._open.get(id(model))
+            call = self._open_call(model)
             return call if call is not None and call.driver == "fit" else None
         fits = [call for call in self._open.values() if call.driver == "fit"]
         return fits[-1] if fits else None
@@ -233,7 +237,7 @@ class Recording:
         self, model: Any, signature: "inspect.Signature", args: Any, kwargs: Any
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open.get(id(model))
+        call = self._open_call(model)
         if call is None:
             from lossledger.keras.patches import bound_arguments
 
@@ -244,13 +248,14 @@ class Recording:
 
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open.get(id(model))
+        call = self._open_call(model)
         if call is not None:
-            call.returned(result)
+            with self.guarded("reported-not-read"):
+                call.returned(result)
 
     def evaluated(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open.get(id(model))
+        call = self._open_call(model)
         if (call is not None and call.driver == "fit") or id(model) not in self._last:
             return
         with self.guarded("reported-not-read"):
@@ -260,6 +265,8 @@ class Recording:
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
+        if self._told.keys() & {"not-tapped", "call-not-recorded", "keras-not-tapped"}:
+            return
         where = _outside()
         what = f"{type(optimizer).__name__} was applied at {where}, outside fit and train_on_batch"
         self._unseen.setdefault(where, f"{what}; lossledger.record(...).step(loss) records such a loop")
@@ -273,13 +280,13 @@ class Recording:
             from lossledger.keras import describe
 
             call = self.new_call(driver, self._model_number(model))
-            call.write(
-                model=call.model,
-                model_name=str(getattr(model, "name", "model")),
-                arguments=describe.fit_arguments(arguments),
-                configuration=describe.configuration(model),
-                mean_of_rows=describe.mean_of_rows(model),
-            )
+            with self.guarded("configuration-not-read"):
+                call.write(
+                    model_name=str(getattr(model, "name", "model")),
+                    arguments=describe.fit_arguments(arguments),
+                    configuration=describe.configuration(model),
+                    mean_of_rows=describe.mean_of_rows(model),
+                )
             self._open[id(model)] = call
             self._last[id(model)] = call.index
             tap: Tap | None = getattr(getattr(model, "train_function", None), "lossledger", None)
@@ -301,6 +308,11 @@ class Recording:
         if driver != "fit" and self._epoch != NO_EPOCH:
             call.say_epoch(self._epoch)
         return call
+
+    def _open_call(self, model: Any) -> RecordedCall | None:
+        """The call that is on of this very model: an `id` may be that of a model long gone."""
+        known = self._models.get(id(model))
+        return self._open.get(id(model)) if known is not None and known[0]() is model else None
 
     def _model_number(self, model: Any) -> int:
         known = self._models.get(id(model))
@@ -347,12 +359,16 @@ class Recording:
             tap.attach(None)
 
     def _check(self, call: RecordedCall, tap: "Tap") -> None:
-        if call.steps and tap.layout is None:
+        error, tap.failure = tap.failure, None
+        lost, tap.lost = tap.lost, 0
+        if error is not None:
+            self.warn("tap-failed", f"{type(error).__name__}: {error}")
+        elif call.steps and tap.layout is None:
             what = f"the train_step of model {call.model} shows no loss: it updates no loss metric"
             self.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
-        elif tap.lost:
-            lost, tap.lost = tap.lost, 0
-            self.warn("entries-lost", f"{lost} of {call.steps} steps of call {call.index} have no entry.")
+        elif lost:
+            what = f"{lost} of {call.steps} steps of call {call.index} have no entry."
+            self.warn("entries-lost", what)
 
     def keep_weights(self, call: RecordedCall, weights: list[Any]) -> None:
         """Keep the fingerprint of a call's initial weights, and a copy where they are few."""

@@ -1,4 +1,4 @@
-"""What every output is made from, and with which choices."""
+"""What every output is made from, and with which choices; needs no numpy."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -6,12 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lossledger.errors import LossLedgerError
-from lossledger.render.figures import count
-from lossledger.run import Call, EpochStatement, Run
 
 Content = TypeVar("Content")
 
@@ -101,8 +96,8 @@ class Listed:
         path: Its folder.
         created: When it began, ISO 8601, or "".
         complete: Whether the recorder closed it.
-        calls: How many calls it has.
-        steps: How many steps.
+        calls: How many calls it has; None where that was not looked at.
+        steps: How many steps; None likewise.
         epoch_mean: Mean of the last epoch of the last call; None where there is none.
         problem: Why it can't be read, or None.
     """
@@ -112,8 +107,8 @@ class Listed:
     path: Path
     created: str
     complete: bool
-    calls: int = 0
-    steps: int = 0
+    calls: int | None = None
+    steps: int | None = None
     epoch_mean: float | None = None
     problem: str | None = None
 
@@ -146,46 +141,3 @@ class Renderer(ABC, Generic[Content]):
     @abstractmethod
     def render(self, content: Content) -> str:
         """Gives the output's text, without a newline at its end."""
-
-
-def chosen_calls(run: Run, options: Options) -> list[Call]:
-    """The calls that the options choose, of all models where they choose none."""
-    if options.call is None and options.model is None:
-        return run.calls
-    return run.select(**options.chosen)
-
-
-def chosen_epochs(
-    run: Run, calls: Sequence[Call], options: Options
-) -> list[tuple[Call, list[EpochStatement]]]:
-    """The calls, each with the statements of its chosen epochs.
-
-    Raises:
-        LossLedgerError: No call has the epoch (slug `no-epoch`).
-    """
-    every = [(call, run.epochs(call)) for call in calls]
-    epoch = options.epoch
-    if epoch is None:
-        return every
-    found = [(call, _meant(statements, epoch)) for call, statements in every]
-    if not any(statements for _, statements in found):
-        has = [
-            f"{count(len(statements), 'epoch')} in call {call.number}" for call, statements in every
-        ]
-        raise LossLedgerError(
-            f"There is no such epoch. Received: --epoch {epoch}. The run has "
-            f"{', '.join(has[:10]) or 'no epochs'}; they count from 0, and back from -1.",
-            slug="no-epoch",
-        )
-    return found
-
-
-def _meant(statements: Sequence[EpochStatement], epoch: int) -> list[EpochStatement]:
-    if epoch >= 0:
-        return [statement for statement in statements if statement.epoch == epoch]
-    return [statements[epoch]] if -epoch <= len(statements) else []
-
-
-def statistic(run: Run, request: Request, options: Options) -> NDArray[np.float64]:
-    """A statistic of the chosen calls and epoch: float64, (steps,) or (epochs,)."""
-    return run.statistic(request.name, epoch=options.epoch, **options.chosen, **request.parameters)

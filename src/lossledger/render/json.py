@@ -1,11 +1,10 @@
-"""The objects that `--json` prints."""
+"""The object that `show --json` prints."""
 
 import dataclasses
-import json
-import math
-from typing import Any, cast
 
-from lossledger.render.base import Listing, Renderer, chosen_calls, chosen_epochs, statistic
+from lossledger.render.base import Renderer
+from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
+from lossledger.render.objects import to_json
 from lossledger.run import Run
 
 
@@ -16,7 +15,7 @@ class JsonShow(Renderer[Run]):
         """Gives the run's object."""
         run = content
         calls = chosen_calls(run, self.options)
-        return _text(
+        return to_json(
             {
                 "run": {
                     "id": run.id,
@@ -41,27 +40,3 @@ class JsonShow(Renderer[Run]):
                 },
             }
         )
-
-
-class JsonList(Renderer[Listing]):
-    """The runs of a folder as one object: `directory`, `runs` and `older`."""
-
-    def render(self, content: Listing) -> str:
-        """Gives the folder's object."""
-        runs = [{**vars(listed), "path": str(listed.path)} for listed in content.runs]
-        return _text({"directory": str(content.directory), "runs": runs, "older": content.older})
-
-
-def _text(value: dict[str, Any]) -> str:
-    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no words for non-finite numbers: they are the texts "nan", "inf", "-inf"."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in cast("list[Any]", value)]
-    return value

@@ -1,8 +1,11 @@
-"""`list`: a line a run."""
+"""`list`: a line a run, and the same as JSON; needs no numpy."""
 
 from lossledger.render.base import Listed, Listing, Renderer
 from lossledger.render.figures import Format, count
+from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
+
+UNKNOWN = "-"
 
 
 class TerminalList(Renderer[Listing]):
@@ -19,8 +22,8 @@ class TerminalList(Renderer[Listing]):
             [
                 Column("name", [run.name for run in runs], left=True),
                 Column("when", [run.created[:19].replace("T", " ") for run in runs], 1, left=True),
-                Column("calls", ["" if run.problem else f"{run.calls:,}" for run in runs], 4),
-                Column("steps", ["" if run.problem else f"{run.steps:,}" for run in runs], 3),
+                Column("calls", [_count(run.calls) for run in runs], 4),
+                Column("steps", [_count(run.steps) for run in runs], 3),
                 Column("epoch_mean", [_loss(run.epoch_mean) for run in runs], 0),
                 Column("complete", [_state(run) for run in runs], 2, left=True),
                 Column("folder", [run.id for run in runs], 5, left=True),
@@ -34,9 +37,22 @@ class TerminalList(Renderer[Listing]):
         return page.text()
 
 
+class JsonList(Renderer[Listing]):
+    """The runs of a folder as one object: `directory`, `runs` and `older`."""
+
+    def render(self, content: Listing) -> str:
+        """Gives the folder's object."""
+        runs = [{**vars(listed), "path": str(listed.path)} for listed in content.runs]
+        return to_json({"directory": str(content.directory), "runs": runs, "older": content.older})
+
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
 def _loss(value: float | None) -> str:
     """Losses of unlike runs: each with six digits of its own."""
-    return Format.of([value]).text(value)
+    return UNKNOWN if value is None else Format.of([value]).text(value)
 
 
 def _state(run: Listed) -> str:

@@ -7,9 +7,11 @@ from typing import Any, cast
 import numpy as np
 
 from lossledger.call import entries_of
-from lossledger.render.base import Options, Renderer, chosen_calls, chosen_epochs, statistic
-from lossledger.render.figures import Format, Sketch, count, difference, shorten
+from lossledger.render.base import Options, Renderer
+from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
+from lossledger.render.figures import Format, count, difference, shorten
 from lossledger.render.notes import NOTES, notes
+from lossledger.render.sketch import Sketch
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
@@ -48,8 +50,10 @@ class _Show:
         places, left_out = shorten(len(calls), CALLS)
         shown = [calls[place] for place in places]
         rows = EPOCHS if len(shown) <= 4 else EPOCHS_OF_MANY
-        self.reported = self.run.reported()
-        for place, (call, epochs) in enumerate(chosen_epochs(self.run, shown, self.options)):
+        self.reported = self.run.reported(shown)
+        stated = chosen_epochs(self.run, shown, self.options)
+        self.sketches = _sketches(self.run, stated, rows, self.options.blocks)
+        for place, (call, epochs) in enumerate(stated):
             if left_out and place == CALLS // 2:
                 self.page.title(f"{count(left_out, 'call')} left out here: --call N shows one")
             self.call(call, epochs, rows)
@@ -122,7 +126,7 @@ class _Show:
             for item in reported
             if item.place == "history" and item.name in ("loss", call.loss_name)
         }
-        sketches = _sketches(self.run, call, shown, self.options.blocks)
+        sketches = [self.sketches[call.number, each.epoch] for each in shown]
         columns = _columns(shown, sketches, gaps)
         self.hidden = self.page.table(columns, len(shown) // 2 - 1 if left_out else None)
         if left_out:
@@ -205,13 +209,20 @@ def _argument(value: Any) -> str:
     return repr(value)
 
 
-def _sketches(run: Run, call: Call, shown: Sequence[EpochStatement], blocks: bool) -> list[str]:
-    sketches = {each.epoch: Sketch(each.steps, BARS) for each in shown}
-    for _, block in entries_of(run.path, [call], ["epoch", "loss"]):
+def _sketches(
+    run: Run, stated: Sequence[tuple[Call, list[EpochStatement]]], limit: int, blocks: bool
+) -> dict[tuple[int, int], str]:
+    """Draws the epochs that will be shown, by call and epoch, in one pass over the entries."""
+    sketches = {
+        (call.number, epochs[place].epoch): Sketch(epochs[place].steps, BARS)
+        for call, epochs in stated
+        for place in shorten(len(epochs), limit)[0]
+    }
+    for call, block in entries_of(run.path, [call for call, _ in stated], ["epoch", "loss"]):
         for epoch in np.unique(block["epoch"]).tolist():
-            if epoch in sketches:
-                sketches[epoch].add(block["loss"][block["epoch"] == epoch])
-    return [sketches[each.epoch].text(blocks) for each in shown]
+            if (call.number, epoch) in sketches:
+                sketches[call.number, epoch].add(block["loss"][block["epoch"] == epoch])
+    return {key: sketch.text(blocks) for key, sketch in sketches.items()}
 
 
 def _columns(

@@ -1,0 +1,101 @@
+"""`lossledger demo`: record the example programs, and say what their losses are."""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lossledger.cli.command import Command
+
+if TYPE_CHECKING:
+    from lossledger.demo.findings import Findings
+    from lossledger.demo.programs import Training
+
+
+class DemoCommand(Command):
+    """Runs the demonstration."""
+
+    name = "demo"
+    help = "train a small model in several ways, and compare the losses"
+    description = (
+        "Run the example programs as `lossledger run` does, five trainings of one small model,\n"
+        "and say which statistic each of them printed and what makes them differ.\n"
+        "Trains on KERAS_BACKEND, or on the first installed of tensorflow, jax and torch."
+    )
+    examples = """\
+examples:
+  lossledger demo                            the runs go into a new temporary folder
+  lossledger demo -o runs                    keep them
+  KERAS_BACKEND=torch lossledger demo
+  lossledger demo --json | jq .remainder
+"""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declares the folder and the form."""
+        parser.add_argument(
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="the folder that holds runs (default: a new temporary folder)",
+        )
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Trains, and prints the comparison to standard output."""
+        from lossledger.cli import output
+        from lossledger.demo.output import JsonDemo, TerminalDemo
+
+        findings = _found(options.output)
+        if options.json:
+            output.write(JsonDemo(output.options()).render(findings))
+        else:
+            output.write(TerminalDemo(output.options(), _program()).render(findings))
+        return 0
+
+
+def _found(directory: str | None) -> "Findings":
+    from lossledger.demo import findings, programs
+
+    backend, folder = programs.backend(), programs.folder()
+    where = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="lossledger-"), "runs")
+    total = len(programs.TRAININGS)
+    print(f"{total} short trainings on {backend}, recorded into {where}", file=sys.stderr)
+    recorded = [
+        programs.train(training, where, backend, _Life(place, total))
+        for place, training in enumerate(programs.TRAININGS, start=1)
+    ]
+    return findings.find(recorded, backend=backend, directory=str(where), programs=str(folder))
+
+
+class _Life:
+    """Says on standard error that a training is on; on a terminal second by second.
+
+    Args:
+        place: Which one it is, from 1.
+        total: Of how many.
+    """
+
+    def __init__(self, place: int, total: int) -> None:
+        self._place = place
+        self._total = total
+
+    def __call__(self, training: "Training", seconds: float, ended: bool) -> None:
+        what = f"{training.program}.py {training.option}".strip()
+        line = f"  {self._place}/{self._total}  {what:<42} {seconds:5.1f} s"
+        if sys.stderr.isatty():
+            print(f"\r{line}", end="\n" if ended else "", file=sys.stderr, flush=True)
+        elif ended:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _program() -> str:
+    """How the reader can call this program again."""
+    if shutil.which("lossledger"):
+        return "lossledger"
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        return f"{os.path.relpath(sys.executable)} -m lossledger"
+    return os.path.relpath(script)

@@ -1,0 +1,1 @@
+"""The demonstration: the example programs, recorded, and what their numbers say."""

@@ -1,0 +1,125 @@
+"""What a series of `train_on_batch` returned, beside what its entries say; and rounding's share."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lossledger.exact import running_mean
+from lossledger.statement import Block, Floats
+from lossledger.statistics import Mean
+
+_HALF_ULP = 2.0**-24
+
+
+def roundings(steps: ArrayLike, size: Floats, whole: bool) -> Floats:
+    """How far float32 rounding can take Keras's `total / count` from the exact mean, at most.
+
+    Each product, each addition to `total` and the division round by half a unit in the last
+    place, of the sum of `abs(loss * weight)` at most (Higham 2002, "Accuracy and Stability of
+    Numerical Algorithms", 4.2). Weights that are whole add without rounding, others as losses do.
+
+    Args:
+        steps: (n,) how many entries each mean is over.
+        size: (n,) means of `abs(loss)` over the same.
+        whole: Whether all weights are; see `are_whole`.
+    """
+    added = np.asarray(steps, np.float64)
+    return ((added if whole else 2 * added) + 2) * _HALF_ULP * np.abs(size)
+
+
+def are_whole(weight: np.ndarray) -> bool:
+    """Whether all weights are integers, as rows and elements are."""
+    return bool((weight == np.rint(weight)).all())
+
+
+class ReturnedFold:
+    """Folds the values that a series returned: how many, and the one that differs most.
+
+    Args:
+        cumulative: Whether each is a mean that nothing in the series resets; else the step's loss.
+    """
+
+    def __init__(self, cumulative: bool) -> None:
+        self._cumulative = cumulative
+        self._mean = Mean.empty()
+        self._size = Mean.empty()
+        self._sums = np.zeros((2, 1), np.float32)
+        self._whole = True
+        self.count = self._rounded = self._repeated = self._within = 0
+        self.worst = (False, -1.0, math.nan, math.nan)
+        """Whether it differs by more than rounding, its distance, the value, and the stated one."""
+
+    def feed(self, block: Block) -> None:
+        """Takes the next entries: `loss`, `weight` and `reported`, which is NaN where null."""
+        value = block["reported"]
+        stated, float32, bound = self._stated(block["loss"].astype(np.float64), block["weight"])
+        shown = ~np.isnan(value) | np.isnan(stated)
+        if not shown.any():
+            return
+        value, stated, float32, bound = value[shown], stated[shown], float32[shown], bound[shown]
+        with np.errstate(invalid="ignore", over="ignore"):
+            equal = _equal(value.astype("f4"), stated.astype("f4"))
+            again = ~equal & _equal(value.astype("f4"), float32)
+            distance = np.where(_equal(value, stated), 0.0, np.abs(value - stated))
+        within = ~equal & ~again & (distance <= bound)
+        distance = np.where(np.isnan(distance), np.inf, distance)
+        self.count += len(value)
+        self._rounded += int(equal.sum())
+        self._repeated += int(again.sum())
+        self._within += int(within.sum())
+        differs = ~(equal | again | within)
+        at = int(np.lexsort((distance, differs))[-1])
+        found = (bool(differs[at]), float(distance[at]), float(value[at]), float(stated[at]))
+        self.worst = max(self.worst, found, key=lambda one: one[:2])
+
+    def _stated(self, loss: Floats, weight: Floats) -> tuple[Floats, NDArray[np.float32], Floats]:
+        """What each value should be, the same by Keras's float32 sums, and rounding's bound."""
+        self._whole &= are_whole(weight)
+        with np.errstate(all="ignore"):
+            light = weight.astype(np.float32)
+            products = loss.astype(np.float32) * light
+            if not self._cumulative:
+                float32 = np.where(light == 0, np.float32(0), products / light)
+                return loss, float32, roundings(np.ones(len(loss)), loss, self._whole)
+            sums = np.hstack((self._sums, np.stack((products, light))))
+            sums = np.add.accumulate(sums, axis=1, dtype=np.float32)[:, 1:]
+            float32 = np.where(sums[1] == 0, np.float32(0), sums[0] / sums[1])
+        self._sums = sums[:, -1:]
+        steps = np.arange(self._mean.count, self._mean.count + len(loss)) + 1
+        self._mean, stated = _means(self._mean, loss, weight)
+        self._size, size = _means(self._size, np.abs(loss), np.abs(weight))
+        return stated, float32, roundings(steps, size, self._whole)
+
+    def why(self, note: str) -> str:
+        """In a sentence, what makes the differences.
+
+        Args:
+            note: What to look at where rounding can't explain them.
+        """
+        if self._rounded == self.count:
+            return f"All {self.count:,} returned values equal the stated ones, rounded to float32."
+        left = self.count - self._rounded - self._repeated - self._within
+        if left:
+            return f"{left:,} of {self.count:,} returned values differ; look at: {note}."
+        found = (
+            (self._rounded, "equal the stated ones"),
+            (self._repeated, "are what Keras's float32 `total / count` gives when repeated"),
+            (self._within, "lie as near as float32 sums in another order can"),
+        )
+        *said, last = [f"{number:,} {what}" for number, what in found if number]
+        joined = " and ".join([*([", ".join(said)] if said else []), last])
+        return f"Float32 rounding: of {self.count:,} returned values, {joined}."
+
+
+def _means(mean: Mean, loss: Floats, weight: Floats) -> tuple[Mean, Floats]:
+    """The mean with some entries more, and the mean at each of them."""
+    # The mean so far, as one entry of all the weight so far, goes before those that follow.
+    losses = np.append(mean.result if mean.count else 0.0, loss)
+    weights = np.append(float(mean.weight + mean.lost_weight), weight)
+    so_far = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
+    return mean.merge(Mean.of(loss, weight)), so_far
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> NDArray[np.bool_]:
+    return (a == b) | (np.isnan(a) & np.isnan(b))

@@ -1,0 +1,123 @@
+"""A sealed segment: Parquet, whole or not there.
+
+It carries two checksums: one a page, which every Parquet reader can verify, and one over the
+whole file, since a Parquet footer, which says where each column lies, has none.
+"""
+
+import contextlib
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from lossledger.folder import sync_directory
+from lossledger.segments.stream import Stream, stream_batches
+from lossledger.segments.tables import BATCH_ROWS, damaged, gathered, schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+GROUP_ROWS = 131_072
+"""Rows of a Parquet row group: what a filter can skip, and what sealing holds at once."""
+
+_MARK = b"lossledger-crc32="
+_DELTA = ("step", "batch", "time")
+_DICTIONARY = ("call", "model", "epoch", "weight", "rows", "learning_rate", "batch_id", "updated")
+
+
+def seal(stream: Stream) -> None:
+    """Replaces a closed stream by Parquet; at every moment one of the two is there, whole.
+
+    Raises:
+        OSError: The disk refused, or does not give back what was written; the stream stays.
+    """
+    rows = stream.written[1] - stream.start
+    if rows:
+        target = stream.path.with_suffix(".parquet")
+        aside = target.with_suffix(".parquet.tmp")
+        try:
+            with aside.open("wb") as file:
+                file.write(_sealed(stream, rows))
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise
+        sync_directory(target.parent)
+    with contextlib.suppress(PermissionError):  # Windows, while somebody reads it
+        stream.path.unlink()
+
+
+def _sealed(stream: Stream, rows: int) -> bytearray:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    layout = schema(stream.outputs)
+    sink = pa.BufferOutputStream()
+    split = [name for name in layout.names if name not in _DELTA + _DICTIONARY]
+    writer = parquet.ParquetWriter(
+        sink,
+        layout,
+        compression="zstd",
+        use_dictionary=cast("Any", list(_DICTIONARY)),  # its stub knows only bool
+        column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED")
+        | dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
+        write_page_checksum=True,
+    )
+    batches = stream_batches(stream.path.read_bytes(), stream.path)
+    for chunk in gathered(batches, GROUP_ROWS):
+        writer.write_table(chunk, row_group_size=GROUP_ROWS)
+        rows -= chunk.num_rows
+    if rows:
+        raise OSError(f"{stream.path} lacks {rows} of the rows that were written to it")
+    writer.add_key_value_metadata({"lossledger": f"{_MARK.decode()}{0:08x}"})
+    writer.close()
+    data = bytearray(sink.getvalue())
+    place = data.rfind(_MARK) + len(_MARK)
+    data[place : place + 8] = b"%08x" % zlib.crc32(data)
+    return data
+
+
+def sealed_file(path: Path, data: bytes) -> "ParquetFile":
+    """Opens the bytes of a sealed segment, if they are those that were written."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    place = data.rfind(_MARK) + len(_MARK)
+    view = memoryview(data)
+    found = zlib.crc32(view[place + 8 :], zlib.crc32(b"00000000", zlib.crc32(view[:place])))
+    if b"%08x" % found != data[place : place + 8]:
+        raise damaged(path, "the checksum over the file does not match")
+    return parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator["pa.Table"]:
+    """Its rows in order, up to `BATCH_ROWS` a table; lacks the columns that it has not."""
+    import pyarrow as pa
+
+    file = sealed_file(path, data)
+    present = [name for name in columns if name in file.schema_arrow.names]
+    # Without any column there would be no count of rows.
+    for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
+        yield pa.Table.from_batches([batch])
+
+
+def sealed_rows(
+    path: Path, data: bytes, columns: Sequence[str], rule: Any, layout: "pa.Schema"
+) -> "pa.Table":
+    """The rows that a `pyarrow.compute` expression keeps; skips row groups that it rules out."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sealed_file(path, data)
+    return parquet.read_table(
+        pa.BufferReader(data),
+        columns=list(columns),
+        filters=rule,
+        schema=layout,
+        page_checksum_verification=True,
+    )

@@ -1,0 +1,141 @@
+"""The open segment: an Arrow stream that grows.
+
+A flush is one record batch in one write, so a process that is killed leaves at most one torn
+batch, and readers leave it out.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lossledger.entry import dtype_of
+from lossledger.segments.tables import Block, damaged, rows_of, schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_COMPRESSED_ROWS = 256  # compressing the columns of a smaller batch costs more than their bytes
+
+
+class Stream:
+    """The open segment: batches appended to a new file, each whole or taken back.
+
+    Args:
+        path: The file; must not exist.
+        outputs: Names of the named outputs' losses, beyond the columns of `lossledger.entry`.
+        start: Rows of the run's writer before this segment.
+
+    Raises:
+        OSError: The file exists, or the disk refuses.
+    """
+
+    def __init__(self, path: Path, outputs: tuple[str, ...], start: int) -> None:
+        self.path = path
+        self.outputs = outputs
+        self.start = start
+        # One attribute, so that an interrupt sees bytes and rows agree: (bytes, rows of the run).
+        self.written = (0, start)
+        self.broken = False
+        self._header: bytes = schema(outputs).serialize().to_pybytes()
+        # Exclusive: never an existing file, and never through a link out of the folder.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._descriptor = os.open(path, flags, 0o644)
+        try:
+            self._append(self._header, 0)
+        except BaseException:
+            self.close()
+            path.unlink()
+            raise
+
+    @property
+    def open(self) -> bool:
+        """Whether another batch may follow."""
+        return self._descriptor >= 0 and not self.broken
+
+    def write(self, blocks: Sequence[Block]) -> None:
+        """Appends blocks as one batch: plain where small, zstd above; a stream may mix them."""
+        batch = _batch(blocks, schema(self.outputs))
+        if batch.num_rows < _COMPRESSED_ROWS:
+            data = memoryview(batch.serialize())
+        else:
+            data = memoryview(_compressed(batch))[len(self._header) :]
+        self._append(data, batch.num_rows)
+
+    def _append(self, data: bytes | memoryview, rows: int) -> None:
+        size, end = self.written
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            self.written = (size + len(data), end + rows)
+        except BaseException:
+            # Without this, the next batch would follow half a batch and be lost with it.
+            try:
+                os.ftruncate(self._descriptor, self.written[0])
+                os.lseek(self._descriptor, self.written[0], os.SEEK_SET)
+            except OSError:
+                self.broken = True
+            raise
+
+    def close(self) -> None:
+        """Ends the segment where it stands: a stream is readable without an end mark."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _batch(blocks: Sequence[Block], layout: "pa.Schema") -> "pa.RecordBatch":
+    import pyarrow as pa
+
+    rows = [rows_of(block) for block in blocks]
+    return pa.record_batch([_column(blocks, rows, field) for field in layout], schema=layout)
+
+
+def _column(blocks: Sequence[Block], rows: list[int], field: "pa.Field") -> "pa.Array":
+    import pyarrow as pa
+
+    name, dtype = field.name, dtype_of(field.name)
+    given = [block[name] for block in blocks if name in block]
+    if not given:
+        return pa.nulls(sum(rows), field.type)
+    if len(given) == len(blocks):
+        return pa.array(given[0] if len(given) == 1 else np.concatenate(given), type=field.type)
+    parts = [block.get(name, np.zeros(n, dtype)) for block, n in zip(blocks, rows, strict=True)]
+    missing = np.repeat([name not in block for block in blocks], rows)
+    return pa.array(np.concatenate(parts), type=field.type, mask=missing)
+
+
+def _compressed(batch: "pa.RecordBatch") -> "pa.Buffer":
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    # Left open: closing would append the mark that ends a stream.
+    pa.ipc.new_stream(sink, batch.schema, options=options).write_batch(batch)
+    return sink.getvalue()
+
+
+def stream_batches(data: bytes, path: Path) -> Iterator["pa.RecordBatch"]:
+    """The complete batches of a stream; a torn tail ends it as a regular end does."""
+    import pyarrow as pa
+
+    source = pa.BufferReader(data)
+    batches = None
+    while True:
+        try:
+            batches = batches or pa.ipc.open_stream(source)
+            batch = batches.read_next_batch()
+            batch.validate()
+        except StopIteration:
+            # Zeros end a stream, and are what a power cut leaves of a tail that was not synced.
+            if data[source.tell() :].strip(b"\0"):
+                raise damaged(path, "bytes after the end") from None
+            return
+        except (pa.ArrowException, OSError) as error:
+            if source.tell() < len(data):
+                raise damaged(path, error) from error
+            return
+        yield batch
