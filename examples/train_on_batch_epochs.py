@@ -1,7 +1,7 @@
 """Train with `train_on_batch`: collect the raw losses, average them, and begin anew each epoch.
 
-`train_on_batch` returns the loss of the batch that it was given, and knows of no epochs: to shuffle,
-to count, to average and to reset is all left to the loop.
+`train_on_batch` returns the loss of the batch that it was given, and knows of no epochs: shuffling,
+averaging and beginning anew are left to the loop.
 
 Run it:
 

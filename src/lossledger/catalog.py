@@ -63,7 +63,7 @@ def _ids(directory: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise LossLedgerError(
             f"There is no such folder of runs. Received: {directory}. "
-            "Name the folder that was given to `lossledger run -o` or to `record`.",
+            "Record a run with `lossledger run script.py`, or name the folder that holds them.",
             slug="no-run",
         ) from error
     return sorted(names, key=_age)

@@ -5,10 +5,11 @@ so the two differ by rounding at least. Which statistic a number is depends on K
 (`lossledger.conventions`).
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -18,10 +19,14 @@ from lossledger.returned import ReturnedFold, are_whole, roundings
 from lossledger.statement import Block, Windows, bounds
 from lossledger.statistics import STATISTICS, keras_mean
 
+Agreement: TypeAlias = Literal["equal", "rounding", "differs"]
 Read: TypeAlias = Callable[[Iterable[Call], Sequence[str]], Iterator[tuple[Call, Block]]]
 
 _NEWEST = "3.15"  # the convention taken for a run that doesn't say its Keras
 _MEASURED = "Measured in inference mode, with weights held fixed; no training step is part of it."
+_UNWRITTEN = (
+    "Differs: the run was not closed, and entries of the epoch's end may not have been written."
+)
 _NO_COLUMN = "The entries keep losses; they have no column of this."
 
 
@@ -41,6 +46,8 @@ class Reported:
         difference: `value - stated`; `None` without a statement.
         why: In a sentence, what makes the difference.
         count: How many numbers this stands for: all that a series of `train_on_batch` returned.
+        agreement: `equal` to the statement as float32 has it, another number by float32
+            `rounding` alone, or one that `differs`; `None` without a statement.
     """
 
     place: str
@@ -53,10 +60,15 @@ class Reported:
     difference: float | None
     why: str
     count: int = 1
+    agreement: Agreement | None = None
 
 
 def reported_by(
-    calls: Sequence[Call], read: Read, outputs: Sequence[str], version: str | None
+    calls: Sequence[Call],
+    read: Read,
+    outputs: Sequence[str],
+    version: str | None,
+    complete: bool = True,
 ) -> list[Reported]:
     """All that some calls reported, call by call.
 
@@ -65,6 +77,7 @@ def reported_by(
         read: Gives their entries in one pass, block by block, the columns named.
         outputs: The named outputs whose losses the entries have.
         version: Of the Keras that reported.
+        complete: Whether the run is closed; else the last entries may not be written.
     """
     version = version or _NEWEST
     found: dict[int, list[Reported]] = {call.number: [] for call in calls}
@@ -87,7 +100,12 @@ def reported_by(
         concerned = [call for call in calls if call.number in values]
         facts = _facts(read, concerned, column, version)
         for call in concerned:
-            found[call.number] += _history(call, column, values[call.number], facts, version)
+            mine = {epoch: fact for (number, epoch), fact in facts.items() if number == call.number}
+            unwritten = None if complete or "ended" in call.info else max(mine, default=None)
+            for item in _history(call, column, values[call.number], mine, version):
+                if item.epoch == unwritten and item.agreement == "differs":
+                    item = dataclasses.replace(item, why=_UNWRITTEN)
+                found[call.number].append(item)
     for item in (*_returned(calls, read, version), *others):
         found[item.call].append(item)
     return [item for items in found.values() for item in items]
@@ -118,17 +136,22 @@ Facts: TypeAlias = Mapping[tuple[int, int], _Facts]  # by call and epoch
 
 
 def _history(
-    call: Call, column: str, values: list[tuple[int, float]], facts: Facts, version: str
+    call: Call,
+    column: str,
+    values: list[tuple[int, float]],
+    facts: Mapping[int, _Facts],
+    version: str,
 ) -> Iterator[Reported]:
     name = call.loss_name if column == "loss" else column
     for epoch, value in values:
         kept = ("history", name, call.number, epoch, value, _statistic(call, version))
-        fact = facts.get((call.number, epoch))
+        fact = facts.get(epoch)
         if fact is None:
             yield Reported(*kept, None, None, "The run has no entries of this epoch.")
         else:
             difference = _difference(value, fact.stated)
-            yield Reported(*kept, fact.stated, difference, _why(value, fact, call))
+            agreement, why = _why(value, fact, call)
+            yield Reported(*kept, fact.stated, difference, why, agreement=agreement)
 
 
 def _statistic(call: Call, version: str) -> str:
@@ -198,25 +221,26 @@ def _rounded(value: float) -> float:
         return float(np.float32(value))
 
 
-def _why(value: float, fact: _Facts, call: Call) -> str:
+def _why(value: float, fact: _Facts, call: Call) -> tuple[Agreement, str]:
     if same(_rounded(value), _rounded(fact.stated)):
-        return "Equal to the stated value, rounded to float32."
+        return "equal", "Equal to the stated value, rounded to float32."
     if same(_rounded(value), fact.float32):
-        return "Float32 accumulation: Keras's float32 sums, repeated, give this number bit for bit."
+        return "rounding", "Float32 accumulation: Keras's float32 sums, repeated, give it exactly."
     for name, other in (("batch_mean", fact.batch_mean), ("last", fact.last)):
         if same(_rounded(value), _rounded(other)):
-            return (
-                f"Differs, and equals {name}, rounded to float32: look at how the loss is logged."
-            )
+            why = f"Differs, and equals {name}, rounded to float32: look at how the loss is logged."
+            return "differs", why
     if abs(value - fact.stated) <= fact.bound:
-        return (
+        return "rounding", (
             f"Float32 accumulation, within the {fact.bound:.1e} that rounding over {fact.steps:,} "
             f"steps can come to; Keras's float32 sums, repeated, come within "
             f"{abs(value - fact.float32):.1e}."
         )
     if not call.mean_of_rows:
-        return "Differs; the loss is no mean of row losses, so look at what weights its batches."
-    return "Differs; look at the weight of each step, at hidden steps, and at a custom train_step."
+        what = "the loss is no mean of row losses, so look at what weights its batches"
+    else:
+        what = "look at the weight of each step, at hidden steps, and at a custom train_step"
+    return "differs", f"Differs; {what}."
 
 
 def _returned(calls: Sequence[Call], read: Read, version: str) -> Iterator[Reported]:
@@ -232,4 +256,5 @@ def _returned(calls: Sequence[Call], read: Read, version: str) -> Iterator[Repor
         _, _, value, stated = fold.worst
         if fold.count:
             kept = ("returned", call.loss_name, call.number, None, value, row.statistic, stated)
-            yield Reported(*kept, _difference(value, stated), fold.why(row.note), fold.count)
+            difference, why = _difference(value, stated), fold.why(row.note)
+            yield Reported(*kept, difference, why, fold.count, fold.agreement)

@@ -1,6 +1,7 @@
 """What a series of `train_on_batch` returned, beside what its entries say; and rounding's share."""
 
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,17 +92,27 @@ class ReturnedFold:
         self._size, size = _means(self._size, np.abs(loss), np.abs(weight))
         return stated, float32, roundings(steps, size, self._whole)
 
+    @property
+    def _left(self) -> int:
+        return self.count - self._rounded - self._repeated - self._within
+
+    @property
+    def agreement(self) -> Literal["equal", "rounding", "differs"]:
+        """How the one that agrees least does; see `lossledger.reported.Reported`."""
+        if self._left:
+            return "differs"
+        return "equal" if self._rounded == self.count else "rounding"
+
     def why(self, note: str) -> str:
         """In a sentence, what makes the differences.
 
         Args:
             note: What to look at where rounding can't explain them.
         """
-        if self._rounded == self.count:
+        if self.agreement == "equal":
             return f"All {self.count:,} returned values equal the stated ones, rounded to float32."
-        left = self.count - self._rounded - self._repeated - self._within
-        if left:
-            return f"{left:,} of {self.count:,} returned values differ; look at: {note}."
+        if self.agreement == "differs":
+            return f"{self._left:,} of {self.count:,} returned values differ; look at: {note}."
         found = (
             (self._rounded, "equal the stated ones"),
             (self._repeated, "are what Keras's float32 `total / count` gives when repeated"),

@@ -131,8 +131,8 @@ class Run:
         models = sorted({c.model for c in found})
         if len(models) > 1:
             raise LossLedgerError(
-                f"The run trained several models. Received: {self.id}, and no model. "
-                f"Pass model=, one of {models}, or call=.",
+                f"The run trained several models. Received: {self.id}, and no model. Choose one "
+                f"of {models}, or a call: model= or call= in Python, --model or --call in a shell.",
                 slug="several-models",
             )
         return found
@@ -315,7 +315,7 @@ class Run:
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
-        return reported_by(chosen, read, store.outputs(self.path), version)
+        return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import pytest
 from command import LOSSLEDGER, PYTHON, Outcome, environment, execute
 
 from lossledger import cli, runner
+from lossledger import run as runs
 from lossledger.cli import main
+from lossledger.cli.list import READ
 from lossledger.folder import append_line, create_folder, write_json
 from lossledger.recorder import deferred
 from lossledger.store import Writer
@@ -200,6 +202,41 @@ def test_list_goes_on_where_a_run_cannot_be_read(recorded: Path) -> None:
     found = shown(recorded, "list")["runs"]
     assert all(each["problem"] for each in found)
     assert run(recorded, "list").stdout.count(b"unreadable") == 2
+
+
+def summarized(folder: Path, **summary: Any) -> None:
+    info = json.loads((folder / "run.json").read_text())
+    write_json(folder / "run.json", {**info, "summary": summary})
+
+
+def test_list_believes_a_summary_and_reads_no_entries(recorded: Path) -> None:
+    for path in (recorded / "runs").glob("2026*"):
+        summarized(path, calls=7, steps=8, epoch_mean="nan")
+        (path / "entries" / "000000.parquet").write_bytes(b"")
+    found = shown(recorded, "list")["runs"]
+    assert [(each["calls"], each["steps"], each["epoch_mean"]) for each in found] == [
+        (7, 8, "nan")
+    ] * 2
+    code = "import sys\nfrom lossledger.cli import main\nmain(['list'])\n"
+    code += "print(*sys.modules, file=sys.stderr)"
+    modules = set(execute([*PYTHON, "-c", code], recorded).stderr.decode().split())
+    assert not modules & {"numpy", "pyarrow", "keras"}
+
+
+def test_a_summary_says_what_list_would_read(recorded: Path) -> None:
+    read = shown(recorded, "list")["runs"]
+    for path in (recorded / "runs").glob("2026*"):
+        summarized(path, **runs.summary(path))
+        assert runs.summary(path)["epoch_mean"] in (LOSSES.mean(), 2 * LOSSES.mean())
+    assert shown(recorded, "list")["runs"] == read
+
+
+def test_list_reads_only_a_few_runs_without_a_summary(folder: Path) -> None:
+    for second in range(10, 14 + READ):
+        record(folder / "runs", f"run{second}", second)
+    found = shown(folder, "list")["runs"]
+    assert [each["steps"] for each in found] == [None] * 4 + [4] * READ
+    assert run(folder, "list").stdout.count(b"  -  ") >= 4
 
 
 def test_settings_name_the_folder(recorded: Path) -> None:

@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     # torch before TensorFlow, as Keras's own tests do: the other order may crash at load.
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError:
         torch = None
     import keras

@@ -66,11 +66,10 @@ def test_means_of_the_user_are_named_losses(twins):
 def test_a_step_that_shows_no_loss_trains_and_is_named(tmp_path):
     plain = once(train_with(steps.NoLoss))
     with (
-        lossledger.record(tmp_path) as run,
         pytest.warns(lossledger.LossLedgerWarning, match=r"\[no-loss-found\]"),
+        lossledger.record(tmp_path) as run,
     ):
         recorded = once(train_with(steps.NoLoss))
-        run.stop()
     assert_same(plain, recorded)
     assert lossledger.open(run.path).entries().num_rows == 0
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.text import Text
 
 from lossledger import run as runs
 from lossledger.errors import LossLedgerError
@@ -131,7 +133,7 @@ def test_a_row_says_what_numpy_says(tmp_path: Path) -> None:
 
 def test_the_reported_number_is_named_with_its_keras(tmp_path: Path) -> None:
     text = " ".join(show(write(tmp_path, Trained(LOSSES)), width=80).split())
-    assert "loss in History is epoch_mean under Keras 3.15.1 (sum(w l) / sum(w)): 3" in text
+    assert "loss in History is epoch_mean = sum(w l) / sum(w) under Keras 3.15.1: 3 numb" in text
 
 
 def test_notes_count_what_equals_the_entries_and_name_the_worst_of_the_rest(tmp_path: Path) -> None:
@@ -141,14 +143,14 @@ def test_notes_count_what_equals_the_entries_and_name_the_worst_of_the_rest(tmp_
         item = {"place": "history", "name": "loss", "epoch": epoch, "value": value}
         append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
     agreed = " ".join(show(runs.open(run.path)).split())
-    assert "3 numbers, all equal to the entries' value rounded to float32." in agreed
+    assert "3 numbers. All equal the entries' value, rounded to float32." in agreed
     gaps = (0.0, 0.25, -0.5)
     for epoch, gap in enumerate(gaps):
         item = {"place": "history", "name": "loss", "epoch": epoch, "value": values[epoch] + gap}
         append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
     text = " ".join(show(runs.open(run.path)).split())
-    assert "6 numbers, 4 equal to the entries' value rounded to float32" in text
-    assert "the furthest of the others is -0.5 from it, in epoch 2" in text
+    assert "6 numbers. 2 are off by at most -0.5, in epoch 2. Differs" in text
+    assert "4 equal the entries' value, rounded to float32." in text
 
 
 def test_a_number_that_does_not_agree_shows_its_difference(tmp_path: Path) -> None:
@@ -212,6 +214,27 @@ def test_what_is_not_finite_is_said_in_words(tmp_path: Path) -> None:
     assert row(text, "1")[-4:] == ["nan", "1", "of", "2", "finite"][-4:]
     assert "0 of 2 finite" in text
     assert "!" in row(text, "1")[3]
+
+
+def test_the_first_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained([[1.0, 2.0], [3.0, math.inf, math.nan]], reports=False))
+    assert "the first that is not finite is inf in epoch 1, at step 3 of the run" in show(run)
+    assert "not finite" not in show(write(tmp_path / "other", Trained(LOSSES)))
+
+
+def test_a_reported_number_whose_entries_were_cut_off_says_so(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES, reports=False))
+    for epoch in (0, 2):
+        item = {"place": "history", "name": "loss", "epoch": epoch, "value": 7.0}
+        append_line(run.path / "calls.jsonl", {"call": 0, "reported": [item]})
+    early, late = runs.open(run.path).reported()
+    assert "hidden steps" in early.why
+    assert "hidden steps" in late.why
+    info = json.loads((run.path / "run.json").read_text())
+    write_json(run.path / "run.json", {**info, "complete": False})
+    early, late = runs.open(run.path).reported()
+    assert "hidden steps" in early.why
+    assert "may not have been written" in late.why
 
 
 def test_a_run_that_is_cut_short_shows_what_was_flushed(tmp_path: Path) -> None:
@@ -280,7 +303,7 @@ def test_one_epoch_is_shown_step_by_step(tmp_path: Path, epoch: int) -> None:
         assert [float(cell) for cell in row(table, str(batch))] == pytest.approx(
             [batch, loss, mean], abs=1e-5
         )
-    assert "1 number" in text
+    assert text.count("from the entries. Equal") == 1
 
 
 def test_a_long_epoch_is_shortened(tmp_path: Path) -> None:
@@ -318,9 +341,9 @@ def test_a_statistic_of_several_models_asks_for_one(tmp_path: Path) -> None:
 
 def test_train_on_batch_says_how_its_epochs_are_known(tmp_path: Path) -> None:
     run = write(tmp_path, Trained(LOSSES, driver="train_on_batch", reports=False))
-    assert "not known: all steps stand as epoch 0" in " ".join(show(run).split())
+    assert "so all steps stand as epoch 0; --steps" in " ".join(show(run).split())
     said = show(runs.open(run.path, steps_per_epoch=6))
-    assert "as the user said" in said
+    assert "as said by the script" in said
     assert row(said, "1")[1] == "6"
 
 
@@ -339,7 +362,9 @@ def test_the_json_object_has_the_documented_keys(tmp_path: Path) -> None:
         "complete": True,
     }
     (call,) = found["calls"]
-    assert list(call) == ["driver", "model", "weight_kind", "arguments", "epochs"]
+    assert list(call)[:5] == ["driver", "model", "weight_kind", "arguments", "epochs"]
+    assert (call["call"], call["steps"], call["epochs_from"]) == (0, 12, "driver")
+    assert [each["agreement"] for each in call["reported"]] == ["equal"] * 3
     assert call["arguments"] == {"epochs": 3}
     names = "epoch steps rows epoch_mean batch_mean first last min max std running_std nonfinite"
     assert sorted(call["epochs"][0]) == sorted([*names.split(), "reported"])
@@ -405,6 +430,26 @@ def test_a_list_keeps_a_run_that_cannot_be_read() -> None:
 def test_a_list_says_how_many_are_left_out_and_when_there_are_none() -> None:
     assert "7 older runs left out" in TerminalList(Options()).render(listing(listed(), older=7))
     assert "no runs" in TerminalList(Options()).render(listing())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a-name-of-many-words-" * 4, "\N{CJK UNIFIED IDEOGRAPH-5B57}" * 45],
+    ids=["narrow", "wide"],
+)
+@pytest.mark.parametrize("color", [False, True])
+def test_a_long_name_is_cut_to_the_line(name: str, color: bool) -> None:
+    runs_ = listing(listed(name, epoch_mean=0.5), listed("short", complete=False, epoch_mean=2.5))
+    for width, columns in ((40, 2), (80, 6), (100, 6)):
+        text = TerminalList(Options(width=width, color=color)).render(runs_)
+        header, long, short = (Text.from_ansi(line).plain for line in text.splitlines())
+        assert len(header.split()) == columns
+        assert max(cell_len(line) for line in (header, long, short)) <= width
+        assert ".. " in long
+        assert long.endswith("complete") is (columns == 6)
+        ends = [line.index(number) for line, number in ((long, "0.500000"), (short, " 2.50000"))]
+        assert cell_len(long[: ends[0]]) == cell_len(short[: ends[1]])
+    assert ("\x1b[" in text) is color
 
 
 def test_a_huge_list_renders() -> None:

@@ -365,7 +365,7 @@ def test_history_explained(tmp_path):
     made.history(0, "loss", [1.0], first=77)
     equal, again, close, other, last, nan, lost = made.close().reported()
     assert equal.why.startswith("Equal")
-    assert again.why.endswith("bit for bit.")
+    assert again.why.endswith("give it exactly.")
     assert close.why.startswith("Float32 accumulation, within")
     assert other.why.startswith("Differs; look")
     assert other.difference == pytest.approx(0.01)

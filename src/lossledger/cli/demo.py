@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,17 +55,19 @@ examples:
 
 
 def _found(directory: str | None) -> "Findings":
+    from tempfile import mkdtemp
+
     from lossledger.demo import findings, programs
 
     backend, folder = programs.backend(), programs.folder()
-    where = Path(directory) if directory else Path(tempfile.mkdtemp(prefix="lossledger-"), "runs")
+    where = Path(directory) if directory else Path(mkdtemp(prefix="lossledger-"), "runs")
     total = len(programs.TRAININGS)
     print(f"{total} short trainings on {backend}, recorded into {where}", file=sys.stderr)
     recorded = [
         programs.train(training, where, backend, _Life(place, total))
         for place, training in enumerate(programs.TRAININGS, start=1)
     ]
-    return findings.find(recorded, backend=backend, directory=str(where), programs=str(folder))
+    return findings.find(recorded, backend=backend, directory=str(where), programs=_short(folder))
 
 
 class _Life:
@@ -93,9 +93,17 @@ class _Life:
 
 def _program() -> str:
     """How the reader can call this program again."""
-    if shutil.which("lossledger"):
+    from shutil import which
+
+    if which("lossledger"):
         return "lossledger"
     script = Path(sys.argv[0])
     if script.name == "__main__.py":
-        return f"{os.path.relpath(sys.executable)} -m lossledger"
-    return os.path.relpath(script)
+        return f"{_short(Path(sys.executable))} -m lossledger"
+    return _short(script)
+
+
+def _short(path: Path) -> str:
+    """A path as seen from the working directory, where it lies below it."""
+    path, here = Path(os.path.abspath(path)), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,7 +1,6 @@
 """`lossledger list`: the runs of a folder."""
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +76,8 @@ def _listed(infos: "Sequence[RunInfo]") -> "list[Listed]":
 
 
 def _one(info: "RunInfo", read: bool) -> "Listed":
+    import dataclasses
+
     from lossledger.render.base import Listed
 
     known = Listed(info.id, info.name, info.path, info.created, info.complete, problem=info.problem)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lossledger import catalog
 from lossledger import run as runs
 from lossledger.demo.programs import DROPPED, EPOCHS, FIT, RAW, UNSHUFFLED, Recorded
+from lossledger.errors import LossLedgerError
 from lossledger.run import EpochStatement, Run
 from lossledger.statistics import STATISTICS
 
@@ -26,6 +28,7 @@ class Statement:
         program: The program's file.
         option: Its option, or "".
         path: The run's folder.
+        shown: What to call the run on a command line: the folder, or a shorter name.
         printed: Every training loss that it printed.
         statistics: Names of the statistics that `printed` is, number by number.
         epochs: How many epochs the run has.
@@ -36,10 +39,26 @@ class Statement:
     program: str
     option: str
     path: str
+    shown: str
     printed: Sequence[float]
     statistics: Sequence[str]
     epochs: int
     last: EpochStatement
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Why `train_on_batch_epochs` printed another number than `fit_average`; both causes add up.
+
+    Args:
+        total: Last `batch_mean` of the one less the last `epoch_mean` of the other.
+        weighting: Of `train_on_batch_epochs`: `batch_mean - epoch_mean`.
+        order: The `epoch_mean` of the one less that of the other: they shuffle differently.
+    """
+
+    total: float
+    weighting: float
+    order: float
 
 
 @dataclass(frozen=True)
@@ -90,7 +109,7 @@ class Remainder:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What dropping the remainder changed in the last epoch, in plain means.
+    """What dropping the remainder changed in the last epoch, in plain means of batches.
 
     Args:
         rows: Rows of an epoch that are dropped.
@@ -137,6 +156,7 @@ class Findings:
         programs: The folder of the programs.
         trainings: A statement a training, by name.
         progress: How far `fit`'s average moved from one epoch to the next, in the mean.
+        gap: Why two averages of one training differ.
         calm: How much calmer an average looks.
         remainder: The weight of the last batch.
         dropped: The cost of dropping the remainder.
@@ -150,6 +170,7 @@ class Findings:
     programs: str
     trainings: Mapping[str, Statement]
     progress: float
+    gap: Gap
     calm: Calm
     remainder: Remainder
     dropped: Dropped
@@ -182,6 +203,7 @@ def find(recorded: Sequence[Recorded], *, backend: str, directory: str, programs
         programs=programs,
         trainings=statements,
         progress=float(means[-1] - means[0]) / (len(means) - 1),
+        gap=_gap(epochs, fit),
         calm=_calm(opened[RAW.name], fit),
         remainder=_remainder(fit),
         dropped=_dropped(epochs, opened[DROPPED.name]),
@@ -200,6 +222,7 @@ def _state(recorded: Recorded, run: Run) -> Statement:
         program=f"{training.program}.py",
         option=training.option,
         path=str(recorded.path),
+        shown=_shown(recorded),
         printed=printed,
         statistics=_printed_as(printed, run, len(epochs)),
         epochs=len(epochs),
@@ -207,8 +230,17 @@ def _state(recorded: Recorded, run: Run) -> Statement:
     )
 
 
+def _shown(recorded: Recorded) -> str:
+    """The run's own name does where no other run of the folder has it."""
+    name = recorded.path.parent / recorded.training.name
+    try:
+        return str(name if catalog.find(name) == recorded.path else recorded.path)
+    except LossLedgerError:
+        return str(recorded.path)
+
+
 def _printed_as(printed: Sequence[float], run: Run, epochs: int) -> list[str]:
-    """Names of the statistics that some printed losses are: of each step, each epoch or the last."""
+    """The statistics that some printed losses are: of each step, of each epoch or of the last."""
     per = "step" if len(printed) > epochs else "epoch"
     found: list[str] = []
     for name in [name for name, statistic in STATISTICS.items() if statistic.per == per]:
@@ -220,6 +252,15 @@ def _printed_as(printed: Sequence[float], run: Run, epochs: int) -> list[str]:
 
 def _equal(values: NDArray[np.float64], printed: Sequence[float]) -> bool:
     return bool((np.abs(values - np.array(printed)) <= TOLERANCE).all())
+
+
+def _gap(epochs: Run, fit: Run) -> Gap:
+    one, other = epochs.epochs()[-1], fit.epochs()[-1]
+    return Gap(
+        total=one.batch_mean - other.epoch_mean,
+        weighting=one.batch_mean - one.epoch_mean,
+        order=one.epoch_mean - other.epoch_mean,
+    )
 
 
 def _calm(raw: Run, fit: Run) -> Calm:

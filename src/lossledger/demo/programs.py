@@ -128,8 +128,7 @@ def train(training: Training, directory: Path, backend: str, tell: Tell) -> Reco
         lines = stderr.strip().splitlines()[-LINES:]
         raise LossLedgerError(
             f"A program of the demonstration failed. Received: {training.program}.py "
-            f"{training.option}, status {status}, {len(made)} runs. It wrote:\n"
-            + "\n".join(lines),
+            f"{training.option}, status {status}, {len(made)} runs. It wrote:\n" + "\n".join(lines),
             slug="demo-failed",
         )
     printed = tuple((m["what"], float(m["value"])) for m in _PRINTED.finditer(stdout))
@@ -141,9 +140,7 @@ def _runs(directory: Path, name: str) -> list[Path]:
     return [info.path for info in there if info.name == name]
 
 
-def _execute(
-    training: Training, directory: Path, backend: str, tell: Tell
-) -> tuple[int, str, str]:
+def _execute(training: Training, directory: Path, backend: str, tell: Tell) -> tuple[int, str, str]:
     began = time.monotonic()
     process = subprocess.Popen(
         _command(training, directory),
@@ -181,7 +178,7 @@ def _command(training: Training, directory: Path) -> list[str]:
 
 
 def _environment(backend: str) -> dict[str, str]:
-    """Ours, but for what would keep the recorder off, and with the backend's chatter turned down."""
+    """Ours, but for what would keep the recorder off, and with TensorFlow's chatter turned down."""
     kept = {name: value for name, value in os.environ.items() if name != "LOSSLEDGER_OFF"}
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
-    return {**kept, **quiet, "KERAS_BACKEND": backend, "PYTHONIOENCODING": "utf-8"}
+    chosen = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONIOENCODING": "utf-8"}
+    return {**kept, **chosen}

@@ -63,12 +63,15 @@ def configuration(model: Any) -> dict[str, Any]:
     optimizer = getattr(model, "optimizer", None)
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     loss = getattr(model, "loss", None)
+    compiled_loss = getattr(model, "_compile_loss", None)
     found = {
         "model": type(model).__name__,
         "optimizer": _config(optimizer),
         "loss": plain(loss),
         "reduction": getattr(loss, "reduction", None),
-        "loss_weights": plain(getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)),
+        "loss_weights": plain(
+            getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
+        ),
         "dtype_policy": getattr(getattr(model, "dtype_policy", None), "name", None),
         "loss_scaling": inner is not optimizer,
         "gradient_accumulation_steps": getattr(inner, "gradient_accumulation_steps", None) or 1,
@@ -123,7 +126,10 @@ def plain(value: Any, depth: int = 4) -> Any:
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         if len(value.shape) == 0:
             return str(value)
-        return {"shape": [None if n is None else int(n) for n in value.shape], "dtype": str(value.dtype)}
+        return {
+            "shape": [None if n is None else int(n) for n in value.shape],
+            "dtype": str(value.dtype),
+        }
     if depth == 0:
         return type(value).__name__
     if isinstance(value, Mapping):

@@ -35,7 +35,9 @@ class JaxTap(base.Tap):
             trace = Trace(keep=lambda value: value if _trace_state() == here else GONE)
             with tracing(trace):
                 logs, new_state = train_step(state, data)
-            trace.updates = [update for update in trace.updates if not any(v is GONE for v in update)]
+            trace.updates = [
+                update for update in trace.updates if not any(v is GONE for v in update)
+            ]
             trace.data = None if trace.data is GONE else trace.data
             row = self.leave(trace, logs, state[2], new_state[2], data)
             return (logs, row), new_state

@@ -34,6 +34,8 @@ def applied(trace: Trace, model: Any) -> Any:
 
     A loss-scaling one is not applied, where the step runs eagerly, if a gradient is not finite.
     """
+    if len(trace.optimizers) == 1:
+        return trace.optimizers[0]
     optimizers = {id(optimizer): optimizer for optimizer in trace.optimizers}
     if not optimizers and scaled(model):
         return model.optimizer.inner_optimizer

@@ -41,9 +41,7 @@ class Listener(Protocol):
         """The call of the `fit` that is on, of `model` or, where it is `None`, of any."""
         ...
 
-    def begin_batch(
-        self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any
-    ) -> None:
+    def begin_batch(self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
         """A `train_on_batch` begins."""
         ...
 
@@ -101,7 +99,9 @@ def _install() -> None:
     backend = keras.backend.backend()
     trainer, tap = _trainer(backend)
     _replace(keras.metrics.Mean, "update_state", trace.noting_update)
-    _replace(_class("keras.src.trainers.compile_utils", "CompileLoss"), "call", trace.noting_data_loss)
+    _replace(
+        _class("keras.src.trainers.compile_utils", "CompileLoss"), "call", trace.noting_data_loss
+    )
     _replace(_class("keras.src.optimizers.base_optimizer", "BaseOptimizer"), "apply", _apply)
     _replace(trainer, "make_train_function", functools.partial(_make_train_function, tap=tap))
     _replace(trainer, "fit", _fit)
@@ -199,7 +199,9 @@ def _apply(original: Any) -> Any:
     return apply
 
 
-def bound_arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any] | None:
+def bound_arguments(
+    signature: inspect.Signature, *args: Any, **kwargs: Any
+) -> dict[str, Any] | None:
     """The arguments by name, without `self`; `None` where the call itself is wrong."""
     try:
         bound = signature.bind(*args, **kwargs)

@@ -197,9 +197,7 @@ def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
     return None
 
 
-def _matching(
-    executions: list[Execution], rows: np.ndarray
-) -> tuple[list[Execution], np.ndarray]:
+def _matching(executions: list[Execution], rows: np.ndarray) -> tuple[list[Execution], np.ndarray]:
     """The whole executions that have rows, from the first on."""
     ends = np.cumsum([execution.steps for execution in executions])
     count = int(np.searchsorted(ends, len(rows), side="right"))
@@ -266,6 +264,23 @@ def multipliers(width: int) -> np.ndarray:
         x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
     x ^= x >> np.uint32(16)
     return (x | np.uint32(1)).view(np.int32).reshape(-1, 2)
+
+
+def lanes_of(bits: np.ndarray) -> np.ndarray:
+    """The two lanes of each row's hash, int32 of shape `(rows, 2)`; all arithmetic mod 2^32.
+
+    A batch's fingerprint is the sum of its rows' lanes.
+
+    Args:
+        bits: int32 of shape `(rows, columns)`: what the fingerprint looks at.
+    """
+    table = multipliers(bits.shape[1])
+    bits = bits ^ (bits >> 16)
+    with np.errstate(over="ignore"):
+        lanes = np.stack([(bits * row).sum(1, dtype="i4") for row in table[:-1].T], axis=1)
+        lanes = lanes + table[-1]
+        lanes ^= lanes >> 15
+        return lanes * (lanes | 1)
 
 
 def stride(width: int) -> slice:

@@ -10,15 +10,26 @@ from lossledger.keras import tap as base
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, tracing
 
+BACKLOG = 2**23
+"""Bytes of batch columns held at most until their fingerprints are taken."""
+
 
 class TorchTap(base.Tap):
-    """Rows as lists of detached tensors; see `lossledger.keras.tap.Tap`."""
+    """Rows as lists of detached tensors; see `lossledger.keras.tap.Tap`.
+
+    Each of PyTorch's operations costs a step several microseconds: the columns that a fingerprint
+    looks at are copied at once, and hashed for many batches together when they are fetched.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
         self.rows: list[list[Any]] = []
-        self.ids: list[Any] = []
-        self._tables: dict[tuple[int, Any], Any] = {}
+        self.batches: list[Any] = []
+        self.held_bytes = 0
+        self.scaled = scaled(model)
+        self._rate_of: Any = None
+        self._rate: Rate | None = None
+        self._copied: tuple[Any, int, Any] = (None, -1, None)
 
     def wrap_function(self, function: Any) -> Any:
         """The train function that keeps each step's row."""
@@ -35,6 +46,8 @@ class TorchTap(base.Tap):
                     logs = function(data)
                 self.leave(trace, logs, data[0], *before)
                 self.executed(1)
+            if self.held_bytes > BACKLOG and not self.held:
+                self.position.backlog()
             return logs
 
         return train_function
@@ -42,90 +55,126 @@ class TorchTap(base.Tap):
     def _before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
         try:
-            return self.fingerprint(data), _iterations(self.model)
+            moved = None
+            if self.scaled:
+                moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
+            return _columns_of(data), moved
         except Exception as error:
             self.failure = error
             return None, None
 
     def row(self, selection: Any, trace: Trace, *context: Any) -> None:
         """See base class; keeps the row."""
-        data, lanes, moved = context
+        data, batch, moved = context
         layout = selection.layout
         columns = dict(zip(layout.columns, selection.values, strict=True))
         if layout.weight_kind != "rows" or "weight" not in columns:
             columns["rows"] = _rows(data)
-        columns |= self._optimizer_columns(trace, moved)
+        self._optimizer_columns(columns, trace, moved)
         if self.layout is None:
-            extra = [*columns][len(layout.columns) :] + ([] if lanes is None else ["id0", "id1"])
+            extra = [*columns][len(layout.columns) :] + (["id0", "id1"] if batch else [])
             self.settle(layout, extra)
-        width = len(columns) + (0 if lanes is None else 2)
-        if width == len(self.columns):
+        if len(columns) + (2 if batch else 0) == len(self.columns):
             self.rows.append([_detached(value) for value in columns.values()])
-            self.ids.append(lanes)
+            self.batches.append(batch)
+            self.held_bytes += sum(leaf.nbytes for leaf in batch or ())
 
-    def _optimizer_columns(self, trace: Trace, moved: Any) -> dict[str, Any]:
+    def _optimizer_columns(self, columns: dict[str, Any], trace: Trace, moved: Any) -> None:
         optimizer = applied(trace, self.model)
         if optimizer is None:
-            return {}
-        columns: dict[str, Any] = {}
-        rate = Rate.of(optimizer)
-        iterations = optimizer._iterations.value
-        if rate is not None:
-            # A variable is assigned in place: what it holds now has to be copied.
-            columns["learning_rate"] = torch.as_tensor(rate.at(iterations - 1)).detach().clone()
+            return
+        if optimizer._learning_rate is not self._rate_of:
+            self._rate_of, self._rate = optimizer._learning_rate, Rate.of(optimizer)
+        if self._rate is not None:
+            columns["learning_rate"] = self._rate_now(self._rate, optimizer)
         if moved is not None:
-            columns["updated"] = iterations != moved
+            columns["updated"] = optimizer._iterations.value != moved
         elif micro_steps(optimizer):
-            columns["updated"] = iterations % micro_steps(optimizer) == 0
-        return columns
+            columns["updated"] = optimizer._iterations.value % micro_steps(optimizer) == 0
+
+    def _rate_now(self, rate: Rate, optimizer: Any) -> Any:
+        """The rate's value: a variable is assigned in place, so it is copied when it changes."""
+        if rate.schedule is not None:
+            return torch.as_tensor(rate.at(optimizer._iterations.value - 1)).detach()
+        value = rate.at(None)
+        if value is not self._copied[0] or value._version != self._copied[1]:
+            self._copied = (value, value._version, value.detach().clone())
+        return self._copied[2]
 
     def take(self) -> Any:
         """See base class."""
         rows, self.rows = self.rows, []
-        ids, self.ids = self.ids, []
-        return rows, ids
+        batches, self.batches = self.batches, []
+        self.held_bytes = 0
+        return rows, batches
 
     def fetch(self, handle: Any) -> np.ndarray:
         """See base class."""
-        rows, ids = handle
+        rows, batches = handle
         if not rows:
             return np.zeros((0, len(self.columns)), "f4")
         columns = [_fetch_column(column) for column in zip(*rows, strict=True)]
-        table = np.stack(columns, axis=1)
-        if ids[0] is None:
-            return table
-        lanes = torch.stack(ids).cpu().numpy()
-        return np.concatenate([table, lanes.view("f4")], axis=1)
-
-    def fingerprint(self, data: Any) -> Any:
-        """Fingerprint of a batch, equal to that of `lossledger.keras.tensorflow.fingerprint`."""
-        content = data[:2] if isinstance(data, tuple) else data
-        leaves = [_columns(leaf) for leaf in tree.flatten(content)]
-        leaves = [leaf for leaf in leaves if leaf is not None]
-        if not leaves:
-            return None
-        fewest = min(leaf.shape[0] for leaf in leaves)
-        with torch.no_grad():
-            bits = torch.cat([leaf[:fewest] for leaf in leaves], dim=1)
-            bits = bits ^ (bits >> 16)
-            table = self._table(bits.shape[1], bits.device)
-            if bits.is_cuda:  # no integer matrix product there
-                lanes = (bits[:, :, None] * table[:-1]).sum(1, dtype=torch.int32) + table[-1]
-            else:
-                lanes = bits @ table[:-1] + table[-1]
-            lanes = lanes ^ (lanes >> 15)
-            return (lanes * (lanes | 1)).sum(0, dtype=torch.int32)
-
-    def _table(self, width: int, device: Any) -> Any:
-        key = (width, device)
-        if key not in self._tables:
-            self._tables[key] = torch.from_numpy(base.multipliers(width)).to(device)
-        return self._tables[key]
+        if batches[0]:
+            columns += [lane.view("f4") for lane in fingerprints(batches).T.copy()]
+        return np.stack(columns, axis=1)
 
 
-def _iterations(model: Any) -> Any:
-    """The updates made so far, where a step may skip one; else `None`."""
-    return model.optimizer.inner_optimizer._iterations.value.clone() if scaled(model) else None
+def _columns_of(data: Any) -> list[Any]:
+    """Copies of the columns of a batch that its fingerprint looks at, a leaf each."""
+    content = data[:2] if isinstance(data, tuple) else (data,)
+    kinds = {type(leaf) for leaf in content}
+    alike = kinds == {torch.Tensor} and all(_is_narrow(leaf) for leaf in content)
+    if alike and len({len(leaf) for leaf in content}) == 1:
+        # One operation, in the commonest case.
+        return [torch.cat(content, dim=1)]
+    nested = not all(kind in (torch.Tensor, np.ndarray, type(None)) for kind in kinds)
+    leaves = [_columns(leaf) for leaf in (tree.flatten(content) if nested else content)]
+    return [leaf for leaf in leaves if leaf is not None]
+
+
+def _is_narrow(leaf: Any) -> bool:
+    narrow = leaf.ndim == 2 and 0 < leaf.shape[1] <= base.COLUMNS
+    return narrow and leaf.dtype is torch.float32 and not leaf.requires_grad
+
+
+def _columns(leaf: Any) -> Any:
+    shape = getattr(leaf, "shape", ())
+    if not len(shape) or 0 in shape[1:]:
+        return None
+    if isinstance(leaf, torch.Tensor):
+        flat = leaf.detach()
+        flat = flat if flat.ndim == 2 else flat.reshape(flat.shape[0], -1)
+        flat = flat[:, base.stride(flat.shape[1])] if flat.shape[1] > base.COLUMNS else flat
+        return None if flat.is_complex() else flat.clone()
+    flat = np.asarray(leaf).reshape(shape[0], -1)
+    return flat[:, base.stride(flat.shape[1])].copy() if flat.dtype.kind in "fiub" else None
+
+
+def fingerprints(batches: Any) -> np.ndarray:
+    """Fingerprints of batches, int32 lanes of shape `(batches, 2)`.
+
+    Equal to those of `lossledger.keras.tensorflow.fingerprint`.
+
+    Args:
+        batches: For each batch its leaves' columns, as `_columns_of` gives them.
+    """
+    counts = [min(len(leaf) for leaf in batch) for batch in batches]
+    leaves = [
+        np.concatenate([_bits(batch[place])[:n] for batch, n in zip(batches, counts, strict=True)])
+        for place in range(len(batches[0]))
+    ]
+    lanes = base.lanes_of(np.concatenate(leaves, axis=1))
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.add.reduceat(lanes, starts, axis=0, dtype="i4")
+
+
+def _bits(leaf: Any) -> np.ndarray:
+    values = leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
+    if isinstance(values, torch.Tensor):
+        values = (values.to(torch.float32) if values.is_floating_point() else values).numpy()
+    if values.dtype.kind == "f":
+        return np.ascontiguousarray(values, "f4").view("i4")
+    return values.astype("i4")
 
 
 def _detached(value: Any) -> Any:
@@ -140,15 +189,4 @@ def _fetch_column(column: Any) -> np.ndarray:
 
 def _rows(data: Any) -> int:
     leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
-    return leaf.shape[0] if getattr(leaf, "shape", ()) else 0
-
-
-def _columns(leaf: Any) -> Any:
-    if not hasattr(leaf, "shape") or not leaf.shape or 0 in leaf.shape[1:]:
-        return None
-    tensor = leaf.detach() if isinstance(leaf, torch.Tensor) else torch.as_tensor(np.asarray(leaf))
-    flat = tensor.reshape(tensor.shape[0], -1)
-    flat = flat[:, base.stride(flat.shape[1])]
-    if flat.is_floating_point():
-        return flat.to(torch.float32).contiguous().view(torch.int32)
-    return None if flat.is_complex() else flat.to(torch.int32)
+    return leaf.shape[0] if len(getattr(leaf, "shape", ())) else 0

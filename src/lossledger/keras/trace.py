@@ -31,6 +31,10 @@ class Carried(NamedTuple):
     outputs: tuple[Any, ...]
 
 
+def _itself(value: Any) -> Any:
+    return value
+
+
 @dataclass
 class Trace:
     """The values noted during one `train_step`.
@@ -40,7 +44,7 @@ class Trace:
             a value out of a nested graph.
     """
 
-    keep: Callable[[Any], Any] = staticmethod(lambda value: value)
+    keep: Callable[[Any], Any] = _itself
     updates: list[Update] = field(default_factory=list)
     data: Any = None
     data_calls: int = 0
@@ -178,7 +182,9 @@ def select(model: Any, trace: Trace, logs: Any) -> Selection | None:
         weight_kind=_weight_kind(weight, own),
         history_is=_history_is(model, logs, key, loss),
         columns=("loss", "weight", *(["data"] if penalty == "known" else []), *outputs),
-        output_weights={name: _weight_kind(group[0].weight, True) for name, group in outputs.items()},
+        output_weights={
+            name: _weight_kind(group[0].weight, True) for name, group in outputs.items()
+        },
         penalty=penalty,
     )
     values = (loss, 1.0 if weight is None else weight, *data)
@@ -205,7 +211,7 @@ def _main_mean(model: Any, means: Mapping[int, list[Update]]) -> Any:
 
 
 def _fold(updates: list[Update]) -> tuple[Any, Any]:
-    """Loss and weight as `Mean` accounts them: a vector, or several updates a step, are one mean."""
+    """Loss and weight as `Mean` accounts them: a vector, or several updates, are one mean."""
     if len(updates) == 1 and len(getattr(updates[0].values, "shape", ())) == 0:
         return updates[0].values, updates[0].weight
     ops = keras.ops

@@ -52,7 +52,7 @@ class RecordedCall:
 
     def write(self, **values: Any) -> None:
         """Add to what the run folder says of this call."""
-        self.recording.write_call(self.index, values)
+        self.recording.output.call(self.index, values)
 
     def advance(self, tap: "Tap | None", steps: int) -> tuple[int, int, int, int, int, int]:
         """See `lossledger.keras.tap.Position`."""
@@ -68,7 +68,7 @@ class RecordedCall:
     def begins(self, tap: "Tap", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps the initial weights."""
         with self.recording.guarded("weights-not-read"):
-            self.recording.keep_weights(self, tap.weights(arguments))
+            self.recording.output.weights(self.index, tap.weights(arguments))
 
     def begin_epoch(self, epoch: int) -> None:
         """The driver, or the user, begins an epoch."""
@@ -135,8 +135,10 @@ def loss_of(result: Any, name: str) -> float:
 
 def number(value: Any) -> float:
     """`value`, a number or an array of one, as a float; NaN for anything else."""
-    value = value.detach().cpu() if hasattr(value, "detach") else value
+    if isinstance(value, float):
+        return value
     try:
+        value = value.detach().cpu() if hasattr(value, "detach") else value
         return float(np.ravel(np.asarray(value))[0])
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, IndexError, RuntimeError):
         return float("nan")

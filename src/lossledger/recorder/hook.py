@@ -10,6 +10,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+_executed: set[str] = set()
+"""Modules whose code has run, though their import may not have returned: an action sees them so."""
+
 
 class AfterImport:
     """A finder on `sys.meta_path` that calls `action` once the module `name` has been imported.
@@ -26,7 +29,8 @@ class AfterImport:
     def install(self) -> None:
         """Begin to watch; `remove` ends it. Acts at once if the module is there already."""
         module = sys.modules.get(self.name)
-        if module is not None and not getattr(module.__spec__, "_initializing", False):
+        begun = getattr(getattr(module, "__spec__", None), "_initializing", False)
+        if module is not None and (self.name in _executed or not begun):
             self.action()
         else:
             sys.meta_path.insert(0, self)
@@ -73,5 +77,7 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
+        _executed.discard(module.__name__)
         self._loader.exec_module(module)
+        _executed.add(module.__name__)
         self._action()

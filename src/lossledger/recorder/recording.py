@@ -1,34 +1,26 @@
 """The recorder: takes entries from the taps, numbers them, and keeps them in a run folder."""
 
-import hashlib
 import os
-import subprocess
 import sys
 import threading
-import time
-import warnings
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossledger.entry import FORMAT, NO_EPOCH
-from lossledger.errors import LossLedgerError, LossLedgerWarning
-from lossledger.folder import append_line, create_folder, write_json
+from lossledger.entry import NO_EPOCH
+from lossledger.errors import LossLedgerError
 from lossledger.recorder.call import RecordedCall, loss_of
 from lossledger.recorder.custom import Steps
 from lossledger.recorder.hook import AfterImport
+from lossledger.recorder.output import Output
+from lossledger.recorder.trouble import Trouble
 
 if TYPE_CHECKING:
     import inspect
 
     from lossledger.keras.tap import Tap
-    from lossledger.store import Writer
-
-WEIGHTS_LIMIT = 2**20
-"""Bytes of initial weights up to which a call keeps a copy of them."""
 
 FLUSH_SECONDS = 0.25
 """How often entries are fetched and written, in seconds."""
@@ -67,31 +59,30 @@ class Recording:
         steps_per_epoch: int | None = None,
         model: Any = None,
     ) -> None:
-        self.directory = Path(directory)
-        self.name = name or Path(sys.argv[0] or "run").stem or "run"
-        self.path: Path | None = None
+        name = name or Path(sys.argv[0] or "run").stem or "run"
+        self.trouble = Trouble()
+        self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
         self.steps = 0
-        self._script = script
-        self._command = list(command) or sys.argv
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
         self._epoch = NO_EPOCH
-        self._began = time.perf_counter_ns()
-        self._writer: Writer | None = None
-        self._calls = self._entries = 0
+        self._calls = self._model_count = 0
         self._open: dict[int, RecordedCall] = {}
         self._last: dict[int, int] = {}
         self._models: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._dirty: dict[int, Tap] = {}
         self._custom = Steps(self)
-        self._told: dict[str, str] = {}
-        self._unseen: dict[str, str] = {}
         self._counting = threading.Lock()
         self._collecting = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
+
+    @property
+    def path(self) -> Path | None:
+        """The run folder; `None` until a training has begun."""
+        return self.output.path
 
     # Life
 
@@ -133,21 +124,18 @@ class Recording:
             self._thread.join()
             self._thread = None
         self.collect()
-        self._say_unseen()
-        if self._writer is not None:
-            with self.guarded("cannot-write"):
-                self._writer.close()
-                self._write_run(complete=True)
-                self._writer = None
+        if not self._custom.used:
+            self.trouble.tell_unseen()
+        self.output.close()
 
     def summary(self, shown: Path | None = None) -> str:
         """One line on what was recorded, where (`shown`), and the command to look at it."""
         path = shown or self.path
         if path is None:
-            why = "; ".join(self._unseen.values()) or "no Keras training was seen"
+            why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         steps, calls = _counted(self.steps, "step"), _counted(self._calls, "call")
-        said = f" ({'; '.join(self._told)})" if self._told else ""
+        said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
     # For a loop of the user's
@@ -192,7 +180,7 @@ class Recording:
 
     def wants(self, model: Any) -> bool:
         """See `lossledger.keras.patches.Listener`."""
-        if self._only is not None and self._only() is not model:
+        if not self._records(model):
             return False
         with self.guarded("not-tapped"):
             from lossledger.keras import supported
@@ -238,7 +226,7 @@ class Recording:
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
-        if call is None:
+        if call is None and self._records(model):
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
@@ -250,8 +238,7 @@ class Recording:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
         if call is not None:
-            with self.guarded("reported-not-read"):
-                call.returned(result)
+            call.returned(result)
 
     def evaluated(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -261,20 +248,24 @@ class Recording:
         with self.guarded("reported-not-read"):
             value = loss_of(result, "loss")
             item = {"place": "evaluate", "name": "loss", "epoch": None, "value": value}
-            self.write_call(self._last[id(model)], {"reported": [item]})
+            self.output.call(self._last[id(model)], {"reported": [item]})
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if self._told.keys() & {"not-tapped", "call-not-recorded", "keras-not-tapped"}:
-            return
-        where = _outside()
-        what = f"{type(optimizer).__name__} was applied at {where}, outside fit and train_on_batch"
-        self._unseen.setdefault(where, f"{what}; lossledger.record(...).step(loss) records such a loop")
+        self.trouble.applied_unseen(optimizer)
+
+    def warn(self, slug: str, message: str) -> None:
+        """See `lossledger.keras.patches.Listener`."""
+        self.trouble.warn(slug, message)
+
+    def guarded(self, slug: str) -> AbstractContextManager[None]:
+        """Let nothing that goes wrong in recording reach the training."""
+        return self.trouble.guarded(slug)
 
     # Calls
 
     def _begin(self, model: Any, driver: str, arguments: dict[str, Any]) -> RecordedCall | None:
-        if (self._only is not None and self._only() is not model) or self._pid != os.getpid():
+        if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
@@ -297,12 +288,21 @@ class Recording:
             return call
         return None
 
+    def _records(self, model: Any) -> bool:
+        """Whether it is this recording's to record the model: not after a fork, for instance."""
+        chosen = self._only is None or self._only() is model
+        return chosen and self._pid == os.getpid()
+
     def new_call(self, driver: str, model: int) -> RecordedCall:
         """Number a call and write its beginning."""
-        self._ensure_folder()
+        if not self.output.open:
+            self.output.begin()
+            self._wake.clear()
+            self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
+            self._thread.start()
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
-        call.write(driver=driver, model=model, began=time.perf_counter_ns() - self._began)
+        call.write(driver=driver, model=model, began=self.output.now())
         if driver != "fit" and self._steps_per_epoch is not None:
             call.write(steps_per_epoch=self._steps_per_epoch)
         if driver != "fit" and self._epoch != NO_EPOCH:
@@ -325,12 +325,12 @@ class Recording:
     def new_model(self) -> int:
         """The number of a model not seen before."""
         with self._counting:
-            self._model_count = getattr(self, "_model_count", 0) + 1
+            self._model_count += 1
             return self._model_count - 1
 
     def count(self, tap: "Tap | None", steps: int) -> tuple[int, int]:
         """Number the next `steps` steps of the run; returns the first one and the time in ns."""
-        now = time.perf_counter_ns() - self._began
+        now = self.output.now()
         with self._counting:
             first, self.steps = self.steps, self.steps + steps
             if tap is not None:
@@ -346,7 +346,7 @@ class Recording:
         self.collect()
         call.describe()
         with self.guarded("weights-not-read"):
-            values: dict[str, Any] = {"ended": time.perf_counter_ns() - self._began}
+            values: dict[str, Any] = {"ended": self.output.now()}
             if failed is not None:
                 values["failed"] = failed
             if tap is not None and failed is None:
@@ -370,71 +370,9 @@ class Recording:
             what = f"{lost} of {call.steps} steps of call {call.index} have no entry."
             self.warn("entries-lost", what)
 
-    def keep_weights(self, call: RecordedCall, weights: list[Any]) -> None:
-        """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
-        from lossledger.keras import describe
+    # Fetching and writing
 
-        call.write(initial_weights=describe.weights_fingerprint(weights))
-        if self.path is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
-            import numpy as np
-
-            (self.path / "weights").mkdir(exist_ok=True)
-            file = f"weights/{call.index:06d}.npz"
-            np.savez(self.path / file, *weights)
-            call.write(weights_file=file)
-
-    # The folder
-
-    def _ensure_folder(self) -> None:
-        if self._writer is not None:
-            return
-        from lossledger.store import Writer
-
-        if self.path is None:
-            created = datetime.now(UTC).astimezone()
-            self.path = create_folder(self.directory, self.name, created)
-            self._created = created.isoformat(timespec="seconds")
-        self._writer = Writer(self.path)
-        self._write_run(complete=False)
-        self._wake.clear()
-        self._thread = threading.Thread(target=self._flush_often, name="lossledger", daemon=True)
-        self._thread.start()
-
-    def _write_run(self, *, complete: bool) -> None:
-        assert self.path is not None
-        from lossledger.keras import describe
-
-        write_json(
-            self.path / "run.json",
-            {
-                "format": FORMAT,
-                "id": self.path.name,
-                "name": self.name,
-                "created": self._created,
-                "ended": datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-                if complete
-                else None,
-                "complete": complete,
-                "entries": self._entries,
-                "command": self._command,
-                "script": _script(self._script),
-                "git": _git_commit(self._script),
-                "versions": describe.versions(),
-                "device": describe.device(),
-                "pid": os.getpid(),
-                "environment": describe.environment(),
-                "warnings": [{"slug": s, "message": m} for s, m in self._told.items()],
-                "unseen": [{"where": w, "what": m} for w, m in self._unseen.items()],
-            },
-        )
-
-    def write_call(self, index: int, values: dict[str, Any]) -> None:
-        """Append what is known of a call to the run folder."""
-        if self.path is not None:
-            with self.guarded("cannot-write"):
-                append_line(self.path / "calls.jsonl", {"call": index, **values})
-
-    def _flush_often(self) -> None:
+    def _flush(self) -> None:
         while not self._wake.wait(FLUSH_SECONDS):
             self.collect()
 
@@ -447,40 +385,12 @@ class Recording:
                 call.describe()
             blocks = [entries for tap in dirty.values() for entries in tap.collect()]
             blocks += self._custom.collect()
-            if self._writer is not None and blocks:
-                for entries in blocks:
-                    self._writer.append(entries)
-                    self._entries += len(entries["step"])
-                self._writer.flush()
+            if blocks:
+                self.output.append(blocks)
             for tap in dirty.values():
                 if tap.executions or tap.ready:
                     with self._counting:
                         self._dirty[id(tap)] = tap
-
-    # Trouble
-
-    @contextmanager
-    def guarded(self, slug: str) -> Iterator[None]:
-        """Let nothing that goes wrong in recording reach the training."""
-        try:
-            yield
-        except Exception as error:
-            self.warn(slug, f"{type(error).__name__}: {error}")
-
-    def warn(self, slug: str, message: str) -> None:
-        """Warn once under `slug`, whatever the warning filters make of it."""
-        if slug in self._told:
-            return
-        self._told[slug] = message
-        text = f"[{slug}] {message} Training goes on."
-        try:
-            warnings.warn(LossLedgerWarning(text), stacklevel=2)
-        except LossLedgerWarning:
-            print(f"lossledger: {text}", file=sys.stderr)
-
-    def _say_unseen(self) -> None:
-        if self._unseen and not self._custom.used:
-            self.warn("unseen-training", "; ".join(self._unseen.values()) + ".")
 
 
 def record(
@@ -517,32 +427,3 @@ def record(
 
 def _counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _outside() -> str:
-    """File and line of the innermost frame that is neither Keras's, its backend's, nor ours."""
-    frame = sys._getframe(1)
-    libraries = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib", "functools")
-    while frame.f_back is not None:
-        module = str(frame.f_globals.get("__name__", "")).split(".")[0]
-        generated = "__autograph_generated" in frame.f_code.co_filename
-        if module not in libraries and not generated:
-            break
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _script(path: Path | None) -> dict[str, str] | None:
-    if path is None or not path.is_file():
-        return None
-    return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _git_commit(script: Path | None) -> str | None:
-    folder = script.parent if script is not None else Path.cwd()
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None

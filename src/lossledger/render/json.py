@@ -1,11 +1,9 @@
 """The object that `show --json` prints."""
 
-import dataclasses
-
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
-from lossledger.run import Run
+from lossledger.run import Reported, Run
 
 
 class JsonShow(Renderer[Run]):
@@ -15,6 +13,9 @@ class JsonShow(Renderer[Run]):
         """Gives the run's object."""
         run = content
         calls = chosen_calls(run, self.options)
+        reported: dict[int, list[Reported]] = {call.number: [] for call in calls}
+        for item in run.reported(calls):
+            reported[item.call].append(item)
         return to_json(
             {
                 "run": {
@@ -30,7 +31,12 @@ class JsonShow(Renderer[Run]):
                         "model": call.model,
                         "weight_kind": call.weight_kind,
                         "arguments": call.arguments,
-                        "epochs": [dataclasses.asdict(each) for each in epochs],
+                        "epochs": [vars(each) for each in epochs],
+                        "call": call.number,
+                        "model_name": call.info.get("model_name"),
+                        "steps": call.steps,
+                        "epochs_from": call.epochs_from,
+                        "reported": [vars(each) for each in reported[call.number]],
                     }
                     for call, epochs in chosen_epochs(run, calls, self.options)
                 ],

@@ -6,6 +6,8 @@ from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
 
 UNKNOWN = "-"
+NAME = 20
+"""Characters to which a run's name is cut where the line has no room for more."""
 
 
 class TerminalList(Renderer[Listing]):
@@ -20,7 +22,7 @@ class TerminalList(Renderer[Listing]):
         runs = content.runs
         page.table(
             [
-                Column("name", [run.name for run in runs], left=True),
+                Column("name", [run.name for run in runs], left=True, cut=NAME),
                 Column("when", [run.created[:19].replace("T", " ") for run in runs], 1, left=True),
                 Column("calls", [_count(run.calls) for run in runs], 4),
                 Column("steps", [_count(run.steps) for run in runs], 3),

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from lossledger.render.figures import count, difference
 from lossledger.run import Reported
 from lossledger.statistics import STATISTICS
@@ -13,6 +11,11 @@ from lossledger.statistics import STATISTICS
 NOTES = 8
 """Notes of one kind, at most."""
 
+_AGREEMENTS = {
+    "differs": ("is off by", "are off by"),
+    "rounding": ("is off by rounding,", "are off by rounding,"),
+    "equal": ("equals", "equal"),
+}
 _PLACES = {
     "history": "{name} in History",
     "returned": "{name} as train_on_batch returned it",
@@ -39,35 +42,47 @@ def notes(reported: Sequence[Reported], keras: Any) -> Iterator[str]:
 
 
 def _note(place: str, name: str, items: Sequence[Reported], keras: Any) -> str:
-    numbers = count(sum(item.count for item in items), "number")
+    numbers = sum(item.count for item in items)
     where = _PLACES.get(place, "{name} in {place}").format(name=name, place=place)
-    stated = [item for item in items if item.stated is not None and item.difference is not None]
+    stated = [item for item in items if item.agreement is not None]
     if not stated:
-        return f"{where}: {numbers}. {items[-1].why}"
+        return f"{where}: {count(numbers, 'number')}. {items[-1].why}"
     kind = STATISTICS.get(items[0].statistic or "")
     under = f"Keras {keras}" if keras else "Keras"
-    what = f"{where} is {items[0].statistic} under {under}"
-    formula = f" ({kind.formula})" if kind else ""
-    others = [item for item in stated if not _rounds(item)]
-    if not others and len(items) > 1:
-        return f"{what}{formula}: {numbers}, all equal to the entries' value rounded to float32."
-    worst = max(others or stated, key=lambda item: _size(item.difference))
+    formula = f" = {kind.formula}" if kind else ""
+    what = f"{where} is {items[0].statistic}{formula} under {under}"
+    if len(items) == 1 and numbers > 1:  # folded already
+        return f"{what}. {_alone(items[0])}"
     if len(items) == 1:
-        most = "at most " if worst.count > 1 else ""
-        return f"{what}{formula}: {numbers}, {most}{_gap(worst)} from the entries. {worst.why}"
-    equal = f"{len(stated) - len(others):,} equal to the entries' value rounded to float32"
-    furthest = f"the furthest of the others is {_gap(worst)} from it, in epoch {worst.epoch}"
-    return f"{what}{formula}: {numbers}, {equal}; {furthest}. {worst.why}"
+        return f"{what}: {difference(items[0].difference)} from the entries. {items[0].why}"
+    return f"{what}: {count(numbers, 'number')}. {_together(stated)}"
 
 
-def _gap(item: Reported) -> str:
-    return difference(item.difference)
+def _alone(item: Reported) -> str:
+    """A series of returned values, of which the worst is known."""
+    if item.difference == 0:
+        return item.why
+    return f"{item.why} The furthest is {difference(item.difference)} from its entry."
 
 
-def _rounds(item: Reported) -> bool:
-    """Whether the number is its statement, as float32 can say it."""
-    with np.errstate(over="ignore"):
-        return item.difference == 0 or np.float32(item.value) == np.float32(item.stated or 0.0)
+def _together(stated: Sequence[Reported]) -> str:
+    """A sentence for each way in which numbers agree or don't, with the furthest of each."""
+    parts: list[str] = []
+    for agreement, words in _AGREEMENTS.items():
+        items = [each for each in stated if each.agreement == agreement]
+        if not items:
+            continue
+        several = len(items) > 1
+        every = several and len(items) == len(stated)
+        number = f"{'All' if every else f'{len(items):,}'} {words[several]}"
+        if agreement == "equal":
+            parts.append(f"{number} the entries' value, rounded to float32.")
+        else:
+            worst = max(items, key=lambda item: _size(item.difference))
+            most = "at most " if several else ""
+            gap = f"{most}{difference(worst.difference)}, in epoch {worst.epoch}"
+            parts.append(f"{number} {gap}. {worst.why}")
+    return " ".join(parts)
 
 
 def _size(value: float | None) -> float:

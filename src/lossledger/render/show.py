@@ -23,9 +23,10 @@ STEPS = 40
 BARS = 12
 
 _EPOCHS_FROM = {
-    "said": "as the user said",
-    "batch_id": "found: each begins where the batches return to one already seen",
-    "none": "not known: all steps stand as epoch 0; --steps-per-epoch N says how long one is",
+    "said": "as said by the script or by --steps-per-epoch",
+    "batch_id": "found in the data: each is one pass over the same rows",
+    "none": "not known: the data show no second pass over the same rows, so all steps stand as "
+    "epoch 0; --steps-per-epoch N says how long one is",
 }
 
 
@@ -52,7 +53,7 @@ class _Show:
         rows = EPOCHS if len(shown) <= 4 else EPOCHS_OF_MANY
         self.reported = self.run.reported(shown)
         stated = chosen_epochs(self.run, shown, self.options)
-        self.sketches = _sketches(self.run, stated, rows, self.options.blocks)
+        self.pictures = _Pictures(self.run, stated, rows, self.options.blocks)
         for place, (call, epochs) in enumerate(stated):
             if left_out and place == CALLS // 2:
                 self.page.title(f"{count(left_out, 'call')} left out here: --call N shows one")
@@ -103,7 +104,11 @@ class _Show:
                 item for item in self.reported if item.call == call.number and item.epoch in known
             ]
             self.epochs(call, epochs, reported, limit)
-            page.space()
+            bad = self.pictures.bad.get(call.number)
+            if bad or reported:
+                page.space()
+            if bad:
+                page.fact("losses", f"the first that is not finite is {bad}", "red")
             for note in notes(reported, self.run.info.get("versions", {}).get("keras")):
                 page.fact("reported", note)
             if self.options.epoch is not None:
@@ -126,7 +131,7 @@ class _Show:
             for item in reported
             if item.place == "history" and item.name in ("loss", call.loss_name)
         }
-        sketches = [self.sketches[call.number, each.epoch] for each in shown]
+        sketches = [self.pictures.lines[call.number, each.epoch] for each in shown]
         columns = _columns(shown, sketches, gaps)
         self.hidden = self.page.table(columns, len(shown) // 2 - 1 if left_out else None)
         if left_out:
@@ -209,20 +214,39 @@ def _argument(value: Any) -> str:
     return repr(value)
 
 
-def _sketches(
-    run: Run, stated: Sequence[tuple[Call, list[EpochStatement]]], limit: int, blocks: bool
-) -> dict[tuple[int, int], str]:
-    """Draws the epochs that will be shown, by call and epoch, in one pass over the entries."""
-    sketches = {
-        (call.number, epochs[place].epoch): Sketch(epochs[place].steps, BARS)
-        for call, epochs in stated
-        for place in shorten(len(epochs), limit)[0]
-    }
-    for call, block in entries_of(run.path, [call for call, _ in stated], ["epoch", "loss"]):
-        for epoch in np.unique(block["epoch"]).tolist():
-            if (call.number, epoch) in sketches:
-                sketches[call.number, epoch].add(block["loss"][block["epoch"] == epoch])
-    return {key: sketch.text(blocks) for key, sketch in sketches.items()}
+class _Pictures:
+    """What one more pass over the entries shows: the epochs as bars, and where a loss went bad.
+
+    Args:
+        run: The run.
+        stated: The calls that will be shown, with their epochs.
+        limit: Epochs of a call that will be shown, at most.
+        blocks: As in `Options`.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stated: Sequence[tuple[Call, list[EpochStatement]]],
+        limit: int,
+        blocks: bool,
+    ) -> None:
+        sketches = {
+            (call.number, epochs[place].epoch): Sketch(epochs[place].steps, BARS)
+            for call, epochs in stated
+            for place in shorten(len(epochs), limit)[0]
+        }
+        self.bad: dict[int, str] = {}
+        calls = [call for call, _ in stated]
+        for call, block in entries_of(run.path, calls, ["step", "epoch", "loss"]):
+            for epoch in np.unique(block["epoch"]).tolist():
+                if (call.number, epoch) in sketches:
+                    sketches[call.number, epoch].add(block["loss"][block["epoch"] == epoch])
+            bad = np.flatnonzero(~np.isfinite(block["loss"]))
+            if len(bad) and call.number not in self.bad:
+                epoch, step, loss = (block[name][bad[0]] for name in ("epoch", "step", "loss"))
+                self.bad[call.number] = f"{loss} in epoch {epoch}, at step {step:,} of the run"
+        self.lines = {key: sketch.text(blocks) for key, sketch in sketches.items()}
 
 
 def _columns(

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
@@ -13,8 +14,6 @@ from lossledger.render.base import Options
 
 GAP = 2
 """Spaces between columns."""
-SHORTEST = 8
-"""What is left of a name, at least, where a line is too short for it."""
 CUT = ".."
 """What a name that was cut ends in."""
 
@@ -29,38 +28,44 @@ class Column:
         rank: Where it stands when columns are chosen for the width: 0 is always shown, and
             columns of one rank together.
         left: Whether it is aligned to the left.
+        cut: To how many characters its cells may be cut, so that further columns fit.
     """
 
     header: str
     cells: Sequence[str]
     rank: int = 0
     left: bool = False
+    cut: int | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Characters that it takes."""
         return max(_length(text) for text in (self.header, *self.cells))
+
+    @property
+    def least(self) -> int:
+        """Characters that it takes at least."""
+        return min(self.width, self.cut or self.width)
 
 
 def fitting(columns: Sequence[Column], width: int) -> list[Column]:
     """The columns that fit into a line, in their order: rank after rank, and rank 0 always."""
     last = 0
     for rank in sorted({column.rank for column in columns}):
-        if sum(column.width + GAP for column in columns if column.rank <= rank) > width + GAP:
+        if sum(column.least + GAP for column in columns if column.rank <= rank) > width + GAP:
             break
         last = rank
     return [column for column in columns if column.rank <= last]
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:
-    """Widths of columns; names make room where the numbers beside them need it."""
-    widths = [column.width for column in columns]
-    over = sum(widths) + GAP * (len(widths) - 1) - width
-    for place, column in enumerate(columns):
-        if column.left and over > 0:
-            cut = min(over, max(widths[place] - SHORTEST, 0))
-            widths[place] -= cut
-            over -= cut
+    """Widths of columns; those that may be cut share what room the others leave, in order."""
+    room = width - sum(column.least + GAP for column in columns) + GAP
+    widths: list[int] = []
+    for column in columns:
+        more = max(min(column.width - column.least, room), 0)
+        room -= more
+        widths.append(column.least + more)
     return widths
 
 
@@ -148,7 +153,9 @@ class Page:
             _aligned(text, width, column.left)
             for text, width, column in zip(cells, widths, columns, strict=True)
         ]
-        styles = [style or _style(text) for text in cells]
+        styles = [
+            style or _style(text, column.left) for text, column in zip(cells, columns, strict=True)
+        ]
         if self._colored and any(styles):
             gap = [Text(" " * GAP)] * (len(texts) - 1)
             parts = [Text(text, style=name) for text, name in zip(texts, styles, strict=True)]
@@ -176,5 +183,7 @@ def _lines(text: str) -> Iterator[str]:
         yield line.rstrip(" ")
 
 
-def _style(cell: str) -> str:
-    return "red" if cell in ("nan", "inf", "-inf", "incomplete") or " finite" in cell else ""
+def _style(cell: str, left: bool) -> str:
+    """What stands out: a number that is none, and how a run ended. A name may be any word."""
+    bad = cell in ("incomplete", "unreadable") if left else cell in ("nan", "inf", "-inf")
+    return "red" if bad or cell.endswith(" finite") else ""

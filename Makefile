@@ -1,0 +1,86 @@
+# On a bare machine with Python 3.11, git and make:
+#
+#   make demo     train a small model in several ways and compare the losses   (BACKEND=jax)
+#   make test     all tests, on TensorFlow, JAX and PyTorch, and on the oldest supported Keras
+#   make lint     ruff and pyright
+#   make bench    what recording costs, and the other measurements
+#   make clean    remove the environment and what the tools left
+#
+# Everything is installed into .venv, in the versions of constraints.txt, and only once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BACKEND ?= jax
+OLDEST := 3.8.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
+ALL := $(VENV)/.with-all
+OLD_KERAS := $(VENV)/keras-$(OLDEST)
+# The demonstration needs one backend: no other is installed for its sake.
+ONE := $(or $(wildcard $(ALL)),$(VENV)/.with-$(BACKEND))
+
+PYTEST := $(BIN)/python -m pytest -q
+QUIET := TF_CPP_MIN_LOG_LEVEL=3
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint bench clean help
+
+help:
+	@sed -n '3,7s/^#   //p' Makefile
+
+demo: $(ONE)
+	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
+
+test: test-core test-jax test-tensorflow test-torch test-oldest
+	@echo "== all tests passed"
+
+test-core: $(ALL)
+	@echo "== the command line, the statistics, the files"
+	@$(QUIET) KERAS_BACKEND=jax $(PYTEST) tests/unit tests/cli tests/crash
+
+test-jax test-tensorflow test-torch: test-%: $(ALL)
+	@echo "== recording on $*"
+	@$(QUIET) KERAS_BACKEND=$* $(PYTEST) tests/keras
+
+test-oldest: $(ALL) $(OLD_KERAS)/.made
+	@echo "== recording with Keras $(OLDEST), the oldest supported, on torch"
+	@$(QUIET) KERAS_BACKEND=torch PYTHONPATH=$(CURDIR)/$(OLD_KERAS) $(PYTEST) tests/keras
+
+lint: $(ALL)
+	@echo "== ruff and pyright"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: $(ALL)
+	@set -e; for script in benchmarks/*.py; do \
+	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) runs dist build .pytest_cache .ruff_cache .hypothesis .benchmarks
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit( \
+	  f"lossledger needs Python 3.11 or newer. Received: {sys.version.split()[0]}. " \
+	  "Name one: make PYTHON=/path/to/python3.11")'
+	@echo "== making $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.with-jax $(VENV)/.with-tensorflow $(VENV)/.with-torch: $(VENV)/.with-%: \
+    $(VENV)/.made constraints.txt pyproject.toml
+	@echo "== installing lossledger with $*"
+	@$(PIP) -c constraints.txt -e '.[$*]'
+	@touch $@
+
+$(ALL): $(VENV)/.made constraints.txt pyproject.toml
+	@echo "== installing lossledger with tensorflow, jax, torch and the tools (minutes, once)"
+	@$(PIP) -c constraints.txt -e '.[tensorflow,jax,torch,dev]'
+	@touch $@
+
+$(OLD_KERAS)/.made: $(ALL)
+	@echo "== installing Keras $(OLDEST) beside it"
+	@$(PIP) --upgrade --no-deps --target $(OLD_KERAS) keras==$(OLDEST)
+	@touch $@

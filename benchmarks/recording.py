@@ -1,0 +1,144 @@
+"""What recording costs a training step, against the same training without it.
+
+Rounds of both in turn in one process, the median of the rounds' ratios; the same model, data and
+batches. A round's recording has begun and its step is compiled before the clock starts.
+
+    python benchmarks/recording.py                      # every backend that is installed
+    python benchmarks/recording.py --backend jax --rounds 15
+"""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+BACKENDS = ("tensorflow", "jax", "torch")
+HEADER = (
+    "| backend | model | driver | plain, µs/step | recorded | difference | ratio (quartiles) |\n"
+    "| --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def toy(keras):
+    """10 features, Dense 16, Dense 1: as little work as a step can have."""
+    layers = keras.layers
+    head = layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.Input((10,)), layers.Dense(16, activation="relu"), head]), (10,)
+
+
+def mlp(keras):
+    """Four layers of 512 on 256 features."""
+    layers = keras.layers
+    hidden = [layers.Dense(512, activation="relu") for _ in range(4)]
+    head = layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.Input((256,)), *hidden, head]), (256,)
+
+
+def convnet(keras):
+    """Two convolutions on 16 x 16 x 3 images."""
+    layers = keras.layers
+    body = [
+        layers.Conv2D(16, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.Flatten(),
+        layers.Dropout(0.2),
+    ]
+    head = layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.Input((16, 16, 3)), *body, head]), (16, 16, 3)
+
+
+MODELS = {"toy": (toy, 400), "mlp": (mlp, 100), "convnet": (convnet, 100)}
+
+
+def measure(backend: str, rounds: int, chosen: list[str]) -> None:
+    """Print the rows of one backend."""
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import keras
+    import numpy as np
+
+    import lossledger
+
+    rng = np.random.default_rng(0)
+    for name in chosen:
+        make, steps = MODELS[name]
+        _, shape = make(keras)
+        x = rng.random((32 * steps, *shape), dtype="float32")
+        y = rng.integers(0, 2, (len(x), 1)).astype("float32")
+        for driver in ("fit", "train_on_batch"):
+            with tempfile.TemporaryDirectory() as folder:
+                recording = lossledger.record(folder, name="benchmark")
+                times = compare(make, keras, driver, x, y, rounds, recording)
+            print(row(backend, name, driver, np.array(times) / steps * 1e6), flush=True)
+
+
+def compare(make, keras, driver, x, y, rounds, recording):
+    """Seconds of each round without and with the recording, shape `(rounds, 2)`."""
+    models = []
+    for _ in range(2):
+        keras.utils.set_random_seed(0)
+        model, _ = make(keras)
+        model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
+        models.append(model)
+    times = []
+    for _ in range(rounds + 1):
+        plain = train(models[0], driver, x, y)
+        with recording:
+            train(models[1], driver, x[:64], y[:64])
+            recorded = train(models[1], driver, x, y)
+        times.append((plain, recorded))
+    return times[1:]
+
+
+def train(model, driver, x, y):
+    """One pass over the data in batches of 32; returns its seconds."""
+    began = time.perf_counter()
+    if driver == "fit":
+        model.fit(x, y, batch_size=32, verbose=0)
+    else:
+        for start in range(0, len(x), 32):
+            model.train_on_batch(x[start : start + 32], y[start : start + 32])
+    return time.perf_counter() - began
+
+
+def row(backend, name, driver, times):
+    """A line of the table, from microseconds a step of shape `(rounds, 2)`."""
+    import numpy as np
+
+    plain, recorded = np.median(times, axis=0)
+    difference = np.median(times[:, 1] - times[:, 0])
+    low, ratio, high = np.percentile(times[:, 1] / times[:, 0], [25, 50, 75])
+    spread = f"{ratio:.3f} ({low:.3f} to {high:.3f})"
+    cells = f"{plain:,.0f} | {recorded:,.0f} | {difference:+.1f} | {spread}"
+    return f"| {backend} | {name} | {driver} | {cells} |"
+
+
+def main() -> None:
+    """Run each backend in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", choices=BACKENDS, action="append")
+    parser.add_argument("--model", choices=MODELS, action="append")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--child", choices=BACKENDS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    chosen = options.model or list(MODELS)
+    if options.child:
+        measure(options.child, options.rounds, chosen)
+        return
+    print(HEADER, flush=True)
+    for backend in options.backend or BACKENDS:
+        if importlib.util.find_spec(backend) is None:
+            print(f"{backend} is not installed: left out", file=sys.stderr)
+            continue
+        command = [sys.executable, __file__, "--child", backend, "--rounds", str(options.rounds)]
+        for name in chosen:
+            command += ["--model", name]
+        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""The run folder as it is being written."""
+
+import hashlib
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lossledger.entry import FORMAT
+from lossledger.folder import append_line, create_folder, write_json
+from lossledger.recorder.trouble import Trouble
+
+if TYPE_CHECKING:
+    from lossledger.store import Writer
+
+WEIGHTS_LIMIT = 2**20
+"""Bytes of initial weights up to which a call keeps a copy of them."""
+
+
+class Output:
+    """One run's folder, created when something trains; all its trouble is one warning.
+
+    Args:
+        directory: Folder that holds the runs.
+        name: Name of the run.
+        script: The script that trains, if it was started by `lossledger run`.
+        command: Its command line.
+        trouble: Where to say what can't be written.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        name: str,
+        script: Path | None,
+        command: Sequence[str],
+        trouble: Trouble,
+    ) -> None:
+        self.path: Path | None = None
+        self.began = time.perf_counter_ns()
+        self._directory = directory
+        self._name = name
+        self._script = script
+        self._command = list(command)
+        self._trouble = trouble
+        self._writer: Writer | None = None
+        self._created = ""
+        self._entries = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether entries can be appended."""
+        return self._writer is not None
+
+    def now(self) -> int:
+        """Nanoseconds since the run began."""
+        return time.perf_counter_ns() - self.began
+
+    def begin(self) -> None:
+        """Create the folder, or go on in it."""
+        from lossledger.store import Writer
+
+        if self.path is None:
+            created = datetime.now(UTC).astimezone()
+            self.path = create_folder(self._directory, self._name, created)
+            self._created = created.isoformat(timespec="seconds")
+        self._writer = Writer(self.path)
+        self._write_run(complete=False)
+
+    def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
+        """Append blocks of entries; they survive the death of the process afterwards."""
+        if self._writer is None:
+            return
+        for block in blocks:
+            self._writer.append(block)
+            self._entries += len(block["step"])
+        self._writer.flush()
+
+    def call(self, index: int, values: Mapping[str, Any]) -> None:
+        """Append what is known of a call."""
+        if self.path is not None:
+            with self._trouble.guarded("cannot-write"):
+                append_line(self.path / "calls.jsonl", {"call": index, **values})
+
+    def weights(self, index: int, weights: Sequence[np.ndarray]) -> None:
+        """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
+        from lossledger.keras import describe
+
+        self.call(index, {"initial_weights": describe.weights_fingerprint(weights)})
+        if self.path is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
+            (self.path / "weights").mkdir(exist_ok=True)
+            file = f"weights/{index:06d}.npz"
+            np.savez(self.path / file, *weights)
+            self.call(index, {"weights_file": file})
+
+    def close(self) -> None:
+        """Seal what was written."""
+        if self._writer is not None:
+            with self._trouble.guarded("cannot-write"):
+                self._writer.close()
+                self._write_run(complete=True)
+            self._writer = None
+
+    def _write_run(self, *, complete: bool) -> None:
+        assert self.path is not None
+        from lossledger.keras import describe
+
+        ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+        write_json(
+            self.path / "run.json",
+            {
+                "format": FORMAT,
+                "id": self.path.name,
+                "name": self._name,
+                "created": self._created,
+                "ended": ended if complete else None,
+                "complete": complete,
+                "entries": self._entries,
+                "command": self._command,
+                "script": _script(self._script),
+                "git": _git_commit(self._script),
+                "versions": describe.versions(),
+                "device": describe.device(),
+                "pid": os.getpid(),
+                "environment": describe.environment(),
+                "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
+                "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],
+            },
+        )
+
+
+def _script(path: Path | None) -> dict[str, str] | None:
+    if path is None or not path.is_file():
+        return None
+    return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _git_commit(script: Path | None) -> str | None:
+    folder = script.parent if script is not None else Path.cwd()
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None

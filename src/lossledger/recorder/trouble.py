@@ -1,0 +1,65 @@
+"""What goes wrong in recording, and what could not be recorded: said once, never raised."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lossledger.errors import LossLedgerWarning
+
+_LIBRARIES = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib", "functools")
+
+_NOT_RECORDED = ("not-tapped", "call-not-recorded", "keras-not-tapped")
+
+
+class Trouble:
+    """The warnings of a recording, one a slug, and the trainings that it could not see."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, str] = {}
+        self.unseen: dict[str, str] = {}
+
+    @contextmanager
+    def guarded(self, slug: str) -> Iterator[None]:
+        """Let nothing that goes wrong in recording reach the training."""
+        try:
+            yield
+        except Exception as error:
+            self.warn(slug, f"{type(error).__name__}: {error}")
+
+    def warn(self, slug: str, message: str) -> None:
+        """Warn once under `slug`, whatever the warning filters make of it."""
+        if slug in self.told:
+            return
+        self.told[slug] = message
+        text = f"[{slug}] {message.rstrip('.')}. Training goes on."
+        try:
+            warnings.warn(LossLedgerWarning(text), stacklevel=2)
+        except LossLedgerWarning:
+            print(f"lossledger: {text}", file=sys.stderr)
+
+    def applied_unseen(self, optimizer: Any) -> None:
+        """An optimizer moved weights in a loop that no tap is in."""
+        if self.told.keys().isdisjoint(_NOT_RECORDED):
+            where = _outside()
+            what = f"{type(optimizer).__name__} was applied at {where}"
+            self.unseen.setdefault(where, f"{what}, outside fit and train_on_batch")
+
+    def tell_unseen(self) -> None:
+        """Say at the end which trainings could not be seen."""
+        if self.unseen:
+            where = "; ".join(self.unseen.values())
+            self.warn("unseen-training", f"{where}: add `run.step(loss, rows=...)` to such a loop")
+
+
+def _outside() -> str:
+    """File and line of the innermost frame that is neither Keras's, its backend's, nor ours."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        module = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        generated = "__autograph_generated" in frame.f_code.co_filename
+        if module not in _LIBRARIES and not generated:
+            break
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
