@@ -354,9 +354,10 @@ def test_a_script_may_have_modules_named_as_in_the_standard_library(folder: Path
     script = "".join(f"import {name}\nassert {name}.mine\n" for name in names)
     (folder / "x.py").write_text(script)
     assert same(folder, ["x.py"]).status == 0
-    # The installed command doesn't begin with the current folder on its path.
-    found = execute([*PYTHON, "-P", *RUN[1:], "x.py"], folder)
-    assert found == Outcome(0, b"", b""), "a module of the standard library was imported before"
+    # The installed command looks into another folder first: what it imports is the library's.
+    command = Path(sys.executable).with_name("lossledger")
+    if command.exists():
+        assert execute([str(command), "run", "-q", "x.py"], folder) == Outcome(0, b"", b"")
 
 
 def test_a_script_that_never_trains_leaves_no_folder(folder: Path) -> None:

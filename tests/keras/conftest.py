@@ -108,6 +108,18 @@ def twins(tmp_path):
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _warm():
+    """The first training of a process imports modules that draw random numbers of their own."""
+
+    def train():
+        model = network()
+        model.compile("sgd", "mse")
+        return model, model.fit(X, Y, verbose=0).history
+
+    once(train)
+
+
 RNG = np.random.default_rng(0)
 X = RNG.random((70, 3)).astype("float32")
 Y = RNG.random((70, 1)).astype("float32")

@@ -69,9 +69,7 @@ def configuration(model: Any) -> dict[str, Any]:
         "optimizer": _config(optimizer),
         "loss": plain(loss),
         "reduction": getattr(loss, "reduction", None),
-        "loss_weights": plain(
-            getattr(getattr(model, "_compile_loss", None), "_user_loss_weights", None)
-        ),
+        "loss_weights": plain(getattr(compiled_loss, "_user_loss_weights", None)),
         "dtype_policy": getattr(getattr(model, "dtype_policy", None), "name", None),
         "loss_scaling": inner is not optimizer,
         "gradient_accumulation_steps": getattr(inner, "gradient_accumulation_steps", None) or 1,

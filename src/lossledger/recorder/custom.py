@@ -91,8 +91,8 @@ def _scalar(name: str, value: Any) -> Any:
     if symbolic or (len(shape) > 0 and int(np.prod(shape)) != 1):
         what = "inside compiled code, where it has no value yet" if symbolic else "not a scalar"
         raise LossLedgerError(
-            f"A step's {name} must be one number. Received: {value!r}, {what}. Call `run.step` with "
-            "what the compiled step returns, reduced to its mean.",
+            f"A step's {name} must be one number. Received: {value!r}, {what}. "
+            "Call `run.step` with what the compiled step returns, reduced to its mean.",
             slug="step-not-scalar",
         )
     if not isinstance(value, str):

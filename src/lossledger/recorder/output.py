@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,10 +104,20 @@ class Output:
         if self._writer is not None:
             with self._trouble.guarded("cannot-write"):
                 self._writer.close()
-                self._write_run(complete=True)
+                self._write_run(complete=True, summary=self._summary())
             self._writer = None
 
-    def _write_run(self, *, complete: bool) -> None:
+    def _summary(self) -> dict[str, Any]:
+        from lossledger.run import summary
+
+        assert self.path is not None
+        with self._trouble.guarded("no-summary"):
+            return {"summary": summary(self.path)}
+        return {}
+
+    def _write_run(
+        self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         assert self.path is not None
         from lossledger.keras import describe
 
@@ -130,6 +141,7 @@ class Output:
                 "environment": describe.environment(),
                 "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
                 "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],
+                **summary,
             },
         )
 

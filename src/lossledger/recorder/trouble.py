@@ -1,8 +1,9 @@
 """What goes wrong in recording, and what could not be recorded: said once, never raised."""
 
+import inspect
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +22,7 @@ class Trouble:
         self.unseen: dict[str, str] = {}
 
     @contextmanager
-    def guarded(self, slug: str) -> Iterator[None]:
+    def guarded(self, slug: str) -> Generator[None]:
         """Let nothing that goes wrong in recording reach the training."""
         try:
             yield
@@ -55,11 +56,11 @@ class Trouble:
 
 def _outside() -> str:
     """File and line of the innermost frame that is neither Keras's, its backend's, nor ours."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None:
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_back is not None:
         module = str(frame.f_globals.get("__name__", "")).split(".")[0]
         generated = "__autograph_generated" in frame.f_code.co_filename
         if module not in _LIBRARIES and not generated:
             break
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
