@@ -1,5 +1,6 @@
 """Entries of a loop that is the user's own: `run.step(loss, rows=...)`."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,17 +65,23 @@ class Steps:
     def collect(self) -> list[dict[str, np.ndarray]]:
         """The steps added since the last call, as blocks of entries."""
         waiting, self._waiting = self._waiting, []
-        return [_block(first, loss, values) for first, loss, values in waiting]
+        blocks = groupby(waiting, key=lambda step: (step[0][0], *step[2]))
+        return [_block(list(steps)) for _, steps in blocks]
 
 
-def _block(first: tuple[int, ...], loss: Any, values: dict[str, Any]) -> dict[str, np.ndarray]:
-    entry = dict(zip(("call", "model", "epoch", "batch", "step", "time"), first, strict=True))
-    known = {name: _fetch(value) for name, value in values.items()}
-    known.setdefault("rows", 1)
-    known.setdefault("weight", known["rows"])
-    entry |= {"loss": _fetch(loss), "updated": True, **known}
+def _block(steps: list[tuple[tuple[int, ...], Any, dict[str, Any]]]) -> dict[str, np.ndarray]:
+    """Steps of one call that have values of the same names."""
+    firsts = np.array([first for first, _, _ in steps]).T
+    names = ("call", "model", "epoch", "batch", "step", "time")
+    entries: dict[str, Any] = dict(zip(names, firsts, strict=True))
+    entries["loss"] = [_fetch(loss) for _, loss, _ in steps]
+    entries["updated"] = np.ones(len(steps))
+    entries["rows"] = np.ones(len(steps))
+    for name in steps[0][2]:
+        entries[name] = [_fetch(values[name]) for _, _, values in steps]
+    entries.setdefault("weight", entries["rows"])
     with np.errstate(over="ignore", invalid="ignore"):
-        return {name: np.asarray([value], dtype_of(name)) for name, value in entry.items()}
+        return {name: np.asarray(values, dtype_of(name)) for name, values in entries.items()}
 
 
 def _fetch(value: Any) -> Any:

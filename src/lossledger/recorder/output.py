@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -119,8 +121,6 @@ class Output:
         self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         assert self.path is not None
-        from lossledger.keras import describe
-
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         write_json(
             self.path / "run.json",
@@ -135,15 +135,26 @@ class Output:
                 "command": self._command,
                 "script": _script(self._script),
                 "git": _git_commit(self._script),
-                "versions": describe.versions(),
-                "device": describe.device(),
                 "pid": os.getpid(),
-                "environment": describe.environment(),
+                **_machine(),
                 "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
                 "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],
                 **summary,
             },
         )
+
+
+def _machine() -> dict[str, Any]:
+    """Versions, device and settings; Keras isn't imported for it, where a loop has none."""
+    if "keras" not in sys.modules:
+        return {"versions": {"python": platform.python_version(), "numpy": np.__version__}}
+    from lossledger.keras import describe
+
+    return {
+        "versions": describe.versions(),
+        "device": describe.device(),
+        "environment": describe.environment(),
+    }
 
 
 def _script(path: Path | None) -> dict[str, str] | None:

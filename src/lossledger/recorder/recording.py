@@ -355,8 +355,9 @@ class Recording:
                 values["final_weights"] = describe.weights_fingerprint(tap.weights(()))
             call.write(**values)
         if tap is not None:
-            self._check(call, tap)
-            tap.attach(None)
+            with self.guarded("tap-failed"):
+                self._check(call, tap)
+                tap.attach(None)
 
     def _check(self, call: RecordedCall, tap: "Tap") -> None:
         error, tap.failure = tap.failure, None
