@@ -39,10 +39,11 @@ class Recorder(Callback):
         """Begin to record; the step that Keras has just compiled is compiled anew with a tap."""
         # `self.model` would fetch the state of a JAX model.
         model = self._model
-        self._recording.only(model)
-        self._recording.start()
-        self._recording.begin_fit(model, dict(self.params))
-        model.make_train_function()
+        if self._recording.fit_call(model) is None:
+            self._recording.only(model)
+            self._recording.start()
+            self._recording.begin_fit(model, dict(self.params))
+            model.make_train_function()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write what is left; the next `fit` goes on in the same run."""

@@ -28,7 +28,7 @@ class Column:
 
 COLUMNS = (
     Column("step", "i8", "1", "place in the run, from 0, over all models and calls"),
-    Column("call", "i4", "1", "the call that trained: a fit, a Loop, a train_on_batch series"),
+    Column("call", "i4", "1", "the call that trained: a fit, a series of train_on_batch, a loop"),
     Column("model", "i4", "1", "the model trained, numbered as first seen in the run"),
     Column("epoch", "i4", "1", "epoch of the call, from 0; -1 where the driver has none"),
     Column("batch", "i4", "1", "batch within the epoch, from 0; within the call where epoch is -1"),
@@ -39,7 +39,7 @@ COLUMNS = (
     Column("learning_rate", "f4", "1", "the optimizer's, at this step; null without an optimizer"),
     Column("time", "i8", "ns", "since the run began, when the step's execution returned"),
     Column("batch_id", "u8", "1", "fingerprint of the batch's content; null if it has none"),
-    Column("updated", "?", "1", "whether the step moved the weights"),
+    Column("updated", "?", "1", "whether the step moved the weights; null if unknown"),
     Column("reported", "f8", "loss", "what train_on_batch returned for the step; null elsewhere"),
 )
 

@@ -236,6 +236,21 @@ def test_the_callback(tmp_path):
     assert run.complete
 
 
+def test_the_callback_after_a_fit_that_failed(tmp_path):
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise RuntimeError("mine")
+
+    recorder = lossledger.Recorder(tmp_path)
+    model = compiled()
+    with pytest.raises(RuntimeError, match="mine"):
+        model.fit(X, Y, callbacks=[recorder, Fails()], **FIT)
+    model.fit(X, Y, callbacks=[recorder], **FIT)
+    run = lossledger.open(recorder.path)
+    assert [call.steps for call in run.calls] == [3, 6]
+    assert run.complete
+
+
 def test_a_growing_run_is_readable(tmp_path):
     class Reads(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -1,5 +1,7 @@
 """Every way that Keras compiles a step: recording changes nothing, and the entries are exact."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -179,3 +181,22 @@ def test_more_steps_than_the_device_keeps(twins):
     ids = result.column("batch_id")
     assert (ids[:70] == ids[70:140]).all()
     assert len(set(ids.tolist())) == 70
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile is torch's")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile(twins):
+    def train():
+        inputs = keras.Input((3,))
+        dense = [keras.layers.Dense(1, name=name, kernel_regularizer="l2") for name in "ab"]
+        model = keras.Model(inputs, [each(inputs) for each in dense])
+        losses = ["mse", "mae"]
+        model.compile(keras.optimizers.SGD(0.1), losses, loss_weights=[1, 0.3], jit_compile=True)
+        return model, model.fit(X, [Y, Y], batch_size=35, epochs=3, verbose=0).history
+
+    result = twins(train)
+    losses = result.run.losses()
+    assert len(losses) == 6
+    parts = result.column("a_loss") + 0.3 * result.column("b_loss") + result.column("penalty")
+    np.testing.assert_allclose(losses, parts, rtol=1e-6)
+    np.testing.assert_allclose(losses.reshape(3, 2).mean(1), result.recorded["loss"], rtol=1e-6)

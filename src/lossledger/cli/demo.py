@@ -55,6 +55,7 @@ examples:
 
 
 def _found(directory: str | None) -> "Findings":
+    # It brings `random`, of which a script under `lossledger run` may have its own.
     from tempfile import mkdtemp
 
     from lossledger.demo import findings, programs

@@ -33,8 +33,6 @@ def why_not(model: Any) -> str | None:
     if replicas(model) > 1:
         return f"{replicas(model)} replicas train at once; such a model is not recorded yet."
     backend = keras.backend.backend()
-    if backend == "torch" and model.jit_compile and not model.run_eagerly:
-        return "torch.compile compiles another step with a tap in it; the model is not recorded."
     if backend == "jax" and getattr(keras.config, "is_nnx_enabled", bool)():
         return "Keras with flax.nnx takes train_step from the class; the model is not recorded."
     return None

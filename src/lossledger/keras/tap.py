@@ -68,6 +68,7 @@ class Tap:
         self.ready: list[tuple[list[Execution], Any]] = []
         self.held = self.wanted = False
         self.lost = 0
+        self.moves = False
         self.failure: Exception | None = None
         self._shortcut: tuple[list[int], list[Any]] | None = None
 
@@ -130,6 +131,7 @@ class Tap:
     def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
         """Leave the step's row behind, by `row`; a failure to do so is kept, never raised."""
         try:
+            self.moves = self.moves or bool(trace.optimizers)
             selection = self.choose(trace, logs)
             return None if selection is None else self.row(selection, trace, *context)
         except Exception as error:
@@ -182,7 +184,7 @@ class Tap:
             executions, rows = _matching(executions, rows)
         if self.layout is None or not executions:
             return {}
-        return block(self.layout, self.columns, rows, executions)
+        return block(self.layout, self.columns, rows, executions, moves=self.moves)
 
 
 def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
@@ -205,7 +207,12 @@ def _matching(executions: list[Execution], rows: np.ndarray) -> tuple[list[Execu
 
 
 def block(
-    layout: Layout, columns: Sequence[str], rows: np.ndarray, executions: Sequence[Execution]
+    layout: Layout,
+    columns: Sequence[str],
+    rows: np.ndarray,
+    executions: Sequence[Execution],
+    *,
+    moves: bool = True,
 ) -> dict[str, np.ndarray]:
     """Join the device's rows with what the host knows of their executions.
 
@@ -214,6 +221,7 @@ def block(
         columns: Names of the rows' columns.
         rows: float32 of shape `(steps, columns)`.
         executions: Those that made the rows, in order.
+        moves: Whether each step moves the weights, where the rows don't say so.
 
     Returns:
         A block of entries.
@@ -230,8 +238,11 @@ def block(
         "batch": np.repeat(batch, counts) + inner,
         "time": np.repeat(now, counts),
         "loss": values.pop("loss"),
-        "updated": values.pop("updated", np.ones(len(rows), "f4")) != 0,
     }
+    if "updated" in values:
+        entries["updated"] = values.pop("updated") != 0
+    elif moves:
+        entries["updated"] = np.ones(len(rows), bool)
     weight = values.pop("weight", None)
     rows_seen = values.pop("rows", weight)
     entries["rows"] = rows_seen

@@ -1,7 +1,7 @@
 """The tap on TensorFlow: a ring of rows in a variable, written once a step inside the graph.
 
-All operations are added after the user's `train_step` has been traced: an operation in front of a
-`tf.random` one would change its seed (TensorFlow derives it from the graph's operation count).
+All operations are added after the user's `train_step` has been traced, so that nothing which
+TensorFlow derives from an operation's place in the graph changes for the user's.
 """
 
 from collections.abc import Iterator

@@ -45,6 +45,12 @@ class RecordedCall:
         """Whether it has had a tap, living or not."""
         return self._tap is not None
 
+    @property
+    def loss_name(self) -> str:
+        """The name under which Keras reports the loss."""
+        layout = None if self.tap is None else self.tap.layout
+        return "loss" if layout is None else layout.loss_name
+
     def attach(self, tap: "Tap") -> None:
         """Let the tap's executions belong to this call."""
         self._tap = weakref.ref(tap)
@@ -95,8 +101,7 @@ class RecordedCall:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
         tap = self.tap
         if tap is not None:
-            name = tap.layout.loss_name if tap.layout is not None else "loss"
-            tap.release(loss_of(result, name))
+            tap.release(loss_of(result, self.loss_name))
 
     def describe(self) -> None:
         """Write how the entries are to be read, once the first step has shown it."""

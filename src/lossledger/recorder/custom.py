@@ -31,7 +31,7 @@ class Steps:
         return bool(self._calls)
 
     def add(self, loss: Any, rows: int | None, values: dict[str, Any]) -> None:
-        """Add one step; see `lossledger.record.Recording.step`."""
+        """Add one step; see `lossledger.recorder.recording.Recording.step`."""
         loss = _scalar("loss", loss)
         name = str(values.pop("model", "custom"))
         call = self._calls.get(name)
@@ -75,11 +75,9 @@ def _block(steps: list[tuple[tuple[int, ...], Any, dict[str, Any]]]) -> dict[str
     names = ("call", "model", "epoch", "batch", "step", "time")
     entries: dict[str, Any] = dict(zip(names, firsts, strict=True))
     entries["loss"] = [_fetch(loss) for _, loss, _ in steps]
-    entries["updated"] = np.ones(len(steps))
-    entries["rows"] = np.ones(len(steps))
     for name in steps[0][2]:
         entries[name] = [_fetch(values[name]) for _, _, values in steps]
-    entries.setdefault("weight", entries["rows"])
+    entries.setdefault("weight", entries.get("rows", np.ones(len(steps))))
     with np.errstate(over="ignore", invalid="ignore"):
         return {name: np.asarray(values, dtype_of(name)) for name, values in entries.items()}
 

@@ -46,18 +46,19 @@ class AfterImport:
         """Let the other finders find the module, and wrap how it is executed."""
         if fullname != self.name:
             return None
-        self.remove()
         for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
+            find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(fullname, path, target) if find is not None else None
             if spec is not None:
-                break
-        else:
-            sys.meta_path.insert(0, self)
-            return None
-        if spec.loader is not None:
-            spec.loader = _Loader(spec.loader, self.action)
-        return spec
+                if spec.loader is not None:
+                    spec.loader = _Loader(spec.loader, self._imported)
+                return spec
+        return None
+
+    def _imported(self) -> None:
+        # Not before: to ask for a module's spec, as TensorFlow does of Keras, is not to import it.
+        self.remove()
+        self.action()
 
 
 class _Loader:

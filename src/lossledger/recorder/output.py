@@ -79,9 +79,14 @@ class Output:
         """Append blocks of entries; they survive the death of the process afterwards."""
         if self._writer is None:
             return
-        for block in blocks:
-            self._writer.append(block)
-            self._entries += len(block["step"])
+        try:
+            for block in blocks:
+                self._writer.append(block)
+                self._entries += len(block["step"])
+        except BaseException:
+            # A ledger may end early, but never has a hole.
+            self._writer = None
+            raise
         self._writer.flush()
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:

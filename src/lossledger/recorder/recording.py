@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,12 +63,13 @@ class Recording:
         self.trouble = Trouble()
         self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
         self.steps = 0
+        self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
         self._epoch = NO_EPOCH
         self._calls = self._model_count = 0
         self._open: dict[int, RecordedCall] = {}
-        self._last: dict[int, int] = {}
+        self._last: dict[int, RecordedCall] = {}
         self._models: dict[int, tuple[weakref.ref[Any], int]] = {}
         self._dirty: dict[int, Tap] = {}
         self._custom = Steps(self)
@@ -107,6 +108,9 @@ class Recording:
             from lossledger.keras import patches, supported
 
             supported.check()
+            outer = patches.listener()
+            if isinstance(outer, Recording):
+                outer.inner.append(self)
             patches.add(self)
 
     def stop(self) -> None:
@@ -131,6 +135,13 @@ class Recording:
     def summary(self, shown: Path | None = None) -> str:
         """One line on what was recorded, where (`shown`), and the command to look at it."""
         path = shown or self.path
+        inner = [each for each in self.inner if each.path is not None]
+        if path is None and inner:
+            return (
+                inner[-1]
+                .summary()
+                .replace("lossledger: ", "lossledger: the script's own recording: ")
+            )
         if path is None:
             why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
@@ -147,8 +158,8 @@ class Recording:
             loss: The step's loss: a number, or a device scalar (TensorFlow, JAX, PyTorch), which is
                 not waited for. Outside compiled code: what the compiled step returned.
             rows: Rows of the batch; the entry's weight. Without it every step weighs one.
-            **values: `weight` (what a mean should weigh this loss by), `learning_rate`, `model` (a
-                name, where several models train), or the losses of named outputs.
+            **values: `weight` (what a mean should weigh this loss by), `learning_rate`, `penalty`,
+                `model` (a name, where several models train), or the losses of named outputs.
 
         Raises:
             LossLedgerError: If `loss` is no scalar, or has no value yet because it is inside
@@ -242,13 +253,17 @@ class Recording:
 
     def evaluated(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
-        if (call is not None and call.driver == "fit") or id(model) not in self._last:
+        call = self._last.get(id(model))
+        if call is None or self._models[id(model)][0]() is not model:
+            return
+        if call.open and call.driver == "fit":
             return
         with self.guarded("reported-not-read"):
-            value = loss_of(result, "loss")
-            item = {"place": "evaluate", "name": "loss", "epoch": None, "value": value}
-            self.output.call(self._last[id(model)], {"reported": [item]})
+            name = call.loss_name
+            if not isinstance(result, Mapping) or name in result:
+                value = loss_of(result, name)
+                item = {"place": "evaluate", "name": name, "epoch": None, "value": value}
+                call.write(reported=[item])
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -279,7 +294,7 @@ class Recording:
                     mean_of_rows=describe.mean_of_rows(model),
                 )
             self._open[id(model)] = call
-            self._last[id(model)] = call.index
+            self._last[id(model)] = call
             tap: Tap | None = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None and tap.position is None:
                 call.attach(tap)
@@ -345,15 +360,12 @@ class Recording:
                 del self._open[key]
         self.collect()
         call.describe()
+        call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
         with self.guarded("weights-not-read"):
-            values: dict[str, Any] = {"ended": self.output.now()}
-            if failed is not None:
-                values["failed"] = failed
             if tap is not None and failed is None:
                 from lossledger.keras import describe
 
-                values["final_weights"] = describe.weights_fingerprint(tap.weights(()))
-            call.write(**values)
+                call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
         if tap is not None:
             with self.guarded("tap-failed"):
                 self._check(call, tap)
