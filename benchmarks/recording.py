@@ -51,7 +51,7 @@ def convnet(keras):
     return keras.Sequential([keras.Input((16, 16, 3)), *body, head]), (16, 16, 3)
 
 
-MODELS = {"toy": (toy, 400), "mlp": (mlp, 100), "convnet": (convnet, 100)}
+MODELS = {"toy": (toy, 1000), "mlp": (mlp, 150), "convnet": (convnet, 150)}
 
 
 def measure(backend: str, rounds: int, chosen: list[str]) -> None:

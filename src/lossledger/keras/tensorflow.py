@@ -76,13 +76,14 @@ class TensorFlowTap(base.Tap):
             return
         parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
         parts.append(np.zeros(self.width - len(names), np.float32))
-        index = self.count.read_value()
-        tf.raw_ops.ResourceScatterUpdate(
-            resource=self.ring.handle,
-            indices=index % self.capacity,
-            updates=tf.concat(parts, 0),
-        )
-        self.count.assign_add(1, read_value=False)
+        updates = tf.concat(parts, 0)
+        # Nothing is counted before the step has its batch: the data may have run out.
+        with tf.control_dependencies([updates]):
+            index = self.count.read_value()
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=self.ring.handle, indices=index % self.capacity, updates=updates
+            )
+            self.count.assign_add(1, read_value=False)
 
     def _optimizer_columns(self, trace: Trace) -> dict[str, Any]:
         optimizer = applied(trace, self.model)
