@@ -7,6 +7,7 @@ noted here when its execution returns, and joined to the rows when they are fetc
 """
 
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -39,15 +40,8 @@ class Position(Protocol):
         ...
 
 
-class Execution:
-    """One execution of the train function: what the host knows of its steps."""
-
-    __slots__ = ("first", "reported", "steps")
-
-    def __init__(self, steps: int, first: tuple[int, int, int, int, int, int]) -> None:
-        self.steps = steps
-        self.first = first
-        self.reported = np.nan
+FIELDS = 7
+"""Integers kept of an execution: its steps, and what `Position.advance` says of the first one."""
 
 
 class Tap:
@@ -64,8 +58,10 @@ class Tap:
         self.fresh = True
         self.layout: Layout | None = None
         self.columns: tuple[str, ...] = ()
-        self.executions: list[Execution] = []
-        self.ready: list[tuple[list[Execution], Any]] = []
+        # Flat arrays of numbers: an object a step would wake the garbage collector.
+        self.executions = array("q")
+        self.returned = array("d")
+        self.ready: list[tuple[array[int], array[float], Any]] = []
         self.held = self.wanted = False
         self.lost = 0
         self.moves = False
@@ -101,7 +97,8 @@ class Tap:
     def executed(self, steps: int) -> None:
         """Note an execution of `steps` steps that has just returned."""
         if self.position is not None:
-            self.executions.append(Execution(steps, self.position.advance(self, steps)))
+            self.executions.extend((steps, *self.position.advance(self, steps)))
+            self.returned.append(np.nan)
 
     def begin(self, arguments: tuple[Any, ...]) -> None:
         """Before an execution: tell the recorder of the call's first, and of a backlog."""
@@ -111,21 +108,21 @@ class Tap:
         if self.fresh:
             self.fresh = False
             position.begins(self, arguments)
-        if len(self.executions) >= BACKLOG and not self.held:
+        if len(self.returned) >= BACKLOG and not self.held:
             position.backlog()
 
     def release(self, reported: float) -> None:
         """The last execution has returned `reported` to the user; it may be collected now."""
         with self.lock:
             self.held = False
-            if self.executions:
-                self.executions[-1].reported = reported
+            if self.returned:
+                self.returned[-1] = reported
             if self.wanted:
                 self._hand_over()
 
     def _hand_over(self) -> None:
-        executions, self.executions = self.executions, []
-        self.ready.append((executions, self.take()))
+        self.ready.append((self.executions, self.returned, self.take()))
+        self.executions, self.returned = array("q"), array("d")
         self.wanted = False
 
     def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
@@ -173,18 +170,22 @@ class Tap:
             else:
                 self._hand_over()
             ready, self.ready = self.ready, []
-        blocks = [self._joined(executions, handle) for executions, handle in ready if executions]
+        blocks = [self._joined(*each) for each in ready if each[0]]
         return [entries for entries in blocks if entries]
 
-    def _joined(self, executions: list[Execution], handle: Any) -> dict[str, np.ndarray]:
+    def _joined(self, table: Any, returned: Any, handle: Any) -> dict[str, np.ndarray]:
         rows = self.fetch(handle)
-        steps = sum(execution.steps for execution in executions)
-        if len(rows) != steps:
-            self.lost += abs(len(rows) - steps)
-            executions, rows = _matching(executions, rows)
-        if self.layout is None or not executions:
+        executions = np.array(table).reshape(-1, FIELDS)
+        ends = executions[:, 0].cumsum()
+        if len(rows) != ends[-1]:
+            # Only whole executions that have rows, from the first on, are sure to match.
+            self.lost += abs(len(rows) - int(ends[-1]))
+            count = int(np.searchsorted(ends, len(rows), side="right"))
+            executions, rows = executions[:count], rows[: ends[count - 1] if count else 0]
+        if self.layout is None or not len(executions):
             return {}
-        return block(self.layout, self.columns, rows, executions, moves=self.moves)
+        values = np.array(returned)[: len(executions)]
+        return block(self.layout, self.columns, rows, executions, values, moves=self.moves)
 
 
 def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
@@ -199,18 +200,12 @@ def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
     return None
 
 
-def _matching(executions: list[Execution], rows: np.ndarray) -> tuple[list[Execution], np.ndarray]:
-    """The whole executions that have rows, from the first on."""
-    ends = np.cumsum([execution.steps for execution in executions])
-    count = int(np.searchsorted(ends, len(rows), side="right"))
-    return executions[:count], rows[: ends[count - 1] if count else 0]
-
-
 def block(
     layout: Layout,
     columns: Sequence[str],
     rows: np.ndarray,
-    executions: Sequence[Execution],
+    executions: np.ndarray,
+    returned: np.ndarray,
     *,
     moves: bool = True,
 ) -> dict[str, np.ndarray]:
@@ -220,14 +215,14 @@ def block(
         layout: How the rows are to be read.
         columns: Names of the rows' columns.
         rows: float32 of shape `(steps, columns)`.
-        executions: Those that made the rows, in order.
+        executions: Those that made the rows, in order: int64 of shape `(executions, FIELDS)`.
+        returned: What each returned to the user, float64; NaN where nothing is known of it.
         moves: Whether each step moves the weights, where the rows don't say so.
 
     Returns:
         A block of entries.
     """
-    counts = np.array([execution.steps for execution in executions])
-    call, model, epoch, batch, step, now = np.array([e.first for e in executions], dtype="i8").T
+    counts, call, model, epoch, batch, step, now = executions.T
     inner = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     values = dict(zip(columns, rows.T, strict=True))
     entries: dict[str, np.ndarray] = {
@@ -247,9 +242,8 @@ def block(
     rows_seen = values.pop("rows", weight)
     entries["rows"] = rows_seen
     entries["weight"] = rows_seen if weight is None else weight
-    reported = np.repeat([execution.reported for execution in executions], counts)
-    if not np.isnan(reported).all():
-        entries["reported"] = reported
+    if not np.isnan(returned).all():
+        entries["reported"] = np.repeat(returned, counts)
     if layout.penalty != "unknown":
         data = values.pop("data", entries["loss"]).astype("f8")
         with np.errstate(invalid="ignore"):

@@ -23,7 +23,7 @@ class TorchTap(base.Tap):
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        self.rows: list[list[Any]] = []
+        self.rows: list[Any] = []
         self.batches: list[Any] = []
         self.held_bytes = 0
         self.scaled = scaled(model)
@@ -75,7 +75,7 @@ class TorchTap(base.Tap):
             extra = [*columns][len(layout.columns) :] + (["id0", "id1"] if batch else [])
             self.settle(layout, extra)
         if len(columns) + (2 if batch else 0) == len(self.columns):
-            self.rows.append([_detached(value) for value in columns.values()])
+            self.rows.extend([_detached(value) for value in columns.values()])
             self.batches.append(batch)
             self.held_bytes += sum(leaf.nbytes for leaf in batch or ())
 
@@ -113,7 +113,8 @@ class TorchTap(base.Tap):
         rows, batches = handle
         if not rows:
             return np.zeros((0, len(self.columns)), "f4")
-        columns = [_fetch_column(column) for column in zip(*rows, strict=True)]
+        width = len(rows) // len(batches)
+        columns = [_fetch_column(rows[place::width]) for place in range(width)]
         if batches[0]:
             columns += [lane.view("f4") for lane in fingerprints(batches).T.copy()]
         return np.stack(columns, axis=1)
@@ -125,7 +126,9 @@ def _columns_of(data: Any) -> list[Any]:
     kinds = {type(leaf) for leaf in content}
     alike = kinds == {torch.Tensor} and all(_is_narrow(leaf) for leaf in content)
     if alike and len({len(leaf) for leaf in content}) == 1:
-        # One operation, in the commonest case.
+        # One operation, in the commonest case; numpy's is the cheaper where it can be.
+        if content[0].is_cpu:
+            return [np.concatenate([leaf.numpy() for leaf in content], axis=1)]
         return [torch.cat(content, dim=1)]
     nested = not all(kind in (torch.Tensor, np.ndarray, type(None)) for kind in kinds)
     leaves = [_columns(leaf) for leaf in (tree.flatten(content) if nested else content)]
