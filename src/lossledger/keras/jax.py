@@ -48,9 +48,7 @@ class JaxTap(base.Tap):
         """See base class."""
         before, after, data = context
         layout = selection.layout
-        columns = dict(zip(layout.columns, selection.values, strict=True))
-        if layout.weight_kind != "rows" or "weight" not in columns:
-            columns["rows"] = _rows(data)
+        columns = self.named(selection, data)
         columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
         lanes = fingerprint(data)
@@ -152,11 +150,6 @@ def carrying_loss(original: Any) -> Any:
 def _trace_state() -> Any:
     """What tells a transformation's trace from the one around it."""
     return get_opaque_trace_state(convention="flax")
-
-
-def _rows(data: Any) -> int:
-    leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
-    return leaf.shape[0] if getattr(leaf, "shape", ()) else 0
 
 
 def fingerprint(data: Any) -> Any:

@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import keras
 import numpy as np
 
 from lossledger.entry import dtype_of
@@ -138,6 +139,18 @@ class Tap:
     def row(self, selection: Selection, trace: Trace, *context: Any) -> Any:
         """Make the row of a step; a subclass says what context it needs."""
         raise NotImplementedError
+
+    def named(self, selection: Selection, data: Any) -> dict[str, Any]:
+        """The row's first values by name, with the batch's rows where the weight isn't that."""
+        columns = dict(zip(selection.layout.columns, selection.values, strict=True))
+        if selection.layout.weight_kind != "rows" or "weight" not in columns:
+            columns["rows"] = self.rows_of(data)
+        return columns
+
+    def rows_of(self, data: Any) -> Any:
+        """Rows of a batch: those of its first leaf."""
+        leaf = next((leaf for leaf in keras.tree.flatten(data) if leaf is not None), None)
+        return leaf.shape[0] if len(getattr(leaf, "shape", ())) else 0
 
     def choose(self, trace: Trace, logs: Any) -> Selection | None:
         """What of the trace makes the row; the layout is that of the first trace."""

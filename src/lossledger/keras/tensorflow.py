@@ -5,7 +5,7 @@ TensorFlow derives from an operation's place in the graph changes for the user's
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,9 +63,7 @@ class TensorFlowTap(base.Tap):
         """See base class; writes the row into the ring."""
         (data,) = context
         layout = selection.layout
-        columns = dict(zip(layout.columns, selection.values, strict=True))
-        if layout.weight_kind != "rows" or "weight" not in columns:
-            columns["rows"] = _rows(data)
+        columns = self.named(selection, data)
         columns |= self._optimizer_columns(trace)
         row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
         lanes = fingerprint(data)
@@ -84,6 +82,13 @@ class TensorFlowTap(base.Tap):
                 resource=self.ring.handle, indices=index % self.capacity, updates=updates
             )
             self.count.assign_add(1, read_value=False)
+
+    def rows_of(self, data: Any) -> Any:
+        """See base class; known when the step runs."""
+        leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
+        if not hasattr(getattr(leaf, "shape", None), "rank"):
+            return super().rows_of(data)
+        return tf.shape(leaf)[0] if leaf.shape.rank else 0
 
     def _optimizer_columns(self, trace: Trace) -> dict[str, Any]:
         optimizer = applied(trace, self.model)
@@ -190,11 +195,10 @@ class _Carrier:
         It rewrites sums and products of scalars that have one consumer, in another order of
         rounding: a second consumer of the same operation would change what the user's metric sees.
         """
-        if self._graph is None:
+        scope = getattr(self._graph, "_attr_scope", None)
+        mark = {"_lossledger": AttrValue(b=True)}
+        with nullcontext() if scope is None else scope(mark):
             yield
-        else:
-            with self._graph._attr_scope({"_lossledger": AttrValue(b=True)}):
-                yield
 
 
 class _Slot(NamedTuple):
@@ -217,11 +221,6 @@ def _repeated(value: Any) -> Any:
         return tf.add_n(inputs)
     operation = getattr(tf.raw_ops, value.op.type)
     return operation(**dict(zip(("x", "y"), inputs, strict=False)))
-
-
-def _rows(data: Any) -> Any:
-    leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
-    return 0 if leaf is None or not leaf.shape.rank else tf.shape(leaf)[0]
 
 
 def fingerprint(data: Any) -> Any:

@@ -67,9 +67,7 @@ class TorchTap(base.Tap):
         """See base class; keeps the row."""
         data, batch, moved = context
         layout = selection.layout
-        columns = dict(zip(layout.columns, selection.values, strict=True))
-        if layout.weight_kind != "rows" or "weight" not in columns:
-            columns["rows"] = _rows(data)
+        columns = self.named(selection, data)
         self._optimizer_columns(columns, trace, moved)
         if self.layout is None:
             extra = [*columns][len(layout.columns) :] + (["id0", "id1"] if batch else [])
@@ -188,8 +186,3 @@ def _fetch_column(column: Any) -> np.ndarray:
     if isinstance(column[0], torch.Tensor):
         return torch.stack([value.reshape(()) for value in column]).to(torch.float32).cpu().numpy()
     return np.array(column, "f4")
-
-
-def _rows(data: Any) -> int:
-    leaf = next((leaf for leaf in tree.flatten(data) if leaf is not None), None)
-    return leaf.shape[0] if len(getattr(leaf, "shape", ())) else 0

@@ -8,7 +8,7 @@ passes through them, so they add no operation to the step. A backend's tap then 
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -80,7 +80,9 @@ def noting_update(original: Any) -> Any:
         if trace is not None and type(self).update_state is update_state:
             if isinstance(values, Carried):
                 values = _unpack(trace, values)
-            trace.updates.append(Update(self, trace.keep(values), trace.keep(sample_weight)))
+            # Whatever the values are: the user's step goes on.
+            with suppress(Exception):
+                trace.updates.append(Update(self, trace.keep(values), trace.keep(sample_weight)))
         return original(self, values, sample_weight=sample_weight)
 
     return update_state
@@ -114,8 +116,9 @@ def noting_data_loss(original: Any) -> Any:
         value = original(self, y_true, y_pred, sample_weight)
         trace = current()
         if trace is not None and value is not None:
-            trace.data = trace.keep(value)
             trace.data_calls += 1
+            with suppress(Exception):
+                trace.data = trace.keep(value)
         return value
 
     return call
