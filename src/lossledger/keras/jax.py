@@ -47,17 +47,14 @@ class JaxTap(base.Tap):
     def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
         """See base class."""
         before, after, data = context
-        layout = selection.layout
         columns = self.named(selection, data)
         columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
         lanes = fingerprint(data)
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
-        if self.layout is None:
-            extra = [*columns][len(layout.columns) :] + ([] if lanes is None else ["id0", "id1"])
-            self.settle(layout, extra)
-        return row if row.shape[0] == len(self.columns) else None
+        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
+        return row if whole else None
 
     def _optimizer_columns(self, trace: Trace, before: Any, after: Any) -> dict[str, Any]:
         optimizer = applied(trace, self.model)

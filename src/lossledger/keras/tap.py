@@ -167,10 +167,12 @@ class Tap:
             self._shortcut = (pattern, picks)
         return selection
 
-    def settle(self, layout: Layout, extra: Sequence[str]) -> None:
-        """Fix what the rows hold, when the first step is traced."""
-        self.layout = layout
-        self.columns = (*layout.columns, *extra)
+    def settle(self, layout: Layout, names: Sequence[str], *, fingerprint: bool) -> bool:
+        """Fix what the rows hold, by the first one; returns whether a later one holds as much."""
+        columns = (*names, *(("id0", "id1") if fingerprint else ()))
+        if self.layout is None:
+            self.layout, self.columns = layout, columns
+        return len(columns) == len(self.columns)
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """Fetch what was left on the device and return it as blocks of entries.

@@ -62,18 +62,16 @@ class TensorFlowTap(base.Tap):
     def row(self, selection: Any, trace: Trace, *context: Any) -> None:
         """See base class; writes the row into the ring."""
         (data,) = context
-        layout = selection.layout
         columns = self.named(selection, data)
         columns |= self._optimizer_columns(trace)
         row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
         lanes = fingerprint(data)
-        names = [*columns] + ([] if lanes is None else ["id0", "id1"])
-        if self.layout is None:
-            self.settle(layout, names[len(layout.columns) :])
-        if len(names) != len(self.columns) or len(names) > self.width:
+        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
+        padding = self.width - len(self.columns)
+        if not whole or padding < 0:
             return
         parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
-        parts.append(np.zeros(self.width - len(names), np.float32))
+        parts.append(np.zeros(padding, np.float32))
         updates = tf.concat(parts, 0)
         # Nothing is counted before the step has its batch: the data may have run out.
         with tf.control_dependencies([updates]):

@@ -66,13 +66,9 @@ class TorchTap(base.Tap):
     def row(self, selection: Any, trace: Trace, *context: Any) -> None:
         """See base class; keeps the row."""
         data, batch, moved = context
-        layout = selection.layout
         columns = self.named(selection, data)
         self._optimizer_columns(columns, trace, moved)
-        if self.layout is None:
-            extra = [*columns][len(layout.columns) :] + (["id0", "id1"] if batch else [])
-            self.settle(layout, extra)
-        if len(columns) + (2 if batch else 0) == len(self.columns):
+        if self.settle(selection.layout, [*columns], fingerprint=bool(batch)):
             self.rows.extend([_detached(value) for value in columns.values()])
             self.batches.append(batch)
             self.held_bytes += sum(leaf.nbytes for leaf in batch or ())
