@@ -6,6 +6,7 @@ below is the loss of a named output (float32), as Keras names it (`a_loss`).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,8 @@ COLUMNS = (
     Column("loss", "f4", "loss", "the value that the step computed, before any scaling"),
     Column("weight", "f8", "weight kind", "what the reported mean weights this loss by"),
     Column("rows", "i4", "rows", "rows of the batch"),
+    Column("elements", "f8", "1", "loss values that a mask left in; null without a mask"),
+    Column("sample_weight", "f8", "1", "sum of the sample weights applied; null without any"),
     Column("penalty", "f4", "loss", "part of `loss` that is no data term; null if unknown"),
     Column("learning_rate", "f4", "1", "the optimizer's, at this step; null without an optimizer"),
     Column("time", "i8", "ns", "since the run began, when the step's execution returned"),
@@ -54,3 +57,12 @@ NO_EPOCH = -1
 def dtype_of(name: str) -> np.dtype:
     """The dtype of a column, or of a named output's loss where `name` is no column."""
     return DTYPES.get(name, OUTPUT_DTYPE)
+
+
+def number(value: Any) -> float:
+    """`value`, a number or an array of one, as a float; NaN for anything else."""
+    try:
+        value = value.detach().cpu() if hasattr(value, "detach") else value
+        return float(np.ravel(np.asarray(value))[0])
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        return float("nan")

@@ -4,6 +4,7 @@
 calls the jitted step once a batch, `steps_per_execution` included, so each has its own row.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,20 +13,35 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state
 from keras import StatelessScope, tree
 
+from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
+from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
-from lossledger.keras.trace import Trace, carry, current, tracing
+from lossledger.keras.trace import GONE, Trace, carry, current, tracing
 
-GONE = object()
-"""Stands for a value noted inside a transformation of the user's, which can't leave it."""
+STACKED = 64
+"""Rows that are stacked on the device at once, to be fetched as one array."""
 
 
-class JaxTap(base.Tap):
+class JaxBuffer(Buffer):
+    """Rows as small arrays on the device."""
+
+    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
+        """See base class."""
+        fetched: list[np.ndarray] = []
+        for place in range(0, len(rows), STACKED):
+            few = rows[place : place + STACKED]
+            # As many each time: the stack is compiled once.
+            full = _stacked(*few, *[few[-1]] * (STACKED - len(few)))
+            fetched.append(np.asarray(full)[: len(few)])
+        return np.concatenate(fetched)
+
+
+class JaxTap(base.Tap[JaxBuffer]):
     """Rows as outputs of the jitted step; see `lossledger.keras.tap.Tap`."""
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.rows: list[Any] = []
+        super().__init__(model, JaxBuffer())
 
     def wrap_step(self, train_step: Any) -> Any:
         """See base class; the step returns `((logs, row), state)`."""
@@ -35,10 +51,7 @@ class JaxTap(base.Tap):
             trace = Trace(keep=lambda value: value if _trace_state() == here else GONE)
             with tracing(trace):
                 logs, new_state = train_step(state, data)
-            trace.updates = [
-                update for update in trace.updates if not any(v is GONE for v in update)
-            ]
-            trace.data = None if trace.data is GONE else trace.data
+            trace.let_go()
             row = self.leave(trace, logs, state[2], new_state[2], data)
             return (logs, row), new_state
 
@@ -47,13 +60,13 @@ class JaxTap(base.Tap):
     def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
         """See base class."""
         before, after, data = context
-        columns = self.named(selection, data)
+        columns = self.named(selection, trace, data)
         columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
-        lanes = fingerprint(data)
+        lanes = lanes_of(data)
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
-        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
+        whole = self.settle(selection.layout, [*columns], hashed=lanes is not None)
         return row if whole else None
 
     def _optimizer_columns(self, trace: Trace, before: Any, after: Any) -> dict[str, Any]:
@@ -76,17 +89,17 @@ class JaxTap(base.Tap):
 
     def wrap_jitted(self, jitted: Any) -> Any:
         """The jitted step as Keras expects it, with the row kept back."""
+        buffer = self.buffer
+        rows = buffer.rows
 
         def step(state: Any, data: Any) -> Any:
             if self.position is None:
                 (logs, _), state = jitted(state, data)
                 return logs, state
             self.begin((state,))
-            with self.lock:
-                (logs, row), state = jitted(state, data)
-                if row is not None:
-                    self.rows.append(row)
-                self.executed(1)
+            (logs, row), state = jitted(state, data)
+            rows.append(row)
+            buffer.executed()
             return logs, state
 
         return step
@@ -100,17 +113,6 @@ class JaxTap(base.Tap):
         values = {id(v): value for v, value in zip(variables, [*state[0], *state[1]], strict=True)}
         # A view of a buffer would keep it from being donated to the first step.
         return [np.array(jnp.copy(values[id(variable)])) for variable in model.weights]
-
-    def take(self) -> Any:
-        """See base class."""
-        rows, self.rows = self.rows, []
-        return rows
-
-    def fetch(self, handle: Any) -> np.ndarray:
-        """See base class."""
-        if not handle:
-            return np.zeros((0, len(self.columns)), "f4")
-        return np.stack(jax.device_get(handle))
 
 
 def noting_standard_step(original: Any) -> Any:
@@ -149,17 +151,21 @@ def _trace_state() -> Any:
     return get_opaque_trace_state(convention="flax")
 
 
-def fingerprint(data: Any) -> Any:
-    """Fingerprint of a batch, equal to that of `lossledger.keras.tensorflow.fingerprint`."""
-    content = data[:2] if isinstance(data, tuple) else data
-    leaves = [_columns(leaf) for leaf in tree.flatten(content)]
+@jax.jit
+def _stacked(*rows: Any) -> Any:
+    return jnp.stack(rows)
+
+
+def lanes_of(data: Any) -> Any:
+    """Fingerprint of a batch, two int32 lanes; `None` without any leaf that it can look at."""
+    leaves = [_columns(leaf) for leaf in tree.flatten(fingerprint.content(data))]
     leaves = [leaf for leaf in leaves if leaf is not None]
     if not leaves:
         return None
     fewest = min(leaf.shape[0] for leaf in leaves)
     bits = jnp.concatenate([leaf[:fewest] for leaf in leaves], axis=1)
     bits = bits ^ (bits >> 16)
-    table = base.multipliers(bits.shape[1])
+    table = fingerprint.multipliers(bits.shape[1])
     lanes = bits @ table[:-1] + table[-1]
     lanes = lanes ^ (lanes >> 15)
     return (lanes * (lanes | 1)).sum(0)
@@ -169,7 +175,7 @@ def _columns(leaf: Any) -> Any:
     if not hasattr(leaf, "shape") or not leaf.shape or 0 in leaf.shape[1:]:
         return None
     flat = jnp.reshape(jnp.asarray(leaf), (leaf.shape[0], -1))
-    flat = flat[:, base.stride(flat.shape[1])]
+    flat = flat[:, fingerprint.stride(flat.shape[1])]
     if jnp.issubdtype(flat.dtype, jnp.floating):
         return jax.lax.bitcast_convert_type(flat.astype(jnp.float32), jnp.int32)
     whole = jnp.issubdtype(flat.dtype, jnp.integer) or flat.dtype == bool

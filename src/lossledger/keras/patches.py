@@ -1,7 +1,7 @@
 """The methods of Keras that are replaced while a recording is on, and how they are put back.
 
-All of them are methods of Keras's own classes: a model, its copies and its saved files never hold
-anything of ours but the compiled train function.
+All of them belong to Keras's own classes, but for one function of its losses: a model, its copies
+and its saved files never hold anything of ours but the compiled train function.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ class Listener(Protocol):
         """Whether the model's train function is to be tapped."""
         ...
 
-    def tapped(self, model: Any, tap: Tap) -> None:
+    def tapped(self, model: Any, tap: Tap[Any]) -> None:
         """A train function was compiled with a tap in it."""
         ...
 
@@ -59,7 +59,7 @@ class Listener(Protocol):
 
 
 _listeners: list[Listener] = []
-_originals: list[tuple[type, str, Any]] = []
+_originals: list[tuple[Any, str, Any]] = []
 _making = threading.local()
 
 
@@ -83,7 +83,7 @@ def remove(old: Listener) -> None:
             _uninstall()
 
 
-def _replace(owner: type, name: str, wrap: Callable[[Any], Any]) -> None:
+def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
     original = owner.__dict__[name]
     _originals.append((owner, name, original))
     setattr(owner, name, functools.wraps(original)(wrap(original)))
@@ -97,13 +97,15 @@ def _uninstall() -> None:
 
 def _install() -> None:
     backend = keras.backend.backend()
-    trainer, tap = _trainer(backend)
+    trainer, tap_of = _trainer(backend)
     _replace(keras.metrics.Mean, "update_state", trace.noting_update)
     _replace(
         _class("keras.src.trainers.compile_utils", "CompileLoss"), "call", trace.noting_data_loss
     )
+    losses = __import__("keras.src.losses.loss", fromlist=["Loss"])
+    _replace(losses, "reduce_weighted_values", trace.noting_reduction)
     _replace(_class("keras.src.optimizers.base_optimizer", "BaseOptimizer"), "apply", _apply)
-    _replace(trainer, "make_train_function", functools.partial(_make_train_function, tap=tap))
+    _replace(trainer, "make_train_function", functools.partial(_make_train_function, tap_of=tap_of))
     _replace(trainer, "fit", _fit)
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
@@ -121,30 +123,30 @@ def _class(module: str, name: str) -> Any:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
-def _trainer(backend: str) -> tuple[type, type[Tap]]:
+def _trainer(backend: str) -> tuple[type, Callable[[Any], Tap[Any]]]:
     if backend == "tensorflow":
-        from lossledger.keras.tensorflow import TensorFlowTap as BackendTap
+        from lossledger.keras.tensorflow_ring import tap_of
 
         name = "TensorFlowTrainer"
     elif backend == "jax":
-        from lossledger.keras.jax import JaxTap as BackendTap
+        from lossledger.keras.jax import JaxTap as tap_of
 
         name = "JAXTrainer"
     else:
-        from lossledger.keras.torch import TorchTap as BackendTap
+        from lossledger.keras.torch import TorchTap as tap_of
 
         name = "TorchTrainer"
-    return _class(f"keras.src.backend.{backend}.trainer", name), BackendTap
+    return _class(f"keras.src.backend.{backend}.trainer", name), tap_of
 
 
-def _make_train_function(original: Any, tap: type[Tap]) -> Any:
+def _make_train_function(original: Any, tap_of: Callable[[Any], Tap[Any]]) -> Any:
     def make_train_function(self: Any, force: bool = False) -> Any:
         active = listener()
         made = self.train_function is not None and not force
         if active is None or made or not active.wants(self):
             return original(self, force=force)
         try:
-            new = tap(self)
+            new = tap_of(self)
         except Exception as error:
             active.warn("not-tapped", f"{type(error).__name__}: {error}")
             return original(self, force=force)
@@ -159,7 +161,7 @@ def _make_train_function(original: Any, tap: type[Tap]) -> Any:
 
 
 @contextlib.contextmanager
-def _stepping_through(model: Any, tap: Tap) -> Iterator[None]:
+def _stepping_through(model: Any, tap: Tap[Any]) -> Iterator[None]:
     """Keras looks `train_step` up on the instance while it builds the train function."""
     mine = model.__dict__.get("train_step")
     _making.tap = tap

@@ -1,10 +1,12 @@
-"""The tap on TensorFlow: a ring of rows in a variable, written once a step inside the graph.
+"""The tap on TensorFlow: the row leaves the compiled step as one more output.
 
-All operations are added after the user's `train_step` has been traced, so that nothing which
-TensorFlow derives from an operation's place in the graph changes for the user's.
+With `steps_per_execution`, whose loop returns the last step's outputs only, it is written into a
+ring in a variable (`tensorflow_ring.py`). All operations are added after the user's `train_step`
+has been traced, so that nothing which TensorFlow derives from an operation's place in the graph
+changes for the user's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -13,73 +15,102 @@ import tensorflow as tf
 from keras import tree
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
+from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
+from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
-from lossledger.keras.trace import Trace, tracing
+from lossledger.keras.trace import GONE, Trace, tracing
 
-CAPACITY = 1024
-"""Rows that the ring holds; it is copied out before it wraps."""
+KEY = "lossledger"
+"""Names the vector among the outputs of a step; nothing of Keras's or the user's sees it."""
 
-
-SPARE = 16
-"""Columns of the ring beyond those of the model's metrics."""
+SLOTS = 32
+"""Scalars that can be carried out of nested graphs."""
 
 _ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
 
 
-class TensorFlowTap(base.Tap):
-    """Rows in a `tf.Variable` ring; see `lossledger.keras.tap.Tap`.
+class TensorFlowBuffer(Buffer):
+    """Rows as vectors of float32: the row's values, then the bits of the leaves of its batch.
+
+    Each output of a step costs a call of `fit` some 12 microseconds of Python, an operation one or
+    two: so there is one output. `widths` are those of the leaves.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: tuple[int, ...] = ()
+
+    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
+        """See base class."""
+        vectors = [np.asarray(row) for row in rows]
+        lanes = self.hashed([self._leaves(vector) for vector in vectors])
+        return np.column_stack([[vector[: self.values] for vector in vectors], *lanes])
+
+    @property
+    def values(self) -> int:
+        """How many values a vector begins with."""
+        return len(self.columns) - 2 * ("id0" in self.columns)
+
+    def _leaves(self, vector: np.ndarray) -> list[np.ndarray]:
+        bits = vector[self.values :].view("i4")
+        rows = len(bits) // max(1, sum(self.widths))
+        ends = np.cumsum([rows * width for width in self.widths])
+        begins = ends - [rows * width for width in self.widths]
+        return [bits[begin:end].reshape(rows, -1) for begin, end in zip(begins, ends, strict=True)]
+
+
+class TensorFlowTap(base.Tap[Any]):
+    """Rows as outputs of the compiled step; see `lossledger.keras.tap.Tap`.
 
     The variables are made beforehand: inside a `tf.function` that is not possible but on its first
     call, which may have been before.
     """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.capacity = max(CAPACITY, 4 * model.steps_per_execution)
-        self.width = SPARE + len(model.metrics)
-        self.ring = tf.Variable(tf.zeros((self.capacity, self.width)))
-        self.count = tf.Variable(0, dtype=tf.int64)
+    def __init__(self, model: Any, buffer: Buffer | None = None) -> None:
+        super().__init__(model, buffer or TensorFlowBuffer())
         self.moved = tf.Variable(-1, dtype=tf.int64)
-        self.carried = tf.Variable(tf.zeros(2 * self.width))
-        self.ran = self.copied = self.fetched = 0
-        self.waiting: list[tuple[Any, int]] = []
+        self.carried = tf.Variable(tf.zeros(SLOTS))
 
     def wrap_step(self, train_step: Any) -> Any:
-        """See base class."""
+        """See base class; the step's vector is one of its logs, or beside them."""
 
         def step(data: Any) -> Any:
-            carrier = _Carrier(self.carried)
-            trace = Trace(keep=carrier.keep)
-            with tracing(trace):
-                logs = train_step(data)
-            with carrier.apart():
-                self.leave(trace, logs, data)
-            return logs
+            logs, vector = self.stepped(train_step, data)
+            if type(logs) is dict and vector is not None:
+                return {**logs, KEY: vector}
+            return logs if vector is None else (logs, {KEY: vector})
 
         return step
 
-    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
-        """See base class; writes the row into the ring."""
+    def stepped(self, train_step: Any, data: Any) -> tuple[Any, Any]:
+        """What `train_step` returns, and what `row` makes of it."""
+        carrier = _Carrier(self.carried)
+        trace = Trace(keep=carrier.keep)
+        with tracing(trace):
+            logs = train_step(data)
+        trace.let_go()
+        with carrier.apart():
+            return logs, self.leave(trace, logs, data)
+
+    def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
+        """See base class."""
         (data,) = context
-        columns = self.named(selection, data)
-        columns |= self._optimizer_columns(trace)
+        names, values = self.values(selection, trace, data)
+        leaves = seen(data, self.model)
+        widths = tuple(leaf.shape[1] for leaf in leaves)
+        if not self.settle(selection.layout, names, hashed=bool(leaves)):
+            return None
+        self.buffer.widths = self.buffer.widths or widths
+        if widths != self.buffer.widths:
+            return None
+        return tf.concat([values, *[_flat(leaf) for leaf in leaves]], 0) if leaves else values
+
+    def values(self, selection: Any, trace: Trace, data: Any) -> tuple[list[str], Any]:
+        """The row but for the fingerprint: its columns' names, and a float32 vector."""
+        columns = self.named(selection, trace, data) | self._optimizer_columns(trace)
         row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
-        lanes = fingerprint(data)
-        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
-        padding = self.width - len(self.columns)
-        if not whole or padding < 0:
-            return
-        parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
-        parts.append(np.zeros(padding, np.float32))
-        updates = tf.concat(parts, 0)
-        # Nothing is counted before the step has its batch: the data may have run out.
-        with tf.control_dependencies([updates]):
-            index = self.count.read_value()
-            tf.raw_ops.ResourceScatterUpdate(
-                resource=self.ring.handle, indices=index % self.capacity, updates=updates
-            )
-            self.count.assign_add(1, read_value=False)
+        return [*columns], tf.stack(row)
 
     def rows_of(self, data: Any) -> Any:
         """See base class; known when the step runs."""
@@ -105,59 +136,30 @@ class TensorFlowTap(base.Tap):
             columns["updated"] = tf.equal(iterations % micro_steps(optimizer), 0)
         return columns
 
-    def attach(self, position: base.Position | None) -> None:
-        """See base class."""
-        super().attach(position)
-        self.ran = self.copied = self.fetched = self._count()
-
     def wrap_function(self, function: Any) -> Any:
-        """The train function that counts its executions and copies the ring before it wraps."""
+        """The train function that keeps the rows back."""
+        buffer = self.buffer
+        rows = buffer.rows
 
         def train_function(iterator: Any) -> Any:
             if self.position is None:
-                return function(iterator)
+                return _parted(function(iterator))[0]
             self.begin((iterator,))
-            with self.lock:
-                try:
-                    result = function(iterator)
-                except BaseException:
-                    self._ran_to(self._count())
-                    raise
-                steps = self.model.steps_per_execution
-                self._ran_to(self.ran + 1 if steps == 1 else self._count())
-                if self.ran - self.copied + steps > self.capacity:
-                    self._copy()
-            return result
+            logs, vector = _parted(function(iterator))
+            rows.append(vector)
+            buffer.executed()
+            return logs
 
         return train_function
 
-    def _count(self) -> int:
-        """How many steps ran, asked of the device."""
-        return int(self.count.numpy())
 
-    def _ran_to(self, count: int) -> None:
-        steps, self.ran = count - self.ran, count
-        if steps > 0:
-            self.executed(steps)
-
-    def _copy(self) -> None:
-        self.waiting.append((self.ring.read_value(), self.ran))
-        self.copied = self.ran
-
-    def take(self) -> Any:
-        """See base class."""
-        self._copy()
-        waiting, self.waiting = self.waiting, []
-        return waiting
-
-    def fetch(self, handle: Any) -> np.ndarray:
-        """See base class."""
-        parts = [np.zeros((0, len(self.columns)), "f4")]
-        for ring, count in handle:
-            places = np.arange(self.fetched, count) % self.capacity
-            parts.append(ring.numpy()[places, : len(self.columns)])
-            self.fetched = count
-        return np.concatenate(parts)
+def _parted(outputs: Any) -> tuple[Any, Any]:
+    """The logs and the vector of a step."""
+    if type(outputs) is dict:
+        return outputs, outputs.pop(KEY, None)
+    if type(outputs) is tuple and len(outputs) == 2 and type(outputs[1]) is dict:
+        return outputs[0], outputs[1].get(KEY)
+    return outputs, None
 
 
 class _Carrier:
@@ -173,13 +175,13 @@ class _Carrier:
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
     def keep(self, value: Any) -> Any:
-        """`value`, or the place in `slots` that carries it out of a nested graph."""
+        """`value`, or the place in `slots` that carries it out of a nested graph, or `GONE`."""
         if not tf.is_tensor(value) or isinstance(value, tf.Variable):
             return value
         if self._graph is None or tf.executing_eagerly() or value.graph is self._graph:
             return value
         if value.shape.rank != 0 or self._used >= self._slots.shape[0]:
-            return value
+            return GONE
         slot, self._used = self._used, self._used + 1
         tf.raw_ops.ResourceScatterUpdate(
             resource=self._slots.handle, indices=slot, updates=tf.cast(value, tf.float32)
@@ -221,30 +223,20 @@ def _repeated(value: Any) -> Any:
     return operation(**dict(zip(("x", "y"), inputs, strict=False)))
 
 
-def fingerprint(data: Any) -> Any:
-    """Fingerprint of a batch's inputs and targets; two int32 lanes, or `None` without any.
-
-    A hash of each row by position within it, summed over the rows, so that the order of rows does
-    not matter and the fingerprints of batches add up to that of their union (each lane mod 2^32).
-    """
-    leaves = [_columns(leaf) for leaf in tree.flatten(batch_content(data))]
+def seen(data: Any, model: Any) -> list[Any]:
+    """The columns of a batch's leaves that its fingerprint looks at, of float32 or int32."""
+    leaves = [_seen(leaf) for leaf in tree.flatten(fingerprint.content(data))]
     leaves = [leaf for leaf in leaves if leaf is not None]
-    if not leaves:
-        return None
-    bits = tf.concat(_same_rows(leaves), axis=1)
-    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
-    table = base.multipliers(bits.shape[1])
-    lanes = tf.matmul(bits, table[:-1]) + table[-1]
-    lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
-    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
+    counts = {leaf.shape[0] for leaf in leaves}
+    known = len(leaves) < 2 or (len(counts) == 1 and None not in counts)
+    # Keras's own step fails where inputs and targets are not of as many rows.
+    if known or type(model).train_step.__module__.startswith("keras."):
+        return leaves
+    fewest = tf.reduce_min(tf.stack([tf.shape(leaf)[0] for leaf in leaves]))
+    return [leaf[:fewest] for leaf in leaves]
 
 
-def batch_content(data: Any) -> Any:
-    """Inputs and targets of a batch, without sample weights."""
-    return data[:2] if isinstance(data, tuple) else data
-
-
-def _columns(leaf: Any) -> Any:
+def _seen(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
         leaf = tf.convert_to_tensor(leaf)
     if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0):
@@ -253,16 +245,12 @@ def _columns(leaf: Any) -> Any:
     if not width:
         return None
     flat = leaf if leaf.shape.rank == 2 else tf.reshape(leaf, (-1, width))
-    flat = flat[:, base.stride(width)] if width > base.COLUMNS else flat
+    flat = flat[:, fingerprint.stride(width)] if width > fingerprint.COLUMNS else flat
     if leaf.dtype.is_floating:
-        return tf.bitcast(tf.cast(flat, tf.float32), tf.int32)
+        return tf.cast(flat, tf.float32)
     return tf.cast(flat, tf.int32) if leaf.dtype.is_integer or leaf.dtype.is_bool else None
 
 
-def _same_rows(leaves: list[Any]) -> list[Any]:
-    """Leaves cut to the fewest rows, where it is not known that all have as many."""
-    counts = {leaf.shape[0] for leaf in leaves}
-    if len(leaves) == 1 or (len(counts) == 1 and None not in counts):
-        return leaves
-    fewest = tf.reduce_min(tf.stack([tf.shape(leaf)[0] for leaf in leaves]))
-    return [leaf[:fewest] for leaf in leaves]
+def _flat(leaf: Any) -> Any:
+    flat = tf.reshape(leaf, [-1])
+    return flat if leaf.dtype == tf.float32 else tf.bitcast(flat, tf.float32)

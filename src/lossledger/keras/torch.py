@@ -1,56 +1,85 @@
 """The tap on PyTorch: detached device scalars in a list on the host, stacked when fetched."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from keras import tree
 
+from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
+from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, tracing
 
-BACKLOG = 2**23
-"""Bytes of batch columns held at most until their fingerprints are taken."""
+
+class Kept(NamedTuple):
+    """A leaf of a batch as it was before the step; `copy` where it may not stay so."""
+
+    leaf: torch.Tensor
+    version: int
+    copy: torch.Tensor | None
+
+    @property
+    def written(self) -> bool:
+        """Whether an operation has since written to the leaf in place."""
+        return self.leaf._version != self.version
+
+    @property
+    def shared(self) -> bool:
+        """Whether others may write to its memory: numpy's, another process's can't be resized."""
+        return not self.leaf.untyped_storage().resizable()
 
 
-class TorchTap(base.Tap):
-    """Rows as lists of detached tensors; see `lossledger.keras.tap.Tap`.
+class TorchBuffer(Buffer):
+    """Rows as tuples of detached scalars, the last of them what of the batch is to be hashed."""
+
+    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
+        """See base class."""
+        *values, batches = zip(*rows, strict=True)
+        columns = [_fetch_column(column) for column in values]
+        return np.stack([*columns, *self.hashed([_on_host(batch) for batch in batches])], axis=1)
+
+
+class TorchTap(base.Tap[TorchBuffer]):
+    """Rows as detached tensors; see `lossledger.keras.tap.Tap`.
 
     Each of PyTorch's operations costs a step several microseconds: the columns that a fingerprint
-    looks at are copied at once, and hashed for many batches together when they are fetched.
+    looks at are kept, and hashed for many batches together when they are fetched.
     """
 
     def __init__(self, model: Any) -> None:
-        super().__init__(model)
-        self.rows: list[Any] = []
-        self.batches: list[Any] = []
-        self.held_bytes = 0
+        super().__init__(model, TorchBuffer())
         self.scaled = scaled(model)
+        self.copies = True
         self._rate_of: Any = None
         self._rate: Rate | None = None
         self._copied: tuple[Any, int, Any] = (None, -1, None)
 
     def wrap_function(self, function: Any) -> Any:
         """The train function that keeps each step's row."""
+        buffer = self.buffer
 
         def train_function(data: Any) -> Any:
             if self.position is None:
                 return function(data)
             self.begin((data,))
-            with self.lock:
-                # Before the step: a training step of the user's may change its batch in place.
-                before = self._before(data[0])
-                trace = Trace()
-                with tracing(trace):
-                    logs = function(data)
-                self.leave(trace, logs, data[0], *before)
-                self.executed(1)
-            if self.held_bytes > BACKLOG and not self.held:
-                self.position.backlog()
+            # Before the step: a training step of the user's may change its batch in place.
+            before = self._before(data[0])
+            trace = Trace()
+            with tracing(trace):
+                logs = function(data)
+            buffer.rows.append(self.leave(trace, logs, data[0], *before))
+            buffer.executed()
             return logs
 
         return train_function
+
+    def attach(self, position: base.Position | None) -> None:
+        """See base class."""
+        super().attach(position)
+        self.copies = True
 
     def _before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
@@ -58,20 +87,34 @@ class TorchTap(base.Tap):
             moved = None
             if self.scaled:
                 moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
-            return _columns_of(data), moved
+            leaves = fingerprint.content(data)
+            if any(type(leaf) is not torch.Tensor for leaf in leaves):
+                leaves = tree.flatten(leaves)
+            return [each for leaf in leaves if (each := self._seen(leaf)) is not None], moved
         except Exception as error:
             self.failure = error
             return None, None
 
-    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
-        """See base class; keeps the row."""
+    def _seen(self, leaf: Any) -> Any:
+        """What the fingerprint looks at: a copy, or the leaf where nobody else writes to it."""
+        if not isinstance(leaf, torch.Tensor):
+            return None if leaf is None else fingerprint.looked_at(leaf)
+        shape = leaf.shape
+        if len(shape) == 2 and 0 < shape[1] <= fingerprint.COLUMNS and not leaf.dtype.is_complex:
+            return Kept(leaf, leaf._version, leaf.detach().clone() if self.copies else None)
+        return _columns(leaf)
+
+    def row(self, selection: Any, trace: Trace, *context: Any) -> tuple[Any, ...] | None:
+        """See base class."""
         data, batch, moved = context
-        columns = self.named(selection, data)
+        columns = self.named(selection, trace, data)
         self._optimizer_columns(columns, trace, moved)
-        if self.settle(selection.layout, [*columns], fingerprint=bool(batch)):
-            self.rows.extend([_detached(value) for value in columns.values()])
-            self.batches.append(batch)
-            self.held_bytes += sum(leaf.nbytes for leaf in batch or ())
+        if not self.settle(selection.layout, [*columns], hashed=bool(batch)):
+            return None
+        if self.buffer.returned is None:  # else the batch is the user's
+            kept = [leaf for leaf in batch if type(leaf) is Kept]
+            self.copies = any(leaf.written or (self.copies and leaf.shared) for leaf in kept)
+        return (*[_detached(value) for value in columns.values()], batch)
 
     def _optimizer_columns(self, columns: dict[str, Any], trace: Trace, moved: Any) -> None:
         optimizer = applied(trace, self.model)
@@ -95,83 +138,32 @@ class TorchTap(base.Tap):
             self._copied = (value, value._version, value.detach().clone())
         return self._copied[2]
 
-    def take(self) -> Any:
-        """See base class."""
-        rows, self.rows = self.rows, []
-        batches, self.batches = self.batches, []
-        self.held_bytes = 0
-        return rows, batches
 
-    def fetch(self, handle: Any) -> np.ndarray:
-        """See base class."""
-        rows, batches = handle
-        if not rows:
-            return np.zeros((0, len(self.columns)), "f4")
-        width = len(rows) // len(batches)
-        columns = [_fetch_column(rows[place::width]) for place in range(width)]
-        if batches[0]:
-            columns += [lane.view("f4") for lane in fingerprints(batches).T.copy()]
-        return np.stack(columns, axis=1)
-
-
-def _columns_of(data: Any) -> list[Any]:
-    """Copies of the columns of a batch that its fingerprint looks at, a leaf each."""
-    content = data[:2] if isinstance(data, tuple) else (data,)
-    kinds = {type(leaf) for leaf in content}
-    alike = kinds == {torch.Tensor} and all(_is_narrow(leaf) for leaf in content)
-    if alike and len({len(leaf) for leaf in content}) == 1:
-        # One operation, in the commonest case; numpy's is the cheaper where it can be.
-        if content[0].is_cpu:
-            return [np.concatenate([leaf.numpy() for leaf in content], axis=1)]
-        return [torch.cat(content, dim=1)]
-    nested = not all(kind in (torch.Tensor, np.ndarray, type(None)) for kind in kinds)
-    leaves = [_columns(leaf) for leaf in (tree.flatten(content) if nested else content)]
-    return [leaf for leaf in leaves if leaf is not None]
-
-
-def _is_narrow(leaf: Any) -> bool:
-    narrow = leaf.ndim == 2 and 0 < leaf.shape[1] <= base.COLUMNS
-    return narrow and leaf.dtype is torch.float32 and not leaf.requires_grad
-
-
-def _columns(leaf: Any) -> Any:
-    shape = getattr(leaf, "shape", ())
-    if not len(shape) or 0 in shape[1:]:
+def _columns(leaf: torch.Tensor) -> torch.Tensor | None:
+    """A copy of the columns of a leaf that the fingerprint looks at."""
+    if not leaf.ndim or 0 in leaf.shape[1:] or leaf.is_complex():
         return None
-    if isinstance(leaf, torch.Tensor):
-        flat = leaf.detach()
-        flat = flat if flat.ndim == 2 else flat.reshape(flat.shape[0], -1)
-        flat = flat[:, base.stride(flat.shape[1])] if flat.shape[1] > base.COLUMNS else flat
-        return None if flat.is_complex() else flat.clone()
-    flat = np.asarray(leaf).reshape(shape[0], -1)
-    return flat[:, base.stride(flat.shape[1])].copy() if flat.dtype.kind in "fiub" else None
+    flat = leaf.detach().reshape(leaf.shape[0], -1)
+    return flat[:, fingerprint.stride(flat.shape[1])].clone()
 
 
-def fingerprints(batches: Any) -> np.ndarray:
-    """Fingerprints of batches, int32 lanes of shape `(batches, 2)`.
-
-    Equal to those of `lossledger.keras.tensorflow.fingerprint`.
-
-    Args:
-        batches: For each batch its leaves' columns, as `_columns_of` gives them.
-    """
-    counts = [min(len(leaf) for leaf in batch) for batch in batches]
-    leaves = [
-        np.concatenate([_bits(batch[place])[:n] for batch, n in zip(batches, counts, strict=True)])
-        for place in range(len(batches[0]))
-    ]
-    lanes = base.lanes_of(np.concatenate(leaves, axis=1))
-    starts = np.cumsum([0, *counts[:-1]])
-    return np.add.reduceat(lanes, starts, axis=0, dtype="i4")
+def _on_host(batch: Sequence[Any]) -> list[np.ndarray] | None:
+    """What was kept of a batch; `None` where a leaf that wasn't copied has been written to."""
+    leaves: list[np.ndarray] = []
+    for leaf in batch:
+        if type(leaf) is Kept:
+            if leaf.copy is None and leaf.written:
+                return None
+            leaf = leaf.leaf if leaf.copy is None else leaf.copy
+        leaves.append(_array(leaf))
+    return leaves
 
 
-def _bits(leaf: Any) -> np.ndarray:
-    values = leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf
-    if isinstance(values, torch.Tensor):
-        values = (values.to(torch.float32) if values.is_floating_point() else values).numpy()
-    if values.dtype.kind == "f":
-        return np.ascontiguousarray(values, "f4").view("i4")
-    return values.astype("i4")
+def _array(leaf: Any) -> np.ndarray:
+    if not isinstance(leaf, torch.Tensor):
+        return leaf
+    host = leaf.detach().cpu()
+    return (host.float() if host.dtype is torch.bfloat16 else host).numpy()
 
 
 def _detached(value: Any) -> Any:

@@ -23,12 +23,24 @@ class Update(NamedTuple):
     weight: Any
 
 
+class Reduction(NamedTuple):
+    """What one loss was reduced with: `keras.losses` applies both to its values."""
+
+    sample_weight: Any
+    mask: Any
+
+
 class Carried(NamedTuple):
     """What leaves JAX's gradient trace in the place of the bare loss (a pytree)."""
 
     loss: Any
     data: Any
     outputs: tuple[Any, ...]
+    reductions: tuple[Reduction, ...]
+
+
+GONE = object()
+"""Stands for a value that can't leave the transformation or the nested graph it was noted in."""
 
 
 def _itself(value: Any) -> Any:
@@ -40,17 +52,23 @@ class Trace:
     """The values noted during one `train_step`.
 
     Args:
-        keep: Called with each noted value; returns what to hold on to. TensorFlow uses it to carry
-            a value out of a nested graph.
+        keep: Called with each noted value; returns what to hold on to, or `GONE`. TensorFlow uses
+            it to carry a scalar out of a nested graph.
     """
 
     keep: Callable[[Any], Any] = _itself
     updates: list[Update] = field(default_factory=list)
     data: Any = None
     data_calls: int = 0
+    reductions: list[Reduction] = field(default_factory=list)
     optimizers: list[Any] = field(default_factory=list)
     standard: bool = False
     inner: "Trace | None" = None
+
+    def let_go(self) -> None:
+        """Forget the values that are out of reach now that `train_step` has returned."""
+        self.updates = [u for u in self.updates if u.values is not GONE and u.weight is not GONE]
+        self.data = None if self.data is GONE else self.data
 
 
 _local = threading.local()
@@ -92,7 +110,8 @@ def carry(trace: Trace, inner: Trace, loss: Any) -> Carried:
     """Pack what was noted inside a gradient trace, to be unpacked by the loss tracker's update."""
     trace.inner = inner
     data = None if inner.data is loss else inner.data
-    return Carried(loss, data, tuple((update.values, update.weight) for update in inner.updates))
+    outputs = tuple((update.values, update.weight) for update in inner.updates)
+    return Carried(loss, data, outputs, tuple(inner.reductions))
 
 
 def _unpack(trace: Trace, carried: Carried) -> Any:
@@ -102,6 +121,7 @@ def _unpack(trace: Trace, carried: Carried) -> Any:
     trace.data_calls = inner.data_calls
     if inner.data is not None:
         trace.data = carried.loss if carried.data is None else carried.data
+    trace.reductions.extend(carried.reductions)
     trace.updates.extend(
         Update(update.metric, *outputs)
         for update, outputs in zip(inner.updates, carried.outputs, strict=True)
@@ -122,6 +142,45 @@ def noting_data_loss(original: Any) -> Any:
         return value
 
     return call
+
+
+def noting_reduction(original: Any) -> Any:
+    """`keras.src.losses.loss.reduce_weighted_values` that notes sample weights and mask."""
+
+    def reduce_weighted_values(
+        values: Any, sample_weight: Any = None, mask: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        trace = current()
+        if trace is not None:
+            with suppress(Exception):
+                noted = (None if v is None else trace.keep(v) for v in (sample_weight, mask))
+                trace.reductions.append(Reduction(*noted))
+        return original(values, sample_weight, mask, *args, **kwargs)
+
+    return reduce_weighted_values
+
+
+def counted(trace: Trace) -> dict[str, Any]:
+    """How many loss values a mask left in, and the sum of the sample weights applied to them.
+
+    The latter is what `mean_with_sample_weight` divides by (`keras/src/losses/loss.py`). NaN where
+    there is none, where several losses make the step's, and for what is out of reach.
+    """
+    found = {"elements": float("nan"), "sample_weight": float("nan")}
+    if len(trace.reductions) != 1 or any(value is GONE for value in trace.reductions[0]):
+        return found
+    weights, mask = trace.reductions[0]
+    ops = keras.ops
+    if mask is not None:
+        mask = ops.cast(mask, "float32")
+        found["elements"] = ops.sum(mask)
+    if weights is not None:
+        weights = ops.cast(weights, "float32")
+        if mask is not None:
+            missing = [1] * (len(mask.shape) - len(weights.shape))
+            weights = ops.reshape(weights, (*ops.shape(weights), *missing)) * mask
+        found["sample_weight"] = ops.sum(weights)
+    return found
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 import weakref
 from collections.abc import Mapping
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lossledger.entry import NO_EPOCH
+from lossledger.entry import NO_EPOCH, number
 
 if TYPE_CHECKING:
+    from lossledger.keras.buffer import Buffer
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
 
@@ -30,48 +30,48 @@ class RecordedCall:
         self.driver = driver
         self.epoch = NO_EPOCH
         self.batch = 0
-        self.steps = 0
         self.open = True
-        self._tap: weakref.ref[Tap] | None = None
+        self.buffer: Buffer | None = None
+        self._tap: weakref.ref[Tap[Any]] | None = None
         self._described = False
 
     @property
-    def tap(self) -> "Tap | None":
+    def tap(self) -> "Tap[Any] | None":
         """The tap that this call's steps come from, while its model lives."""
         return None if self._tap is None else self._tap()
 
     @property
-    def tapped(self) -> bool:
-        """Whether it has had a tap, living or not."""
-        return self._tap is not None
-
-    @property
     def loss_name(self) -> str:
         """The name under which Keras reports the loss."""
-        layout = None if self.tap is None else self.tap.layout
+        layout = None if self.buffer is None else self.buffer.layout
         return "loss" if layout is None else layout.loss_name
 
-    def attach(self, tap: "Tap") -> None:
+    def attach(self, tap: "Tap[Any]") -> None:
         """Let the tap's executions belong to this call."""
-        self._tap = weakref.ref(tap)
+        if self.buffer is not None:
+            self.recording.collect()
+            self.batch = self.buffer.batch
+        buffer: Buffer = tap.buffer
+        buffer.attach(self.recording.numbers, returning=self.driver == "train_on_batch")
+        buffer.mark(self.index, self.model, self.epoch, self.batch)
+        self._tap, self.buffer = weakref.ref(tap), buffer
         tap.attach(self)
 
     def write(self, **values: Any) -> None:
         """Add to what the run folder says of this call."""
         self.recording.output.call(self.index, values)
 
-    def advance(self, tap: "Tap | None", steps: int) -> tuple[int, int, int, int, int, int]:
-        """See `lossledger.keras.tap.Position`."""
-        first, now = self.recording.count(tap, steps)
-        batch, self.batch = self.batch, self.batch + steps
-        self.steps += steps
-        return self.index, self.model, self.epoch, batch, first, now
+    def advance(self) -> tuple[int, int, int, int, int, int]:
+        """Count one step that no tap sees; returns call, model, epoch, batch, step and time."""
+        batch, self.batch = self.batch, self.batch + 1
+        number = next(self.recording.numbers)
+        return self.index, self.model, self.epoch, batch, number, perf_counter_ns()
 
     def backlog(self) -> None:
         """See `lossledger.keras.tap.Position`."""
         self.recording.collect()
 
-    def begins(self, tap: "Tap", arguments: tuple[Any, ...]) -> None:
+    def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps the initial weights."""
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
@@ -80,6 +80,8 @@ class RecordedCall:
         """The driver, or the user, begins an epoch."""
         self.epoch = epoch
         self.batch = 0
+        if self.buffer is not None:
+            self.buffer.mark(self.index, self.model, epoch, 0)
 
     def say_epoch(self, epoch: int) -> None:
         """The user begins an epoch of a driver that has none of its own."""
@@ -91,25 +93,19 @@ class RecordedCall:
         with self.recording.guarded("reported-not-read"):
             self.write(reported=[_item(name, logs[name], epoch) for name in logs if "loss" in name])
 
-    def hold(self) -> None:
-        """A `train_on_batch` begins: what it returns belongs to its entry."""
-        tap = self.tap
-        if tap is not None:
-            tap.held = True
-
     def returned(self, result: Any) -> None:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
-        tap = self.tap
-        if tap is not None:
-            tap.release(loss_of(result, self.loss_name))
+        if self.buffer is not None:
+            # A number is read when it is collected; a list the user may change before.
+            several = isinstance(result, list | tuple | Mapping)
+            self.buffer.returns(loss_of(result, self.loss_name) if several else result)
 
     def describe(self) -> None:
         """Write how the entries are to be read, once the first step has shown it."""
-        tap = self.tap
-        if self._described or tap is None or tap.layout is None:
+        layout = None if self.buffer is None else self.buffer.layout
+        if self._described or layout is None:
             return
         self._described = True
-        layout = tap.layout
         self.write(
             loss_name=layout.loss_name,
             weight_kind=layout.weight_kind,
@@ -136,14 +132,3 @@ def loss_of(result: Any, name: str) -> float:
     elif isinstance(result, list | tuple):
         result = result[0] if result else None
     return number(result)
-
-
-def number(value: Any) -> float:
-    """`value`, a number or an array of one, as a float; NaN for anything else."""
-    if isinstance(value, float):
-        return value
-    try:
-        value = value.detach().cpu() if hasattr(value, "detach") else value
-        return float(np.ravel(np.asarray(value))[0])
-    except (TypeError, ValueError, IndexError, RuntimeError):
-        return float("nan")

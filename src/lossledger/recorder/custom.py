@@ -47,7 +47,7 @@ class Steps:
             )
         if rows is not None:
             values["rows"] = int(rows)
-        self._waiting.append((call.advance(None, 1), loss, values))
+        self._waiting.append((call.advance(), loss, values))
 
     def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
         recording = self._recording

@@ -81,7 +81,7 @@ class Output:
             return
         try:
             for block in blocks:
-                self._writer.append(block)
+                self._writer.append({**block, "time": block["time"] - self.began})
                 self._entries += len(block["step"])
         except BaseException:
             # A ledger may end early, but never has a hole.

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,7 @@ class Recording:
         self.trouble = Trouble()
         self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
         self.steps = 0
+        self.numbers = count()
         self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
@@ -71,7 +73,6 @@ class Recording:
         self._open: dict[int, RecordedCall] = {}
         self._last: dict[int, RecordedCall] = {}
         self._models: dict[int, tuple[weakref.ref[Any], int]] = {}
-        self._dirty: dict[int, Tap] = {}
         self._custom = Steps(self)
         self._counting = threading.Lock()
         self._collecting = threading.RLock()
@@ -202,20 +203,17 @@ class Recording:
             return why is None
         return False
 
-    def tapped(self, model: Any, tap: "Tap") -> None:
+    def tapped(self, model: Any, tap: "Tap[Any]") -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
         if call is None:
             return
-        if call.tapped and call.driver == "train_on_batch":
+        if call.buffer is not None and call.driver == "train_on_batch":
             # The model was compiled anew: what follows is another training.
-            if call.tap is not None:
-                call.tap.held = False
             call.finish()
             call = self._begin(model, call.driver, {})
         if call is not None:
             call.attach(tap)
-            tap.held = call.driver == "train_on_batch"
 
     def begin_fit(self, model: Any, arguments: dict[str, Any]) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
@@ -241,9 +239,8 @@ class Recording:
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
-            call = None if arguments is None else self._begin(model, "train_on_batch", arguments)
-        if call is not None:
-            call.hold()
+            if arguments is not None:
+                self._begin(model, "train_on_batch", arguments)
 
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -295,7 +292,9 @@ class Recording:
                 )
             self._open[id(model)] = call
             self._last[id(model)] = call
-            tap: Tap | None = getattr(getattr(model, "train_function", None), "lossledger", None)
+            tap: Tap[Any] | None = getattr(
+                getattr(model, "train_function", None), "lossledger", None
+            )
             if tap is not None and tap.position is None:
                 call.attach(tap)
             elif getattr(model, "train_function", None) is not None:
@@ -334,7 +333,8 @@ class Recording:
         if known is None or known[0]() is not model:
             known = (weakref.ref(model), self.new_model())
             self._models[id(model)] = known
-            self._open.pop(id(model), None)
+            if id(model) in self._open:
+                self._open[id(model)].finish()
         return known[1]
 
     def new_model(self) -> int:
@@ -343,22 +343,13 @@ class Recording:
             self._model_count += 1
             return self._model_count - 1
 
-    def count(self, tap: "Tap | None", steps: int) -> tuple[int, int]:
-        """Number the next `steps` steps of the run; returns the first one and the time in ns."""
-        now = self.output.now()
-        with self._counting:
-            first, self.steps = self.steps, self.steps + steps
-            if tap is not None:
-                self._dirty[id(tap)] = tap
-        return first, now
-
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it."""
         tap = call.tap
+        self.collect()
         for key, open_call in list(self._open.items()):
             if open_call is call:
                 del self._open[key]
-        self.collect()
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
         with self.guarded("weights-not-read"):
@@ -371,16 +362,16 @@ class Recording:
                 self._check(call, tap)
                 tap.attach(None)
 
-    def _check(self, call: RecordedCall, tap: "Tap") -> None:
+    def _check(self, call: RecordedCall, tap: "Tap[Any]") -> None:
         error, tap.failure = tap.failure, None
-        lost, tap.lost = tap.lost, 0
+        buffer = tap.buffer
         if error is not None:
             self.warn("tap-failed", f"{type(error).__name__}: {error}")
-        elif call.steps and tap.layout is None:
+        elif buffer.seen and buffer.layout is None:
             what = f"the train_step of model {call.model} shows no loss: it updates no loss metric"
             self.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
-        elif lost:
-            what = f"{lost} of {call.steps} steps of call {call.index} have no entry."
+        elif buffer.lost:
+            what = f"{buffer.lost} of {buffer.seen} steps of call {call.index} have no entry."
             self.warn("entries-lost", what)
 
     # Fetching and writing
@@ -392,18 +383,27 @@ class Recording:
     def collect(self) -> None:
         """Fetch the entries that the taps hold and write them out."""
         with self._collecting, self.guarded("cannot-write"):
-            with self._counting:
-                dirty, self._dirty = self._dirty, {}
-            for call in list(self._open.values()):
-                call.describe()
-            blocks = [entries for tap in dirty.values() for entries in tap.collect()]
-            blocks += self._custom.collect()
+            calls = list(self._open.values())
+            blocks = [self._collected(call) for call in calls]
+            custom = self._custom.collect()
+            self.steps += sum(len(block["step"]) for block in custom)
+            blocks = [block for block in (*blocks, *custom) if block]
             if blocks:
                 self.output.append(blocks)
-            for tap in dirty.values():
-                if tap.executions or tap.ready:
-                    with self._counting:
-                        self._dirty[id(tap)] = tap
+            for call in calls:
+                if call.buffer is not None and call.tap is None:  # its model is gone
+                    call.finish()
+
+    def _collected(self, call: RecordedCall) -> dict[str, Any]:
+        """The entries that wait in a call's buffer."""
+        buffer, block = call.buffer, {}
+        if buffer is not None:
+            seen = buffer.seen
+            with self.guarded("tap-failed"):
+                block = buffer.collect()
+            self.steps += buffer.seen - seen
+            call.describe()
+        return block
 
 
 def record(

@@ -1,0 +1,93 @@
+"""A batch's fingerprint: two int32 lanes, the same on every backend and on the host.
+
+A hash of each row by position within it, summed over the rows, so that the order of rows does not
+matter and the fingerprints of batches add up to that of their union (each lane mod 2^32). JAX, and
+TensorFlow with `steps_per_execution`, hash inside the compiled step; elsewhere the columns that the
+fingerprint looks at are kept, and hashed here for many batches together.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+COLUMNS = 64
+"""Columns of a batch that its fingerprint looks at, at most, evenly spaced over each row."""
+
+
+def stride(width: int) -> slice:
+    """The columns of a row of `width` values that the fingerprint looks at."""
+    step = -(-width // COLUMNS)
+    return slice(step // 2, None, step) if step > 1 else slice(None)
+
+
+def content(data: Any) -> Any:
+    """Inputs and targets of a batch, without sample weights."""
+    return data[:2] if isinstance(data, tuple) else data
+
+
+def multipliers(width: int) -> np.ndarray:
+    """Odd int32 multipliers of the batch fingerprint, shape `(width + 1, 2)`.
+
+    The last row is what an empty row counts for. A column's number is scrambled by the finalizer
+    of MurmurHash3 (public domain, A. Appleby).
+    """
+    x = np.roll(np.arange(2 * (width + 1), dtype=np.uint32), -2)
+    x = x * np.uint32(0x9E3779B1)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    x ^= x >> np.uint32(16)
+    return (x | np.uint32(1)).view(np.int32).reshape(-1, 2)
+
+
+def lanes_of(bits: np.ndarray) -> np.ndarray:
+    """The two lanes of each row's hash, int32 of shape `(rows, 2)`; all arithmetic mod 2^32.
+
+    A batch's fingerprint is the sum of its rows' lanes.
+
+    Args:
+        bits: int32 of shape `(rows, columns)`: what the fingerprint looks at.
+    """
+    table = multipliers(bits.shape[1])
+    bits = bits ^ (bits >> 16)
+    with np.errstate(over="ignore"):
+        lanes = np.stack([(bits * row).sum(1, dtype="i4") for row in table[:-1].T], axis=1)
+        lanes = lanes + table[-1]
+        lanes ^= lanes >> 15
+        return lanes * (lanes | 1)
+
+
+def of_batches(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Fingerprints of batches, int32 lanes of shape `(batches, 2)`.
+
+    Args:
+        batches: For each batch its leaves, as wide as the fingerprint looks at.
+    """
+    widths = {tuple(leaf.shape[1:] for leaf in batch) for batch in batches}
+    if len(widths) > 1:
+        return np.concatenate([of_batches([batch]) for batch in batches])
+    counts = [min((len(leaf) for leaf in batch), default=0) for batch in batches]
+    leaves = [
+        _bits(np.concatenate([b[place][:n] for b, n in zip(batches, counts, strict=True)]))
+        for place in range(len(batches[0]))
+    ]
+    lanes = lanes_of(np.concatenate(leaves, axis=1)) if leaves else np.zeros((0, 2), "i4")
+    ends = np.cumsum(counts)
+    sums = np.concatenate([np.zeros((1, 2), "i4"), lanes.cumsum(0, dtype="i4")])
+    return sums[ends] - sums[ends - counts]
+
+
+def looked_at(leaf: Any) -> np.ndarray | None:
+    """A copy of the columns of a host array that the fingerprint looks at; `None` without any."""
+    array = np.asarray(leaf)
+    if not array.ndim or 0 in array.shape[1:] or array.dtype.kind not in "fiub":
+        return None
+    flat = array.reshape(array.shape[0], -1)
+    return flat[:, stride(flat.shape[1])].copy()
+
+
+def _bits(leaf: np.ndarray) -> np.ndarray:
+    flat = leaf.reshape(len(leaf), -1)
+    if flat.dtype.kind == "f":
+        return np.ascontiguousarray(flat, "f4").view("i4")
+    return flat.astype("i4")

@@ -1,0 +1,143 @@
+"""TensorFlow with `steps_per_execution`: a ring of rows in a variable, written inside the graph."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lossledger.keras import fingerprint
+from lossledger.keras.buffer import Buffer
+from lossledger.keras.tensorflow import TensorFlowTap, seen
+from lossledger.keras.trace import Trace
+
+CAPACITY = 1024
+"""Rows that the ring holds; it is copied out before it wraps."""
+
+SPARE = 16
+"""Columns of the ring beyond those of the model's metrics."""
+
+
+class RingBuffer(Buffer):
+    """Rows in a `tf.Variable`; the host holds a copy of it where it would wrap.
+
+    Args:
+        capacity: Rows.
+        width: Columns.
+    """
+
+    def __init__(self, capacity: int, width: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.ring = tf.Variable(tf.zeros((capacity, width)))
+        self.written = tf.Variable(0, dtype=tf.int64)
+        self.ran = self._copied = self._fetched = 0
+        self._copies: list[tuple[Any, int]] = []
+
+    def attach(self, *arguments: Any, **options: Any) -> None:
+        """See base class."""
+        super().attach(*arguments, **options)
+        self.ran = self._copied = self._fetched = self.now()
+
+    def now(self) -> int:
+        """How many steps ran, asked of the device."""
+        return int(self.written.numpy())
+
+    def ran_to(self, count: int, ahead: int) -> None:
+        """Note an execution, after which `count` steps ran; the next one is of `ahead`."""
+        steps, self.ran = count - self.ran, count
+        # Without a layout nothing is written, but something ran.
+        self.executed_many(1 if self.layout is None else steps)
+        if self.ran - self._copied + ahead > self.capacity:
+            self._copies.append((self.ring.read_value(), self.ran))
+            self._copied = self.ran
+
+    def take(self, count: int) -> Any:
+        """See base class."""
+        copies, self._copies = self._copies, []
+        begin, self._fetched = self._fetched, min(self._fetched + count, self.ran)
+        self._copied = self._fetched
+        return [*copies, (self.ring.read_value(), self._fetched)], begin
+
+    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        copies, begin = handle
+        parts = [np.zeros((0, len(self.columns)), "f4")]
+        for ring, ran in copies:
+            end = min(ran, copies[-1][1])
+            places = np.arange(begin, end) % self.capacity
+            parts.append(ring.numpy()[places, : len(self.columns)])
+            begin = max(begin, end)
+        rows = np.concatenate(parts)
+        return rows, np.arange(len(rows))
+
+
+class TensorFlowRingTap(TensorFlowTap):
+    """Rows in a ring; see `lossledger.keras.tap.Tap`."""
+
+    buffer: RingBuffer
+
+    def __init__(self, model: Any) -> None:
+        capacity = max(CAPACITY, 4 * model.steps_per_execution)
+        super().__init__(model, RingBuffer(capacity, SPARE + len(model.metrics)))
+
+    def wrap_step(self, train_step: Any) -> Any:
+        """See base class; the step returns its logs alone."""
+
+        def step(data: Any) -> Any:
+            return self.stepped(train_step, data)[0]
+
+        return step
+
+    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
+        """See base class; writes the row into the ring."""
+        (data,) = context
+        buffer = self.buffer
+        names, row = self.values(selection, trace, data)
+        lanes = _lanes(seen(data, self.model))
+        whole = self.settle(selection.layout, names, hashed=lanes is not None)
+        padding = buffer.ring.shape[1] - len(buffer.columns)
+        if not whole or padding < 0:
+            return
+        parts = [row] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
+        updates = tf.concat([*parts, np.zeros(padding, np.float32)], 0)
+        # Nothing is counted before the step has its batch: the data may have run out.
+        with tf.control_dependencies([updates]):
+            place = buffer.written.read_value() % buffer.capacity
+            tf.raw_ops.ResourceScatterUpdate(
+                resource=buffer.ring.handle, indices=place, updates=updates
+            )
+            buffer.written.assign_add(1, read_value=False)
+
+    def wrap_function(self, function: Any) -> Any:
+        """The train function that counts the steps which ran."""
+        buffer = self.buffer
+
+        def train_function(iterator: Any) -> Any:
+            if self.position is None:
+                return function(iterator)
+            self.begin((iterator,))
+            ahead = self.model.steps_per_execution
+            with buffer.lock:
+                try:
+                    return function(iterator)
+                finally:
+                    buffer.ran_to(buffer.now(), ahead)
+
+        return train_function
+
+
+def tap_of(model: Any) -> TensorFlowTap:
+    """The tap of a model, by how many steps it executes at once."""
+    return TensorFlowRingTap(model) if model.steps_per_execution > 1 else TensorFlowTap(model)
+
+
+def _lanes(leaves: list[Any]) -> Any:
+    """Fingerprint of a batch, two int32 lanes; `None` without any leaf that it can look at."""
+    if not leaves:
+        return None
+    bits = tf.concat([tf.bitcast(leaf, tf.int32) for leaf in leaves], axis=1)
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
+    table = fingerprint.multipliers(bits.shape[1])
+    lanes = tf.matmul(bits, table[:-1]) + table[-1]
+    lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
+    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
