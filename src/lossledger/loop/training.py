@@ -1,0 +1,252 @@
+"""One training under way: what moves it on, and what it tells the callbacks."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from lossledger.loop import data, hooks
+from lossledger.loop.chunk import Chunk, Window
+from lossledger.loop.engine import Engine
+from lossledger.loop.epoch import Epoch, scalar
+from lossledger.loop.plan import Plan, Planner
+
+SHOW = 0.1
+"""Seconds between two updates of the progress bar, at least."""
+
+
+@dataclass
+class Training:
+    """A training under way.
+
+    Args:
+        model: The model trained.
+        engine: Its engine.
+        source: Where its batches come from.
+        callbacks: Keras's list of callbacks.
+        epochs: Number of the epoch to stop before.
+        wanted: The form that the user wants, or `"auto"`.
+        validation: Arguments of `evaluate`, and `freq`; empty without validation.
+    """
+
+    model: Any
+    engine: Engine
+    source: Any
+    callbacks: Any
+    epochs: int
+    wanted: str
+    validation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    planner: Planner | None = None
+    logs: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        self._key: Any = None
+        self._last: tuple[Any, int, Any] = (None, 0, None)
+        self._shown = 0.0
+        self._known = 0
+        self._first = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
+        self._each = any(hooks.needs_batches(each) for each in self.callbacks.callbacks)
+        bars = [c for c in self.callbacks.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
+        self._bar = next((bar for bar in bars if bar.verbose == 1), None)
+
+    @property
+    def plan(self) -> Plan:
+        """How it trains."""
+        return Plan(self.wanted) if self.planner is None else self.planner.plan
+
+    def begin_epoch(self, number: int) -> Epoch:
+        """Begin an epoch, as `fit` does."""
+        self.engine.reset_metrics()
+        self.callbacks.on_epoch_begin(number)
+        self.engine.begin_epoch()
+        self.source.begin()
+        return Epoch(number, self)
+
+    def advance(self, epoch: Epoch, most: int | None) -> int:
+        """Train on the next batches; returns the rows of a batch, 0 where there is none.
+
+        Args:
+            epoch: The epoch.
+            most: How many batches at most; any number by default.
+        """
+        self._check_engine()
+        window = self._window(epoch)
+        form = None if self.planner is None else self.planner.choose(self._left(epoch))
+        limit = self._limit(form, window, most)
+        chunk = self.source.take(limit)
+        if chunk is None:
+            return 0
+        key = self._prepared(chunk)
+        if self._key is None:
+            self._key = key
+            self.planner = self._plan_for(key, chunk)
+            form = self.planner.choose(self._left(epoch))
+        elif key != self._key:
+            form = self._other_form(key, chunk)
+        window = window or self._new_window(epoch)
+        serving = self._each or self._first
+        if serving:
+            self._first = False
+            self.callbacks.on_train_batch_begin(epoch.taken)
+        timed = key == self._key and most != 1
+        self._run(epoch, form, key, chunk, window, timed=timed)
+        if serving:
+            self.callbacks.on_train_batch_end(epoch.taken - 1, self._batch_logs(epoch))
+        elif self._bar is not None:
+            self._show(epoch)
+        return chunk.rows
+
+    def _prepared(self, chunk: Chunk) -> Any:
+        """The key of a chunk's shape; asked for once for batches of the same arrays."""
+        arrays, rows, key = self._last
+        if chunk.order is None or arrays is not chunk.data or rows != chunk.rows:
+            key = self.engine.prepare(chunk, partial=self.source.partial)
+            self._last = (chunk.data, chunk.rows, key)
+        return key
+
+    def _limit(self, form: str | None, window: Window | None, most: int | None) -> int:
+        if form is None or self._each or self._first:
+            return 1
+        assert self.planner is not None
+        space = self.engine.capacity if window is None else window.capacity - window.filled
+        return min(self.planner.steps(form), space, space if most is None else most)
+
+    def _run(
+        self, epoch: Epoch, form: Any, key: Any, chunk: Chunk, window: Window, *, timed: bool
+    ) -> None:
+        planner = self.planner
+        assert planner is not None
+        several = chunk.count > 1 or form in ("step", "eager")
+        timed = timed and planner.timing(form) and (several or form not in planner.compiling)
+        began = time.perf_counter()
+        before, filled = epoch.last, window.filled
+        try:
+            epoch.last = self.engine.run(form, key, chunk, window)
+        except Exception as error:
+            what = f"{epoch.taken}" if chunk.count == 1 else (
+                f"{epoch.taken + window.filled - filled} to {epoch.taken + chunk.count - 1}"
+            )  # fmt: skip
+            error.add_note(f"lossledger.Loop was in epoch {epoch.number}, batch {what}.")
+            raise
+        finally:
+            epoch.taken += window.filled - filled
+        if timed:
+            self.engine.wait(epoch.last)
+            planner.took(form, chunk.count, time.perf_counter() - began)
+        elif before is not None:
+            # No more than one call is under way, so that an interruption is heard soon.
+            self.engine.wait(before)
+
+    def _plan_for(self, key: Any, chunk: Chunk) -> Planner:
+        forms = self.engine.forms(key, chunk)
+        place = (key, forms, self.wanted)
+        if place not in self.engine.plans:
+            self.engine.plans[place] = Planner(forms, self.engine.overhead, self.wanted)
+        return self.engine.plans[place]
+
+    def _other_form(self, key: Any, chunk: Chunk) -> str:
+        """The form for batches of another size: few, so the one that costs least to compile."""
+        forms = self.engine.forms(key, chunk)
+        return "step" if "step" in forms else forms[0]
+
+    def _check_engine(self) -> None:
+        """Where the user has compiled the model anew, begin anew."""
+        if not self.engine.fits():
+            self.engine = self.engine.renewed()
+            self.source.engine = self.engine
+            self.planner = self._key = None
+            self._last = (None, 0, None)
+
+    def _window(self, epoch: Epoch) -> Window | None:
+        """The epoch's window with space left, if there is one."""
+        last = epoch.windows[-1] if epoch.windows else None
+        return last if last is not None and last.filled < last.capacity else None
+
+    def _new_window(self, epoch: Epoch) -> Window:
+        epoch.windows.append(self.engine.new_window())
+        return epoch.windows[-1]
+
+    def _left(self, epoch: Epoch) -> int:
+        steps = self.source.steps or max(self._known, epoch.taken)
+        return steps * (self.epochs - epoch.number) - epoch.taken
+
+    def on_batch(self, epoch: Epoch, x: Any, y: Any, sample_weight: Any) -> int:
+        """Train one step on a batch of the user's; returns its rows."""
+        self._check_engine()
+        batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        chunk = self.engine.batch(batch)
+        key = self.engine.prepare(chunk, partial=True)
+        form = self._other_form(key, chunk)
+        if self.planner is None:
+            self.planner = Planner((form,), self.engine.overhead, form)
+        window = self._window(epoch) or self._new_window(epoch)
+        self._run(epoch, form, key, chunk, window, timed=False)
+        return chunk.rows
+
+    def skip(self, steps: int) -> int:
+        """Take batches and leave them; returns how many."""
+        skipped = 0
+        while skipped < steps:
+            chunk = self.source.take(steps - skipped)
+            if chunk is None:
+                break
+            skipped += chunk.count
+        return skipped
+
+    def end_epoch(self, epoch: Epoch) -> dict[str, float]:
+        """End an epoch, as `fit` does; returns its logs."""
+        self.source.end()
+        self._known = epoch.taken
+        logs = self.engine.results(epoch.last if epoch.last is not None else {})
+        self.engine.end_epoch()
+        if self.validation and self.model._should_eval(epoch.number, self.validation["freq"]):
+            logs |= {f"val_{name}": value for name, value in self._evaluate().items()}
+        self.callbacks.on_epoch_end(epoch.number, logs)
+        self.logs = logs
+        return {name: scalar(value) for name, value in logs.items()}
+
+    def _evaluate(self) -> dict[str, Any]:
+        arguments = dict(self.validation["arguments"])
+        steps = arguments.pop("steps")
+        model = self.model
+        if getattr(model, "_eval_epoch_iterator", None) is None:
+            model._eval_epoch_iterator = data.epoch_iterator(
+                model,
+                **arguments,
+                steps_per_execution=model.steps_per_execution,
+                steps_per_epoch=steps,
+                shuffle=False,
+            )
+        return model.evaluate(
+            **arguments,
+            steps=steps,
+            callbacks=self.callbacks,
+            return_dict=True,
+            _use_cached_eval_dataset=True,
+        )
+
+    def _batch_logs(self, epoch: Epoch) -> dict[str, Any]:
+        """A batch's logs as `fit` gives them, and beside the running means its own raw loss."""
+        logs = dict(epoch.last or {})
+        if "loss" in self.engine.tap.columns:
+            logs["raw_loss"] = float(epoch.column("loss", epoch.taken - 1)[0])
+        return logs
+
+    def _show(self, epoch: Epoch) -> None:
+        now = time.monotonic()
+        if self._bar is not None and now - self._shown >= SHOW:
+            self._shown = now
+            logs = {name: scalar(value) for name, value in self._batch_logs(epoch).items()}
+            self._bar.on_train_batch_end(epoch.taken - 1, logs)
+
+
+def warn_of_caps(epochs: int) -> int:
+    """The epochs to train, under Keras's cap for debugging runs."""
+    most = getattr(keras.config, "max_epochs", lambda: None)()
+    if most and most < epochs:
+        warnings.warn(f"Limiting epochs to {most}", stacklevel=4)
+        return most
+    return epochs
