@@ -35,13 +35,14 @@ def epoch_iterator(model: Any, **arguments: Any) -> Any:
     return cls(**arguments)
 
 
-def build(model: Any, iterator: Any) -> None:
-    """Build what `fit` builds before it trains, from a first batch where it needs one."""
+def build(model: Any, batch: Any = None, iterator: Any = None) -> None:
+    """Build what `fit` builds before it trains, from a batch or, where it needs one, the first."""
     if keras.backend.backend() == "tensorflow":
-        model._maybe_symbolic_build(iterator=iterator)
+        model._maybe_symbolic_build(iterator=iterator, data_batch=batch)
     else:
-        model._symbolic_build(iterator=iterator)
-    iterator.reset()
+        model._symbolic_build(iterator=iterator, data_batch=batch)
+    if iterator is not None:
+        iterator.reset()
 
 
 def batches(iterator: Any) -> Iterator[Any]:
@@ -121,6 +122,9 @@ class Resident:
         self._all = np.arange(self._rows, dtype=engine.order_dtype)
         self._iterator = epoch_iterator(model, x=self._all, batch_size=size, **arguments)
         self._steps = adapter.num_batches if self._whole else self._iterator.num_batches
+        # PyTorch's dropout draws from the stream that the batches' orders are drawn from.
+        self._lazy = not self._whole and keras.backend.backend() == "torch"
+        self._drawn: Iterator[np.ndarray] = iter(())
         self._orders: list[tuple[Any, int]] | None = None
         self._left: list[tuple[Any, int, int]] = []
         self._reading: Iterator[Any] = iter(())
@@ -143,6 +147,10 @@ class Resident:
 
     def begin(self) -> None:
         """Begin an epoch: draw its order."""
+        if self._lazy:
+            self._drawn = self._read()
+            self._left = []
+            return
         if self._orders is None or not self._fixed:
             drawn = self._whole_order() if self._whole else self._read()
             orders = [each for numbers in drawn for each in self._split(numbers)]
@@ -173,6 +181,9 @@ class Resident:
 
     def take(self, most: int) -> Chunk | None:
         """The next batches, `most` at most, all of the same size; `None` at the epoch's end."""
+        numbers = None if self._left else next(self._drawn, None)
+        if numbers is not None:
+            self._left = [(self.engine.put_order(o), 0, 1) for o in self._split(numbers)]
         if not self._left:
             return None
         order, start, count = self._left[0]
@@ -193,7 +204,7 @@ class Resident:
 
 def _numbers(batch: Any) -> Any:
     batch = batch[0] if isinstance(batch, tuple | list) else batch
-    return batch.cpu() if hasattr(batch, "cpu") else batch
+    return batch.cpu() if hasattr(batch, "detach") else batch
 
 
 def _stacked(orders: list[np.ndarray]) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
 from lossledger.keras.tap import Tap
 from lossledger.loop.chunk import CAPACITY, Chunk, Window
+from lossledger.loop.plan import SINGLE
 
 PLACE = "_lossledger_loop"
 """Where a model keeps its engine, so that a later loop need not compile it again."""
@@ -134,6 +135,10 @@ class Engine:
         """The forms that this shape can be trained in, the likeliest to be fastest first."""
         raise NotImplementedError
 
+    def floors(self) -> dict[str, float]:
+        """Seconds that a step takes in a form at least, about."""
+        return {"step": 2 * self.overhead}
+
     def new_window(self) -> Window:
         """An empty window; a step has been traced before."""
         raise NotImplementedError
@@ -196,7 +201,7 @@ class Engine:
             chunk: The batches.
             window: Where the rows go; it has space for them.
         """
-        if form not in ("step", "eager"):
+        if form not in SINGLE:
             self.tap.begin(())
             with self.tap.lock:
                 logs = self.many(form, key, chunk, window)

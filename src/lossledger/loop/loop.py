@@ -155,7 +155,7 @@ class Loop:
             class_weight=arguments["class_weight"],
             **order,
         )
-        data.build(model, iterator)
+        data.build(model, iterator=iterator)
         listener = patches.listener()
         engine = _engine(model, full=listener is not None and listener.wants(model))
         source = data.source(model, engine, iterator, order)

@@ -16,7 +16,17 @@ TARGET = 0.25
 """Seconds that one call may take: how soon Ctrl-C is heard and the progress bar moves."""
 
 TRIAL = 8
-"""Steps that are timed, after a first one that compiles."""
+"""Steps that are timed, after a first one that compiles; eight times as many where that tells
+little."""
+
+MOST = 512
+"""Steps that are timed at most."""
+
+SINGLE = ("step", "eager")
+"""The forms that make one call a step."""
+
+TELLING = 10
+"""A form has been timed when a call took so many times what a call costs beside its steps."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +82,23 @@ class Planner:
     Args:
         candidates: The forms there are, the likeliest to be fastest first.
         overhead: Seconds that a call costs beside its steps, about.
+        floors: Seconds that a step takes in a form at least, however small the model.
         wanted: The form to use, or `"auto"`.
     """
 
-    def __init__(self, candidates: tuple[str, ...], overhead: float, wanted: str = "auto") -> None:
+    def __init__(
+        self,
+        candidates: tuple[str, ...],
+        overhead: float,
+        floors: Mapping[str, float],
+        wanted: str = "auto",
+    ) -> None:
         self.candidates = candidates
         self.seconds: dict[str, float] = {}
         self.compiling: dict[str, float] = {}
+        self._next: dict[str, int] = {}
         self._overhead = overhead
+        self._floors = floors
         self._fixed = wanted if wanted in candidates else None
 
     @property
@@ -98,10 +117,13 @@ class Planner:
         """
         if self._fixed:
             return self._fixed
+        for form in self.compiling:
+            if self.timing(form):
+                return form
         best = self._fastest()
         if best in self.seconds:
             for form in self.candidates:
-                if form not in self.seconds and self._pays(form, best, left):
+                if form not in self.compiling and self._pays(form, best, left):
                     return form
         return best
 
@@ -109,20 +131,24 @@ class Planner:
         """How many steps the next call in this form should make at most."""
         if form not in self.compiling:
             return 1
-        if form not in self.seconds:
-            return TRIAL
+        if self.timing(form):
+            return self._next.get(form, TRIAL)
         return max(1, int(TARGET / max(self.seconds[form], 1e-9)))
 
     def timing(self, form: str) -> bool:
         """Whether the next call in this form is to be timed."""
-        return form not in self.seconds
+        return form not in self.seconds or form in self._next
 
     def took(self, form: str, steps: int, seconds: float) -> None:
         """Note that a call in this form, waited for, took so long."""
         if form not in self.compiling:
             self.compiling[form] = seconds
-        else:
-            self.seconds[form] = min(seconds / steps, self.seconds.get(form, float("inf")))
+            return
+        self.seconds[form] = min(seconds / steps, self.seconds.get(form, float("inf")))
+        wanted = self._next.get(form, TRIAL)
+        self._next.pop(form, None)
+        if seconds < TELLING * self._overhead and wanted < MOST and form not in SINGLE:
+            self._next[form] = 8 * wanted
 
     def _fastest(self) -> str:
         if not self.seconds:
@@ -132,12 +158,8 @@ class Planner:
     def _pays(self, form: str, best: str, left: int) -> bool:
         """Whether a form not tried yet may save more than its compilation costs."""
         now = self.seconds[best]
-        if form == "step":
-            # It can't be faster than a call is.
-            saving = max(0.0, min(now / 2, now - 2 * self._overhead))
-        elif best == "step":
-            saving = min(now / 2, self._overhead)
-        else:
-            saving = now / 2
-        cost = max(self.compiling.values()) + TRIAL * now
-        return saving * left > cost
+        saving = min(now / 2, now - self._floors.get(form, 0.0))
+        if best in SINGLE:
+            # A loop saves what calls cost; it makes no step faster.
+            saving = min(saving, self._overhead)
+        return saving * left > max(self.compiling.values()) + TRIAL * now

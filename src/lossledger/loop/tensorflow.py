@@ -1,11 +1,13 @@
 """Training steps on TensorFlow: one traced step, called once a batch or in a loop of a graph."""
 
 from collections.abc import Callable
+from functools import partial as bind
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from keras import tree
+from tensorflow.compiler.tf2xla.python import xla
 
 from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.keras.tap import Tap
@@ -130,8 +132,9 @@ class TensorFlowEngine(base.Engine):
             else:
                 order, span = rest
                 known = next(leaf for leaf in tf.nest.flatten(step.spec)).shape[0]
-                order = tf.TensorSpec((order.shape[0], known), order.dtype)
-                function, specs = _many, (window, data, order, span)
+                order = tf.TensorSpec((None, known), order.dtype)
+                write = _written_by_xla if form == "xla" else _written
+                function, specs = bind(_many, write), (window, data, order, span)
             results = self.model.get_metrics_result if step.standard else None
 
             @tf.autograph.experimental.do_not_convert
@@ -157,6 +160,21 @@ class TensorFlowEngine(base.Engine):
         # XLA draws other random numbers than TensorFlow does from the same seed.
         return ("loop",) if slow or step.draws else ("loop", "xla")
 
+    def floors(self) -> dict[str, float]:
+        """See base class; a graph takes time for each operation, and more to enter XLA's code."""
+        return {**super().floors(), "loop": 1e-4 if self.model.jit_compile else 5e-5}
+
+    def reset_metrics(self) -> None:
+        """See base class; without what Keras's `assign` takes beside the assignment."""
+        if self._pristine is None:
+            self.model.reset_metrics()
+            if base.reset_to_constants(self.model) and self._steps:
+                variables = [v.value for v in self.model.metrics_variables]
+                self._pristine = [(v.handle, v.read_value()) for v in variables]
+        else:
+            for handle, value in self._pristine:
+                tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
     def new_window(self) -> Window:
         """See base class; nothing is written in place, so that all begin as the same zeros."""
         width = len(self.tap.columns)
@@ -166,7 +184,7 @@ class TensorFlowEngine(base.Engine):
 
     def many(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
         """See base class."""
-        span = tf.constant([chunk.start, chunk.count, window.filled])
+        span = tf.constant(np.array([chunk.start, chunk.count, window.filled], "i4"))
         given = (window.values, chunk.data, chunk.order, span)
         window.values, logs = self._program(form, key, *given)(*given)
         return logs
@@ -201,11 +219,12 @@ def _one(step: _Step, _: Any, window: Any, batch: Any, place: Any) -> tuple[Any,
 
 
 def _many(
-    step: _Step, results: Any, window: Any, data: Any, order: Any, span: Any
+    write: Any, step: _Step, results: Any, window: Any, data: Any, order: Any, span: Any
 ) -> tuple[Any, Any]:
     """A loop of steps in the graph; how many is an argument.
 
     Args:
+        write: How a row is written into the window.
         step: The step.
         results: Gives the metrics' results, where the logs are nothing else.
         window: Where the rows go.
@@ -216,8 +235,9 @@ def _many(
     start, count, place = tf.unstack(span)
 
     def body(done: Any, window: Any, _: Any) -> Any:
-        logs, row = step.call(_gathered(data, order[start + done]))
-        return done + 1, _written(window, row, place + done), () if results else logs
+        # By a slice instead of `gather`, XLA would compile anew for each place in the order.
+        logs, row = step.call(_gathered(data, tf.gather(order, start + done)))
+        return done + 1, write(window, row, place + done), () if results else logs
 
     last = tf.nest.map_structure(lambda each: tf.zeros(each.shape, each.dtype), step.logs)
     state = (tf.constant(0), window, () if results else last)
@@ -227,6 +247,11 @@ def _many(
 
 def _written(window: Any, row: Any, place: Any) -> Any:
     return tf.tensor_scatter_nd_update(window, [[place]], [row])
+
+
+def _written_by_xla(window: Any, row: Any, place: Any) -> Any:
+    # XLA's scatter, which the other way becomes, costs more than a small model's whole step.
+    return xla.dynamic_update_slice(window, row[None], tf.stack([place, 0]))
 
 
 def _gathered(data: Any, numbers: Any) -> Any:

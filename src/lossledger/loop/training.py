@@ -12,7 +12,7 @@ from lossledger.loop import data, hooks
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.engine import Engine
 from lossledger.loop.epoch import Epoch, scalar
-from lossledger.loop.plan import Plan, Planner
+from lossledger.loop.plan import SINGLE, Plan, Planner
 
 SHOW = 0.1
 """Seconds between two updates of the progress bar, at least."""
@@ -72,13 +72,13 @@ class Training:
             epoch: The epoch.
             most: How many batches at most; any number by default.
         """
-        self._check_engine()
         window = self._window(epoch)
         form = None if self.planner is None else self.planner.choose(self._left(epoch))
         limit = self._limit(form, window, most)
         chunk = self.source.take(limit)
         if chunk is None:
             return 0
+        self._check_engine(chunk)
         key = self._prepared(chunk)
         if self._key is None:
             self._key = key
@@ -86,6 +86,7 @@ class Training:
             form = self.planner.choose(self._left(epoch))
         elif key != self._key:
             form = self._other_form(key, chunk)
+        assert form is not None
         window = window or self._new_window(epoch)
         serving = self._each or self._first
         if serving:
@@ -119,7 +120,7 @@ class Training:
     ) -> None:
         planner = self.planner
         assert planner is not None
-        several = chunk.count > 1 or form in ("step", "eager")
+        several = chunk.count > 1 or form in SINGLE
         timed = timed and planner.timing(form) and (several or form not in planner.compiling)
         began = time.perf_counter()
         before, filled = epoch.last, window.filled
@@ -144,7 +145,9 @@ class Training:
         forms = self.engine.forms(key, chunk)
         place = (key, forms, self.wanted)
         if place not in self.engine.plans:
-            self.engine.plans[place] = Planner(forms, self.engine.overhead, self.wanted)
+            self.engine.plans[place] = Planner(
+                forms, self.engine.overhead, self.engine.floors(), self.wanted
+            )
         return self.engine.plans[place]
 
     def _other_form(self, key: Any, chunk: Chunk) -> str:
@@ -152,9 +155,11 @@ class Training:
         forms = self.engine.forms(key, chunk)
         return "step" if "step" in forms else forms[0]
 
-    def _check_engine(self) -> None:
+    def _check_engine(self, chunk: Chunk) -> None:
         """Where the user has compiled the model anew, begin anew."""
         if not self.engine.fits():
+            direct = chunk.order is None
+            data.build(self.model, chunk.data if direct else self.engine.pick(chunk, chunk.start))
             self.engine = self.engine.renewed()
             self.source.engine = self.engine
             self.planner = self._key = None
@@ -175,13 +180,13 @@ class Training:
 
     def on_batch(self, epoch: Epoch, x: Any, y: Any, sample_weight: Any) -> int:
         """Train one step on a batch of the user's; returns its rows."""
-        self._check_engine()
         batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         chunk = self.engine.batch(batch)
+        self._check_engine(chunk)
         key = self.engine.prepare(chunk, partial=True)
         form = self._other_form(key, chunk)
         if self.planner is None:
-            self.planner = Planner((form,), self.engine.overhead, form)
+            self.planner = Planner((form,), self.engine.overhead, {}, form)
         window = self._window(epoch) or self._new_window(epoch)
         self._run(epoch, form, key, chunk, window, timed=False)
         return chunk.rows
