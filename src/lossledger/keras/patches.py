@@ -37,8 +37,12 @@ class Listener(Protocol):
         """A `fit` begins; returns its call."""
         ...
 
+    def begin_loop(self, model: Any, arguments: dict[str, Any], tap: Tap) -> Any:
+        """A `Loop` begins, or goes on after its model was trained otherwise; returns its call."""
+        ...
+
     def fit_call(self, model: Any) -> Any:
-        """The call of the `fit` that is on, of `model` or, where it is `None`, of any."""
+        """The call of the `fit` or `Loop` that is on, of `model` or, if it is `None`, of any."""
         ...
 
     def begin_batch(self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any) -> None:

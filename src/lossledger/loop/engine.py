@@ -211,7 +211,7 @@ class Engine:
         logs = None
         for place in range(chunk.start, chunk.start + chunk.count):
             batch = chunk.data if chunk.order is None else self.pick(chunk, place)
-            self.tap.begin((batch,))
+            self.tap.begin(())
             with self.tap.lock:
                 logs = self.one(form, key, batch, window)
                 window.filled += 1

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters import array_slicing
 
+from lossledger.callback import Recorder
 from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
 from lossledger.loop import data
@@ -156,6 +157,8 @@ class Loop:
             **order,
         )
         data.build(model, iterator=iterator)
+        for recorder in _recorders(arguments["callbacks"]):
+            recorder.begin(model)
         listener = patches.listener()
         engine = _engine(model, full=listener is not None and listener.wants(model))
         source = data.source(model, engine, iterator, order)
@@ -164,7 +167,9 @@ class Loop:
         self._training = Training(
             model, engine, source, callbacks, epochs, self._wanted, validation
         )
+        self._training.arguments = arguments
         engine.open()
+        self._training.record()
         callbacks.on_train_begin()
         self._next = getattr(model, "_initial_epoch", None) or self._next
 
@@ -183,6 +188,7 @@ class Loop:
         training.engine.close()
         if finished:
             training.callbacks.on_train_end(logs=training.logs)
+        training.end_call(failed)
 
 
 def _engine(model: Any, *, full: bool) -> Engine:
@@ -194,6 +200,12 @@ def _engine(model: Any, *, full: bool) -> Engine:
     else:
         from lossledger.loop.torch import TorchEngine as BackendEngine
     return BackendEngine.of(model, full)
+
+
+def _recorders(callbacks: Any) -> list[Recorder]:
+    """The recorders among the callbacks: they must begin before a step is compiled."""
+    given = getattr(callbacks, "callbacks", callbacks)
+    return [each for each in keras.tree.flatten(given) if isinstance(each, Recorder)]
 
 
 def _split(arguments: dict[str, Any]) -> tuple[tuple[Any, Any, Any], dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from lossledger.keras import patches
 from lossledger.loop import data, hooks
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.engine import Engine
@@ -41,6 +42,8 @@ class Training:
     validation: Mapping[str, Any] = field(default_factory=dict[str, Any])
     planner: Planner | None = None
     logs: dict[str, Any] = field(default_factory=dict[str, Any])
+    arguments: dict[str, Any] = field(default_factory=dict[str, Any])
+    call: Any = None
 
     def __post_init__(self) -> None:
         self._key: Any = None
@@ -100,6 +103,24 @@ class Training:
             self._show(epoch)
         return chunk.rows
 
+    def record(self) -> None:
+        """Where a recording is on, begin a call of it; again if another training has ended it."""
+        listener = patches.listener()
+        if self.engine.full and listener is not None and listener.wants(self.model):
+            self.call = listener.begin_loop(self.model, self.arguments, self.engine.tap)
+
+    def end_call(self, failed: str | None) -> None:
+        """End the recorded call, if there is one."""
+        if self.call is not None:
+            self.call.finish(failed=failed)
+
+    def _go_on_recording(self, epoch: Epoch) -> None:
+        if self.call is not None and (not self.call.open or self.engine.tap.position is None):
+            self.record()
+            if self.call is not None:
+                self.call.begin_epoch(epoch.number)
+                self.call.batch = epoch.taken
+
     def _prepared(self, chunk: Chunk) -> Any:
         """The key of a chunk's shape; asked for once for batches of the same arrays."""
         arrays, rows, key = self._last
@@ -122,6 +143,7 @@ class Training:
         assert planner is not None
         several = chunk.count > 1 or form in SINGLE
         timed = timed and planner.timing(form) and (several or form not in planner.compiling)
+        self._go_on_recording(epoch)
         began = time.perf_counter()
         before, filled = epoch.last, window.filled
         try:
