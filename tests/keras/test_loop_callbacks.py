@@ -149,6 +149,8 @@ def test_a_backup_is_restored(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorBoard needs TensorFlow")
 def test_tensorboard_writes_what_it_writes_in_fit(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+
     def files(loop: bool) -> list[str]:
         model, folder = compiled(), tmp_path / str(loop)
         given = [keras.callbacks.TensorBoard(folder)]
@@ -180,8 +182,7 @@ def test_an_error_says_where_it_was() -> None:
                 epoch.run(2)
                 epoch.step(X[:, :2], Y)
             epoch.run()
-    notes = getattr(caught.value, "__notes__", [])
-    assert notes == ["lossledger.Loop was in epoch 1, batch 2."]
+    assert "lossledger.Loop was in epoch 1, batch 2." in getattr(caught.value, "__notes__", [])
 
 
 def test_which_callbacks_need_every_batch(tmp_path: Path) -> None:

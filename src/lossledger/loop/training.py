@@ -1,8 +1,9 @@
 """One training under way: what moves it on, and what it tells the callbacks."""
 
+import contextlib
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,8 +82,9 @@ class Training:
         chunk = self.source.take(limit)
         if chunk is None:
             return 0
-        self._check_engine(chunk)
-        key = self._prepared(chunk)
+        with self._saying_where(epoch, chunk.count):
+            self._check_engine(chunk)
+            key = self._prepared(chunk)
         if self._key is None:
             self._key = key
             self.planner = self._plan_for(key, chunk)
@@ -146,22 +148,29 @@ class Training:
         self._go_on_recording(epoch)
         began = time.perf_counter()
         before, filled = epoch.last, window.filled
-        try:
-            epoch.last = self.engine.run(form, key, chunk, window)
-        except Exception as error:
-            what = f"{epoch.taken}" if chunk.count == 1 else (
-                f"{epoch.taken + window.filled - filled} to {epoch.taken + chunk.count - 1}"
-            )  # fmt: skip
-            error.add_note(f"lossledger.Loop was in epoch {epoch.number}, batch {what}.")
-            raise
-        finally:
-            epoch.taken += window.filled - filled
+        with self._saying_where(epoch, chunk.count):
+            try:
+                epoch.last = self.engine.run(form, key, chunk, window)
+            finally:
+                epoch.taken += window.filled - filled
         if timed:
             self.engine.wait(epoch.last)
             planner.took(form, chunk.count, time.perf_counter() - began)
         elif before is not None:
             # No more than one call is under way, so that an interruption is heard soon.
             self.engine.wait(before)
+
+    @contextlib.contextmanager
+    def _saying_where(self, epoch: Epoch, count: int) -> Iterator[None]:
+        """Let an error say in which batches it came up."""
+        last = epoch.taken + count - 1
+        try:
+            yield
+        except Exception as error:
+            first = epoch.taken
+            what = f"batch {first}" if first >= last else f"batches {first} to {last}"
+            error.add_note(f"lossledger.Loop was in epoch {epoch.number}, {what}.")
+            raise
 
     def _plan_for(self, key: Any, chunk: Chunk) -> Planner:
         forms = self.engine.forms(key, chunk)
@@ -204,8 +213,9 @@ class Training:
         """Train one step on a batch of the user's; returns its rows."""
         batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         chunk = self.engine.batch(batch)
-        self._check_engine(chunk)
-        key = self.engine.prepare(chunk, partial=True)
+        with self._saying_where(epoch, 1):
+            self._check_engine(chunk)
+            key = self.engine.prepare(chunk, partial=True)
         form = self._other_form(key, chunk)
         if self.planner is None:
             self.planner = Planner((form,), self.engine.overhead, {}, form)

@@ -227,9 +227,7 @@ class Recording:
             call.finish()
         return self._begin(model, "fit", arguments)
 
-    def begin_loop(
-        self, model: Any, arguments: dict[str, Any], tap: "Tap"
-    ) -> RecordedCall | None:
+    def begin_loop(self, model: Any, arguments: dict[str, Any], tap: "Tap") -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
         if call is not None:
