@@ -175,13 +175,15 @@ def test_the_progress_bar(verbose: int) -> None:
 
 
 def test_an_error_says_where_it_was() -> None:
-    model = compiled()
-    with pytest.raises(Exception, match="") as caught:
-        for epoch in lossledger.Loop(model, X, Y, 16, epochs=2, verbose=0):
+    def train() -> None:
+        for epoch in lossledger.Loop(compiled(), X, Y, 16, epochs=2, verbose=0):
             if epoch.number == 1:
                 epoch.run(2)
                 epoch.step(X[:, :2], Y)
             epoch.run()
+
+    with pytest.raises(Exception, match="") as caught:
+        train()
     assert "lossledger.Loop was in epoch 1, batch 2." in getattr(caught.value, "__notes__", [])
 
 

@@ -82,10 +82,12 @@ def test_a_loop_goes_on_after_its_model_was_trained_otherwise(tmp_path: Any) -> 
 
 
 def test_a_failed_loop_says_so(tmp_path: Any) -> None:
-    with lossledger.record(tmp_path) as recording:
-        with pytest.raises(RuntimeError, match="mine"):
-            for epoch in lossledger.Loop(compiled(), X, Y, 16, epochs=2, verbose=0):
-                epoch.run(2)
-                raise RuntimeError("mine")
+    def train() -> None:
+        for epoch in lossledger.Loop(compiled(), X, Y, 16, epochs=2, verbose=0):
+            epoch.run(2)
+            raise RuntimeError("mine")
+
+    with lossledger.record(tmp_path) as recording, pytest.raises(RuntimeError, match="mine"):
+        train()
     run = lossledger.open(recording.path)
     assert len(run.losses()) == 2

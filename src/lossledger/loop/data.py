@@ -4,6 +4,7 @@ Keras's own data adapters decide. Arrays are put on the device once; for them an
 runs over the rows' numbers instead, with the same arguments, and so draws the same random numbers.
 """
 
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from keras import tree
 from keras.src.trainers.data_adapters import array_slicing
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 
+from lossledger.errors import LossLedgerWarning
 from lossledger.loop.chunk import Chunk
 
 RESIDENT = 2**30
@@ -108,6 +110,7 @@ class Resident:
         self, data: Any, adapter: Any, engine: Any, arguments: dict[str, Any], model: Any
     ) -> None:
         self._data = data
+        self._adapter = adapter
         self.engine = engine
         self._size = adapter.batch_size
         self.partial = adapter.has_partial_batch
@@ -187,12 +190,27 @@ class Resident:
         if not self._left:
             return None
         order, start, count = self._left[0]
-        taken = min(most, count - start)
+        taken = min(most, count - start) if self._data is not None else 1
         if start + taken == count:
             self._left.pop(0)
         else:
             self._left[0] = (order, start + taken, count)
+        if self._data is None:
+            return self.engine.batch(self._from_host(np.asarray(_numbers(order[start]))))
         return Chunk(self._data, order, start, taken, int(order.shape[1]))
+
+    def shrink(self, chunk: Chunk) -> None:
+        """Give the device's memory back; `chunk` comes again, batch by batch from the host."""
+        self._data = None
+        if self._left and self._left[0][0] is chunk.order:
+            self._left.pop(0)
+        self._left.insert(0, (chunk.order, chunk.start, len(chunk.order)))
+
+    def _from_host(self, numbers: np.ndarray) -> Any:
+        arrays = dense(self._adapter)
+        return self.engine.put(
+            tree.map_structure(lambda leaf: None if leaf is None else leaf[numbers], arrays)
+        )
 
     def end(self) -> None:
         """End an epoch; where it was whole, Keras's iterator is read to its end, as by `fit`."""
@@ -229,13 +247,36 @@ def source(model: Any, engine: Any, iterator: Any, arguments: dict[str, Any]) ->
     """
     adapter = iterator.data_adapter
     if type(adapter) is ArrayDataAdapter:
-        arrays = _dense(adapter)
+        arrays = dense(adapter)
         if arrays is not None and _bytes(arrays) <= RESIDENT:
-            return Resident(engine.put(arrays), adapter, engine, arguments, model)
+            try:
+                return Resident(engine.put(arrays), adapter, engine, arguments, model)
+            except Exception as error:
+                if not is_of_memory(error):
+                    raise
+                warn_of_memory(error)
     return Stream(iterator, engine)
 
 
-def _dense(adapter: Any) -> Any:
+def is_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or the host, has no memory left."""
+    kind, text = type(error).__name__, str(error)
+    named = kind in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
+    return named or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+
+
+def warn_of_memory(error: BaseException) -> None:
+    """Say that the data stay on the host."""
+    what = f"{type(error).__name__}: {error}".partition("\n")[0]
+    warnings.warn(
+        f"lossledger [chunk-too-big]: no memory on the device for the data; they are read batch "
+        f"by batch from here on. Received: {what}",
+        LossLedgerWarning,
+        stacklevel=2,
+    )
+
+
+def dense(adapter: Any) -> Any:
     """An adapter's arrays as a backend's step takes them, whole; `None` if some are not dense."""
     backend = keras.backend.backend()
     inputs = array_slicing.convert_to_sliceable(adapter._inputs, target_backend=backend)

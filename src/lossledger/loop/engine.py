@@ -168,6 +168,10 @@ class Engine:
     def end_epoch(self) -> None:
         """After the last step of an epoch."""
 
+    def intact(self) -> bool:
+        """Whether the model's variables are whole after a call that failed."""
+        return True
+
     # What all share
 
     def batch(self, batch: Any) -> Chunk:

@@ -159,6 +159,11 @@ class JaxEngine(base.Engine):
         """See base class."""
         return self._pick(chunk.data, chunk.order[place])
 
+    def intact(self) -> bool:
+        """See base class; a call that has begun to run has taken them."""
+        values = map(_value, self._variables)
+        return not any(value.is_deleted() for value in values if isinstance(value, jax.Array))
+
     def _call(self, program: Any, window: Window, *arguments: Any) -> Any:
         moving = [list(map(_value, each)) for each in self._moving]
         measuring = list(map(_value, self._measuring))

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import tree
 from tensorflow.compiler.tf2xla.python import xla
 
-from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.keras.tap import Tap
+from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 

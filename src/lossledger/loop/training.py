@@ -98,7 +98,12 @@ class Training:
             self._first = False
             self.callbacks.on_train_batch_begin(epoch.taken)
         timed = key == self._key and most != 1
-        self._run(epoch, form, key, chunk, window, timed=timed)
+        try:
+            self._run(epoch, form, key, chunk, window, timed=timed)
+        except Exception as error:
+            if not self._shrinks(error, chunk):
+                raise
+            return self.advance(epoch, most)
         if serving:
             self.callbacks.on_train_batch_end(epoch.taken - 1, self._batch_logs(epoch))
         elif self._bar is not None:
@@ -159,6 +164,15 @@ class Training:
         elif before is not None:
             # No more than one call is under way, so that an interruption is heard soon.
             self.engine.wait(before)
+
+    def _shrinks(self, error: Exception, chunk: Chunk) -> bool:
+        """Whether the chunk may be tried again with less on the device."""
+        whole = chunk.order is not None and data.is_of_memory(error) and self.engine.intact()
+        if whole:
+            data.warn_of_memory(error)
+            self.source.shrink(chunk)
+            self.planner = self._key = None
+        return whole
 
     @contextlib.contextmanager
     def _saying_where(self, epoch: Epoch, count: int) -> Iterator[None]:
