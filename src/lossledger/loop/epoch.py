@@ -59,7 +59,7 @@ class Epoch:
         self.windows: list[Window] = []
         self.last: Any = None
         self._training = training
-        self._reported: dict[str, float] | None = None
+        self._reported: dict[str, Any] | None = None
         self._fetched: dict[int, tuple[int, np.ndarray]] = {}
 
     def __iter__(self) -> Iterator[Step]:
@@ -133,9 +133,8 @@ class Epoch:
     @property
     def logs(self) -> dict[str, float]:
         """The epoch's logs as History gets them; while it runs, the last step's."""
-        if self._reported is not None:
-            return dict(self._reported)
-        return {name: scalar(value) for name, value in (self.last or {}).items()}
+        logs = self._reported if self._reported is not None else self.last or {}
+        return {name: scalar(value) for name, value in logs.items()}
 
     def column(self, name: str, step: int | None = None) -> np.ndarray:
         """A column of the steps' rows, float64; of one step, or of all.

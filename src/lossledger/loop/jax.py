@@ -20,9 +20,6 @@ from lossledger.keras.jax import JaxTap
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 
-SMALL = 2**16
-"""Numbers of rows that are given to each call, rather than put on the device once."""
-
 _value = attrgetter("_value")
 
 
@@ -78,8 +75,8 @@ class JaxEngine(base.Engine):
         return jax.tree.map(jnp.array, data)
 
     def put_order(self, order: np.ndarray) -> Any:
-        """See base class; what is small goes with the call, which is cheaper than ahead of it."""
-        return order if order.size <= SMALL else jax.device_put(order)
+        """See base class."""
+        return jax.device_put(order)
 
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """See base class."""
@@ -99,7 +96,7 @@ class JaxEngine(base.Engine):
         with self.tracing():
             step = self.tap.wrap_step(self.model.train_step)
             step, closed, shapes = _closed(step, (*moving, measuring), batch)
-        (logs, row), after = shapes
+        (logs, _), after = shapes
         results, _, named = _closed(self._results, measuring)
         standard = base.same_names(named, logs)
 

@@ -72,7 +72,7 @@ class Loop:
         self._epoch: Epoch | None = None
         self._next = initial_epoch
         self._call: Any = None
-        self._over = False
+        self._over = self._ahead = False
 
     # What the user asks
 
@@ -81,6 +81,7 @@ class Loop:
         """The `keras.callbacks.History` of this training."""
         if self._training is None:
             return keras.callbacks.History()
+        self._training.tell()
         return self.model.history
 
     @property
@@ -101,6 +102,7 @@ class Loop:
         """Train all that is left, on the device; returns the History."""
         if self._epoch is not None:
             self._epoch.run()
+        self._ahead = True
         for epoch in self:
             epoch.run()
         return self.history
@@ -133,6 +135,7 @@ class Loop:
         if self._next >= self._training.epochs:
             self._close(finished=True)
             return None
+        self._training.ahead = self._ahead
         self._epoch = self._training.begin_epoch(self._next)
         self._next += 1
         return self._epoch
@@ -179,6 +182,7 @@ class Loop:
             return
         self._over = True
         training, model = self._training, self.model
+        training.tell()
         if finished or keras.backend.backend() == "jax":
             optimizer = model.optimizer
             if isinstance(optimizer, keras.optimizers.Optimizer) and training.epochs > 0:

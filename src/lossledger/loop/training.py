@@ -52,7 +52,12 @@ class Training:
         self._shown = 0.0
         self._known = 0
         self._first = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
+        self._waiting: list[tuple[int, dict[str, Any]]] = []
+        self._under_way: Any = None
+        self.ahead = False
         self._each = any(hooks.needs_batches(each) for each in self.callbacks.callbacks)
+        only_history = [type(c) for c in self.callbacks.callbacks] == [keras.callbacks.History]
+        self._may_wait = only_history and not self.validation
         bars = [c for c in self.callbacks.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
         self._bar = next((bar for bar in bars if bar.verbose == 1), None)
 
@@ -152,12 +157,13 @@ class Training:
         timed = timed and planner.timing(form) and (several or form not in planner.compiling)
         self._go_on_recording(epoch)
         began = time.perf_counter()
-        before, filled = epoch.last, window.filled
+        before, filled = self._under_way, window.filled
         with self._saying_where(epoch, chunk.count):
             try:
                 epoch.last = self.engine.run(form, key, chunk, window)
             finally:
                 epoch.taken += window.filled - filled
+        self._under_way = epoch.last
         if timed:
             self.engine.wait(epoch.last)
             planner.took(form, chunk.count, time.perf_counter() - began)
@@ -247,7 +253,7 @@ class Training:
             skipped += chunk.count
         return skipped
 
-    def end_epoch(self, epoch: Epoch) -> dict[str, float]:
+    def end_epoch(self, epoch: Epoch) -> dict[str, Any]:
         """End an epoch, as `fit` does; returns its logs."""
         self.source.end()
         self._known = epoch.taken
@@ -255,9 +261,16 @@ class Training:
         self.engine.end_epoch()
         if self.validation and self.model._should_eval(epoch.number, self.validation["freq"]):
             logs |= {f"val_{name}": value for name, value in self._evaluate().items()}
-        self.callbacks.on_epoch_end(epoch.number, logs)
         self.logs = logs
-        return {name: scalar(value) for name, value in logs.items()}
+        self._waiting.append((epoch.number, logs))
+        # History alone may hear of an epoch when the next one has begun on the device.
+        self.tell(1 if self._may_wait and self.ahead else 0)
+        return logs
+
+    def tell(self, waiting: int = 0) -> None:
+        """Tell the callbacks of the epochs that have ended, but for the last few."""
+        while len(self._waiting) > waiting:
+            self.callbacks.on_epoch_end(*self._waiting.pop(0))
 
     def _evaluate(self) -> dict[str, Any]:
         arguments = dict(self.validation["arguments"])
