@@ -3,7 +3,8 @@
 In the numeric mode that `fit` compiles. `test_loop_plan.py` has what XLA may change.
 """
 
-import contextlib
+import signal
+import threading
 from typing import Any
 
 import keras
@@ -322,16 +323,24 @@ def test_compiling_anew_begins_anew() -> None:
                 np.testing.assert_array_equal(a, b)
 
 
-def test_an_interruption_leaves_all_as_after_a_step() -> None:
+def test_an_interruption_leaves_whole_steps() -> None:
     model = network()
     model.compile("sgd", "mse")
-    steps = 0
-    with contextlib.suppress(KeyboardInterrupt):
-        for epoch in lossledger.Loop(model, X, Y, 10, epochs=2, verbose=0):
-            for _ in epoch:
-                steps += 1
-                if steps == 3:
-                    raise KeyboardInterrupt
-    assert int(model.optimizer.iterations) == 3
+    loop = lossledger.Loop(model, X, Y, 10, epochs=100_000, verbose=0)
+    epochs = []
+    timer = threading.Timer(1.0, signal.raise_signal, [signal.SIGINT])
+
+    def train() -> None:
+        for epoch in loop:
+            epochs.append(epoch)
+            if epoch.number == 2:
+                timer.start()
+            epoch.run()
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    steps = sum(len(epoch.losses) for epoch in epochs)
+    assert int(model.optimizer.iterations) == steps
+    assert loop.history.epoch == [epoch.number for epoch in epochs if epoch.ended]
     model.fit(X, Y, verbose=0)
-    assert int(model.optimizer.iterations) == 6
+    assert int(model.optimizer.iterations) == steps + 3
