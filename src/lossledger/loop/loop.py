@@ -182,6 +182,7 @@ class Loop:
             return
         self._over = True
         training, model = self._training, self.model
+        training.over = True
         training.tell()
         if finished or keras.backend.backend() == "jax":
             optimizer = model.optimizer

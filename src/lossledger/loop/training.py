@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
 from lossledger.loop import batches, data, hooks
 from lossledger.loop.chunk import Chunk, Window
@@ -54,7 +55,7 @@ class Training:
         self._first = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
         self._waiting: list[tuple[int, dict[str, Any]]] = []
         self._under_way: Any = None
-        self.ahead = False
+        self.ahead = self.over = False
         self._each = any(hooks.needs_batches(each) for each in self.callbacks.callbacks)
         only_history = [type(c) for c in self.callbacks.callbacks] == [keras.callbacks.History]
         self._may_wait = only_history and not self.validation
@@ -270,6 +271,16 @@ class Training:
         # History alone may hear of an epoch when the next one has begun on the device.
         self.tell(1 if self._may_wait and self.ahead else 0)
         return logs
+
+    def check_going(self) -> None:
+        """Raise a `LossLedgerError` where the loop has ended."""
+        if self.over:
+            raise LossLedgerError(
+                "This loop has ended, and its epochs train no more: a loop ends with its last "
+                "epoch, with `stop`, and where its `for` is left. Received: a step of one of its "
+                "epochs. Make a new Loop, with `initial_epoch` to go on counting.",
+                slug="loop-over",
+            )
 
     def tell(self, waiting: int = 0) -> None:
         """Tell the callbacks of the epochs that have ended, but for the last few."""
