@@ -50,9 +50,9 @@ def build(model: Any, batch: Any = None, iterator: Any = None) -> None:
 def batches(iterator: Any) -> Iterator[Any]:
     """The batches of one epoch, read as `fit` reads them."""
     if keras.backend.backend() == "torch":
-        for _, _, data in iterator:
+        for *_, data in iterator:
             yield data[0]
         return
     with iterator.catch_stop_iteration():
-        for _, _, data in iterator:
+        for *_, data in iterator:
             yield next(data)
