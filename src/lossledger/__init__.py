@@ -10,19 +10,21 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
+    from lossledger.loop.loop import Loop
     from lossledger.recorder.recording import record
     from lossledger.run import Run, open
 
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Loop": "lossledger.loop.loop",
     "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
     "open": "lossledger.run",
     "record": "lossledger.recorder.recording",
 }
 
-__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
+__all__ = ["Loop", "LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,8 +24,8 @@ LEVELS: tuple[set[str], ...] = (
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, and out to people.
     {"keras.*", "render.*"},
-    # The recording of a training.
-    {"recorder.*", "callback", "runner"},
+    # The recording of a training, and the loop.
+    {"recorder.*", "callback", "runner", "loop.*"},
     # The programs.
     {"cli.*", "__main__", "demo.*"},
 )
@@ -33,10 +33,10 @@ LEVELS: tuple[set[str], ...] = (
 ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
-    "keras": {"keras.*", "callback"},
-    "tensorflow": {"keras.tensorflow", "keras.describe"},
-    "jax": {"keras.jax", "keras.describe"},
-    "torch": {"keras.torch", "keras.describe"},
+    "keras": {"keras.*", "callback", "loop.*"},
+    "tensorflow": {"keras.tensorflow", "keras.describe", "loop.tensorflow", "loop.resident"},
+    "jax": {"keras.jax", "keras.describe", "loop.jax"},
+    "torch": {"keras.torch", "keras.describe", "loop.torch"},
 }
 """The only modules that import a library."""
 

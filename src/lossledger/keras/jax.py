@@ -37,11 +37,11 @@ class JaxBuffer(Buffer):
         return np.concatenate(fetched)
 
 
-class JaxTap(base.Tap[JaxBuffer]):
+class JaxTap(base.Tap[Any]):
     """Rows as outputs of the jitted step; see `lossledger.keras.tap.Tap`."""
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, JaxBuffer())
+    def __init__(self, model: Any, buffer: Any = None) -> None:
+        super().__init__(model, buffer or JaxBuffer())
 
     def wrap_step(self, train_step: Any) -> Any:
         """See base class; the step returns `((logs, row), state)`."""
@@ -61,9 +61,10 @@ class JaxTap(base.Tap[JaxBuffer]):
         """See base class."""
         before, after, data = context
         columns = self.named(selection, trace, data)
-        columns |= self._optimizer_columns(trace, before, after)
+        if self.full:
+            columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
-        lanes = lanes_of(data)
+        lanes = lanes_of(data) if self.full else None
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
         whole = self.settle(selection.layout, [*columns], hashed=lanes is not None)

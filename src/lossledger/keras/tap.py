@@ -36,6 +36,9 @@ class Tap(Generic[OfBackend]):
         buffer: Where its steps go.
     """
 
+    full = True
+    """Whether a row holds all of an entry, or only what the step's loss needs."""
+
     def __init__(self, model: Any, buffer: OfBackend) -> None:
         self.model = model
         self.buffer = buffer
@@ -92,7 +95,7 @@ class Tap(Generic[OfBackend]):
         columns = dict(zip(selection.layout.columns, selection.values, strict=True))
         if selection.layout.weight_kind != "rows" or "weight" not in columns:
             columns["rows"] = self.rows_of(data)
-        return columns | counted(trace)
+        return columns | counted(trace) if self.full else columns
 
     def rows_of(self, data: Any) -> Any:
         """Rows of a batch: those of its first leaf."""

@@ -76,14 +76,14 @@ class TensorFlowTap(base.Tap[Any]):
         """See base class; the step's vector is one of its logs, or beside them."""
 
         def step(data: Any) -> Any:
-            logs, vector = self.stepped(train_step, data)
+            logs, vector = self.traced(train_step, data)
             if type(logs) is dict and vector is not None:
                 return {**logs, KEY: vector}
             return logs if vector is None else (logs, {KEY: vector})
 
         return step
 
-    def stepped(self, train_step: Any, data: Any) -> tuple[Any, Any]:
+    def traced(self, train_step: Any, data: Any) -> tuple[Any, Any]:
         """What `train_step` returns, and what `row` makes of it."""
         carrier = _Carrier(self.carried)
         trace = Trace(keep=carrier.keep)
@@ -108,9 +108,19 @@ class TensorFlowTap(base.Tap[Any]):
 
     def values(self, selection: Any, trace: Trace, data: Any) -> tuple[list[str], Any]:
         """The row but for the fingerprint: its columns' names, and a float32 vector."""
-        columns = self.named(selection, trace, data) | self._optimizer_columns(trace)
+        columns = self.named(selection, trace, data)
+        if self.full:
+            columns |= self._optimizer_columns(trace)
         row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
         return [*columns], tf.stack(row)
+
+    def hashed(self, selection: Any, trace: Trace, data: Any) -> Any:
+        """The row with the batch's fingerprint, a float32 vector; `None` where it is not whole."""
+        names, row = self.values(selection, trace, data)
+        lanes = lanes_of(seen(data, self.model)) if self.full else None
+        if not self.settle(selection.layout, names, hashed=lanes is not None):
+            return None
+        return row if lanes is None else tf.concat([row, tf.bitcast(lanes, tf.float32)], 0)
 
     def rows_of(self, data: Any) -> Any:
         """See base class; known when the step runs."""
@@ -221,6 +231,18 @@ def _repeated(value: Any) -> Any:
         return tf.add_n(inputs)
     operation = getattr(tf.raw_ops, value.op.type)
     return operation(**dict(zip(("x", "y"), inputs, strict=False)))
+
+
+def lanes_of(leaves: list[Any]) -> Any:
+    """Fingerprint of a batch, two int32 lanes; `None` without any leaf that it can look at."""
+    if not leaves:
+        return None
+    bits = tf.concat([tf.bitcast(leaf, tf.int32) for leaf in leaves], axis=1)
+    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
+    table = fingerprint.multipliers(bits.shape[1])
+    lanes = tf.matmul(bits, table[:-1]) + table[-1]
+    lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
+    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
 
 
 def seen(data: Any, model: Any) -> list[Any]:

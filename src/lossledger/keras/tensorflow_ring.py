@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lossledger.keras import fingerprint
 from lossledger.keras.buffer import Buffer
-from lossledger.keras.tensorflow import TensorFlowTap, seen
+from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.keras.trace import Trace
 
 CAPACITY = 1024
@@ -92,14 +91,11 @@ class TensorFlowRingTap(TensorFlowTap):
         """See base class; writes the row into the ring."""
         (data,) = context
         buffer = self.buffer
-        names, row = self.values(selection, trace, data)
-        lanes = _lanes(seen(data, self.model))
-        whole = self.settle(selection.layout, names, hashed=lanes is not None)
+        row = self.hashed(selection, trace, data)
         padding = buffer.ring.shape[1] - len(buffer.columns)
-        if not whole or padding < 0:
+        if row is None or padding < 0:
             return
-        parts = [row] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
-        updates = tf.concat([*parts, np.zeros(padding, np.float32)], 0)
+        updates = tf.concat([row, np.zeros(padding, np.float32)], 0)
         # Nothing is counted before the step has its batch: the data may have run out.
         with tf.control_dependencies([updates]):
             place = buffer.written.read_value() % buffer.capacity
@@ -129,15 +125,3 @@ class TensorFlowRingTap(TensorFlowTap):
 def tap_of(model: Any) -> TensorFlowTap:
     """The tap of a model, by how many steps it executes at once."""
     return TensorFlowRingTap(model) if model.steps_per_execution > 1 else TensorFlowTap(model)
-
-
-def _lanes(leaves: list[Any]) -> Any:
-    """Fingerprint of a batch, two int32 lanes; `None` without any leaf that it can look at."""
-    if not leaves:
-        return None
-    bits = tf.concat([tf.bitcast(leaf, tf.int32) for leaf in leaves], axis=1)
-    bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
-    table = fingerprint.multipliers(bits.shape[1])
-    lanes = tf.matmul(bits, table[:-1]) + table[-1]
-    lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
-    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)

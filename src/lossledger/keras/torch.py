@@ -37,9 +37,14 @@ class TorchBuffer(Buffer):
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
-        *values, batches = zip(*rows, strict=True)
-        columns = [_fetch_column(column) for column in values]
-        return np.stack([*columns, *self.hashed([_on_host(batch) for batch in batches])], axis=1)
+        lanes = self.hashed([_on_host(row[-1]) for row in rows])
+        return np.column_stack([values_of(rows), *lanes])
+
+
+def values_of(rows: Sequence[Any]) -> np.ndarray:
+    """The values of rows but for what is to be hashed, float32 of shape `(rows, values)`."""
+    *values, _ = zip(*rows, strict=True)
+    return np.stack([_fetch_column(column) for column in values], axis=1)
 
 
 class TorchTap(base.Tap[TorchBuffer]):
@@ -66,7 +71,7 @@ class TorchTap(base.Tap[TorchBuffer]):
                 return function(data)
             self.begin((data,))
             # Before the step: a training step of the user's may change its batch in place.
-            before = self._before(data[0])
+            before = self.before(data[0])
             trace = Trace()
             with tracing(trace):
                 logs = function(data)
@@ -81,7 +86,7 @@ class TorchTap(base.Tap[TorchBuffer]):
         super().attach(position)
         self.copies = True
 
-    def _before(self, data: Any) -> tuple[Any, Any]:
+    def before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
         try:
             moved = None
@@ -108,7 +113,8 @@ class TorchTap(base.Tap[TorchBuffer]):
         """See base class."""
         data, batch, moved = context
         columns = self.named(selection, trace, data)
-        self._optimizer_columns(columns, trace, moved)
+        if self.full:
+            self._optimizer_columns(columns, trace, moved)
         if not self.settle(selection.layout, [*columns], hashed=bool(batch)):
             return None
         if self.buffer.returned is None:  # else the batch is the user's

@@ -76,12 +76,12 @@ class RecordedCall:
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
 
-    def begin_epoch(self, epoch: int) -> None:
-        """The driver, or the user, begins an epoch."""
+    def begin_epoch(self, epoch: int, batch: int = 0) -> None:
+        """The driver, or the user, begins an epoch, or goes on in it at a batch."""
         self.epoch = epoch
-        self.batch = 0
+        self.batch = batch
         if self.buffer is not None:
-            self.buffer.mark(self.index, self.model, epoch, 0)
+            self.buffer.mark(self.index, self.model, epoch, batch)
 
     def say_epoch(self, epoch: int) -> None:
         """The user begins an epoch of a driver that has none of its own."""
