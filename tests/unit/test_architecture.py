@@ -22,8 +22,8 @@ LEVELS: tuple[set[str], ...] = (
     | {"folder", "segments.*", "store", "catalog"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
-    # Into Keras, and out to people.
-    {"keras.*", "render.*"},
+    # Into Keras, out to people, and files of other tools.
+    {"keras.*", "render.*", "explain.*"},
     # The recording of a training.
     {"recorder.*", "callback", "runner"},
     # The programs.
@@ -158,6 +158,7 @@ def test_only_some_modules_know_a_library(library: str) -> None:
         ),
         ("from lossledger.cli import main; main(['list', '.'])", {"numpy", "keras", "pyarrow"}),
         ("from lossledger.cli import main; main(['show', 'absent'])", {"keras"}),
+        ("from lossledger.cli import main; main(['explain', '.'])", {"keras", "pyarrow"}),
     ],
 )
 def test_a_program_imports_only_what_it_needs(code: str, absent: set[str], tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ from lossledger.statistics import STATISTICS
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(lossledger.__file__).parent
 DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PROGRAMS = ("README.md", "docs/guide.md", "docs/explain.md")
+"""Documents with code; what is to be run in them runs in this order."""
 LINES = {"README.md": 119, "CONTRIBUTING.md": 59}
 
 GENERATED = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -207,13 +209,13 @@ def blocks() -> list[tuple[str, str, bool]]:
     """Document, code, and whether it is to be run."""
     return [
         (path.name, match[2], bool(match[1]))
-        for path in (ROOT / "README.md", ROOT / "docs/guide.md")
+        for path in map(ROOT.joinpath, PROGRAMS)
         for match in BLOCK.finditer(path.read_text())
     ]
 
 
 def test_the_code_compiles() -> None:
-    assert {name for name, _, _ in blocks()} == {"README.md", "guide.md"}
+    assert {name for name, _, _ in blocks()} == {Path(name).name for name in PROGRAMS}
     for name, code, _ in blocks():
         compile(code, name, "exec")
 
