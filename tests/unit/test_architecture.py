@@ -22,8 +22,8 @@ LEVELS: tuple[set[str], ...] = (
     | {"folder", "segments.*", "store", "catalog"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
-    # Into Keras, and out to people.
-    {"keras.*", "render.*"},
+    # Into Keras, why numbers differ, and out to people.
+    {"keras.*", "reconcile.*", "render.*"},
     # The recording of a training.
     {"recorder.*", "callback", "runner"},
     # The programs.
