@@ -23,7 +23,7 @@ LEVELS: tuple[set[str], ...] = (
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, and out to people.
-    {"keras.*", "reconcile.*", "render.*"},
+    {"keras.*", "reconciliation.*", "render.*"},
     # The recording of a training.
     {"recorder.*", "callback", "runner"},
     # The programs.

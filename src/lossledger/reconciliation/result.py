@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lossledger.reconcile.slugs import SLUGS, Kind
+from lossledger.reconciliation.slugs import SLUGS, Kind
 
 _ROUNDING = 64 * 2.0**-53
 
@@ -36,7 +36,7 @@ class Cause:
     """One named amount of a gap.
 
     Args:
-        cause: Its name in `lossledger.reconcile.slugs.SLUGS`.
+        cause: Its name in `lossledger.reconciliation.slugs.SLUGS`.
         amount: What it adds on the way from a to b.
         kind: `exact`, `measured` or `replayed`.
         noise: How much the amount moves between seeds (one standard deviation); `None` where it is
@@ -198,7 +198,7 @@ class Reconciliation:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        from lossledger.reconcile.notebook import html
+        from lossledger.reconciliation.notebook import html
 
         return html(self)
 

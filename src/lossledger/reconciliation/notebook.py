@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lossledger.reconcile.result import Reconciliation
+    from lossledger.reconciliation.result import Reconciliation
 
 _LEFT = "text-align:left"
 _RIGHT = "text-align:right"
