@@ -20,8 +20,11 @@ def test_layers_that_decide_a_loss_are_described(tmp_path, nested):
     with lossledger.record(tmp_path) as run:
         model.fit(X, Y, verbose=0)
     found = lossledger.open(run.path).calls[0].configuration["layers"]
-    found = [layer for layer in found if layer["class"] != "InputLayer"]
-    assert [layer["class"] for layer in found] == ["Dense", "Dropout", "Dense"]
-    assert found[0]["kernel_regularizer"]["config"]["l2"] == pytest.approx(0.05)
-    assert found[1]["rate"] == 0.5
-    assert [layer.get("training", False) for layer in found] == [False, True, False]
+    dense = [layer for layer in found if layer["class"] == "Dense"]
+    (dropout,) = [layer for layer in found if layer["class"] == "Dropout"]
+    assert {layer["class"] for layer in found} == {"InputLayer", "Dense", "Dropout"}
+    assert sorted(layer["units"] for layer in dense) == [1, 4]
+    (regular,) = [layer for layer in dense if "kernel_regularizer" in layer]
+    assert regular["kernel_regularizer"]["config"]["l2"] == pytest.approx(0.05)
+    assert dropout["rate"] == 0.5
+    assert [layer for layer in found if layer.get("training")] == [dropout]
