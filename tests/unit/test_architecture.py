@@ -22,8 +22,8 @@ LEVELS: tuple[set[str], ...] = (
     | {"folder", "segments.*", "store", "catalog"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
-    # Into Keras, out to people, and files of other tools.
-    {"keras.*", "render.*", "explain.*"},
+    # Into Keras, why numbers differ, out to people, and files of other tools.
+    {"keras.*", "reconciliation.*", "render.*", "explain.*"},
     # The recording of a training.
     {"recorder.*", "callback", "runner"},
     # The programs.
