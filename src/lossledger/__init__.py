@@ -11,6 +11,7 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
     from lossledger.recorder.recording import record
+    from lossledger.replay.compare import compare
     from lossledger.run import Run, open
 
 __version__ = "0.1.0"
@@ -18,11 +19,12 @@ __version__ = "0.1.0"
 _LAZY = {
     "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
+    "compare": "lossledger.replay.compare",
     "open": "lossledger.run",
     "record": "lossledger.recorder.recording",
 }
 
-__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
+__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "compare", "open", "record"]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,8 +24,8 @@ LEVELS: tuple[set[str], ...] = (
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "explain.*"},
-    # The recording of a training.
-    {"recorder.*", "callback", "runner"},
+    # The recording of a training, and training again.
+    {"recorder.*", "callback", "runner", "replay.*"},
     # The programs.
     {"cli.*", "__main__", "demo.*"},
 )
@@ -33,7 +33,7 @@ LEVELS: tuple[set[str], ...] = (
 ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
-    "keras": {"keras.*", "callback"},
+    "keras": {"keras.*", "callback", "replay.training"},
     "tensorflow": {"keras.tensorflow", "keras.describe"},
     "jax": {"keras.jax", "keras.describe"},
     "torch": {"keras.torch", "keras.describe"},

@@ -24,6 +24,7 @@ from lossledger.cli import COMMANDS, _parser
 from lossledger.cli.configuration import _TYPES
 from lossledger.conventions import CONVENTIONS
 from lossledger.entry import COLUMNS
+from lossledger.replay.description import FACTORS
 from lossledger.run import runs_in
 from lossledger.statement import EpochStatement
 from lossledger.statistics import STATISTICS
@@ -31,7 +32,7 @@ from lossledger.statistics import STATISTICS
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(lossledger.__file__).parent
 DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-PROGRAMS = ("README.md", "docs/guide.md", "docs/explain.md")
+PROGRAMS = ("README.md", "docs/guide.md", "docs/explain.md", "docs/compare.md")
 """Documents with code; what is to be run in them runs in this order."""
 LINES = {"README.md": 119, "CONTRIBUTING.md": 59}
 
@@ -74,6 +75,15 @@ def conventions() -> str:
     return table("tool | versions | place | statistic | weight | note | source", rows)
 
 
+def factors() -> str:
+    def default(values) -> str:
+        told = [f"`{value!r}`" if value is not None else "as compiled" for value in values]
+        return told[0] if len(told) == 1 else f"{told[0]}; `train_on_batch`: {told[1]}"
+
+    rows = ((f"`{f.name}`", f.meaning, f.kind, f.cause, default(f.default)) for f in FACTORS)
+    return table("key | what it says | kind | cause | if not said", rows)
+
+
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
@@ -97,6 +107,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "statistics": statistics,
     "conventions": conventions,
+    "factors": factors,
     **{f"help {command.name}": lambda name=command.name: help_of(name) for command in COMMANDS},
 }
 

@@ -39,8 +39,8 @@ class Cause:
         cause: Its name in `lossledger.reconciliation.slugs.SLUGS`.
         amount: What it adds on the way from a to b.
         kind: `exact`, `measured` or `replayed`.
-        noise: How much the amount moves between seeds (one standard deviation); `None` where it is
-            no estimate, or no replay has told.
+        noise: What chance alone makes of such an amount between seeds, in 99 of 100 comparisons;
+            `None` where it is no estimate, or no replay has told.
         evidence: A sentence with the numbers behind it.
         advice: The change in the user's code that would remove it.
     """
@@ -55,6 +55,11 @@ class Cause:
     def __post_init__(self) -> None:
         if self.cause not in SLUGS:
             raise ValueError(f"no such cause: {self.cause!r}")
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether it is no cause: replays move as much by chance alone."""
+        return self.kind == "replayed" and self.noise is not None and abs(self.amount) <= self.noise
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Reconciliation:
         differences: What is not the same on both sides.
         causes: The named amounts, in the order of `SLUGS`.
         unexplained: What of the gap has no named cause.
-        noise: How much the gap moves between seeds; `None` where no replay has told.
+        noise: The same of the gap: what chance alone makes of it between seeds.
         verdict: The answer in a sentence.
         divergence: Where the two trainings part; `None` where they don't.
     """
@@ -190,7 +195,10 @@ class Reconciliation:
     def __repr__(self) -> str:
         lines = [
             f"a {_number(self.a.value)}  {self.a.run}:{self.a.statistic}",
-            *(f"  {each.amount:+.3e}  {each.cause} ({each.kind})" for each in self.causes),
+            *(
+                f"  {each.amount:+.3e}  {each.cause} ({'noise' if each.is_noise else each.kind})"
+                for each in self.causes
+            ),
             f"  {self.unexplained:+.3e}  unexplained",
             f"b {_number(self.b.value)}  {self.b.run}:{self.b.statistic}",
             f"gap {self.gap:+.3e}. {self.verdict}",
