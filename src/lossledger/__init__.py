@@ -10,6 +10,7 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
+    from lossledger.reconciliation.main import reconcile
     from lossledger.recorder.recording import record
     from lossledger.run import Run, open
 
@@ -19,10 +20,19 @@ _LAZY = {
     "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
     "open": "lossledger.run",
+    "reconcile": "lossledger.reconciliation.main",
     "record": "lossledger.recorder.recording",
 }
 
-__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
+__all__ = [
+    "LossLedgerError",
+    "LossLedgerWarning",
+    "Recorder",
+    "Run",
+    "open",
+    "reconcile",
+    "record",
+]
 
 
 def __getattr__(name: str) -> Any:
