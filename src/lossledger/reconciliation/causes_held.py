@@ -6,7 +6,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import Step, alike, counted, number
+from lossledger.reconciliation.moves import Step, alike, counted, near, number
 from lossledger.reconciliation.pair import Pair
 
 
@@ -109,7 +109,7 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     if not found.known or not found.only_a.any() or not found.only_b.any() or same_rows(*ids):
         return None
     shared = alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()
-    if not shared:
+    if not shared or near(a.value, b.value):
         return None
     rows = [int(fold.ledger["rows"].sum()) for fold in (a, b)]
     cause = "unseen_rows" if rows[0] != rows[1] else "data"

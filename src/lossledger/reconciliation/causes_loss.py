@@ -22,7 +22,7 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """
     del pair
     bad = [int((~np.isfinite(_seen(fold))).sum()) for fold in (a, b)]
-    if not any(bad) or (a.value == b.value) or (np.isnan(a.value) and np.isnan(b.value)):
+    if not any(bad):
         return None
     folds = [fold.by(finite=True) for fold in (a, b)]
     told = [

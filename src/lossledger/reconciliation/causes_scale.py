@@ -11,6 +11,9 @@ from lossledger.reconciliation.moves import Step, alike, counted
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 
+LARGEST = 65536
+"""Steps or replicas that a loss may be divided by."""
+
 _MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
@@ -47,13 +50,15 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     f the batch's rows: its reduction. f or 1/f the replicas or the steps that one update gathers,
     as recorded, or any whole number: a loss divided by them before it was logged.
     """
-    if pair.same_entries or len(a.ledger) != len(b.ledger):
+    other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
+    if pair.same_call or other_start or len(a.ledger) != len(b.ledger):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
         return None
     ours, theirs = (_data(a.ledger)[found.a], _data(b.ledger)[found.b])
-    if alike(ours, theirs).all() or not np.isfinite(ours).all() or not ours.all():
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (ours * theirs > 0)
+    if not usable.all() or alike(ours, theirs).all():
         return None
     ratio = theirs / ours
     rows = a.ledger["rows"][found.a]
@@ -61,11 +66,11 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
         if (rows > 1).all() and alike(ratio, factor).all():
             return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
     whole = float(np.median(ratio))
-    size = round(max(whole, 1 / whole) if whole > 0 else 0)
-    if size < 2 or not alike(ratio, np.full(len(ratio), size if whole > 1 else 1 / size)).all():
+    size = round(min(max(whole, 1 / whole), LARGEST + 1))
+    factor = np.full(len(ratio), float(size) if whole > 1 else 1 / size)
+    if not 2 <= size <= LARGEST or not alike(ratio, factor).all():
         return None
     name = f"{size}" if whole > 1 else f"1/{size}"
-    factor = np.full(len(ratio), float(size) if whole > 1 else 1 / size)
     return _by(a, b, _scaled_by(pair, size), factor, name)
 
 

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lossledger.reconciliation.causes_held import other_rows, weighted_rows
 from lossledger.reconciliation.causes_loss import loss_weights, nonfinite, penalty
@@ -12,7 +14,7 @@ from lossledger.reconciliation.causes_statistic import convention, state_not_res
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, is_rounding
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.result import Cause, gap_of, total
+from lossledger.reconciliation.result import Cause, gap_of, same, total
 from lossledger.reconciliation.slugs import SLUGS
 
 STAGES: Sequence[Callable[[Fold, Fold, Pair], Step | None]] = (
@@ -56,19 +58,37 @@ class Chain:
 
 
 def chain(a: Fold, b: Fold, pair: Pair) -> Chain:
-    """Takes the exact causes out, one after another."""
+    """Takes the exact causes out, one after another.
+
+    Nothing is taken from two numbers that are not finite and the same, nor from folds that have
+    no finite loss.
+    """
     found: list[Cause] = []
-    for stage in STAGES:
-        step = stage(a, b, pair)
-        if step is None:
-            continue
-        amount = total(
-            (gap_of(a.value, step.a.value), gap_of(step.b.value, b.value)),
-        )
-        if not is_rounding(amount, a.value, b.value):
-            found.append(Cause(step.cause, amount, step.kind, None, step.evidence, step.advice))
-        a, b = step.a, step.b
+    if same(a.value, b.value) and not math.isfinite(a.value):
+        return Chain((), a, a)
+    with np.errstate(all="ignore"):
+        for stage in STAGES:
+            step = stage(a, b, pair)
+            if step is None:
+                continue
+            if not _finite(step.a, step.b):
+                if _finite(a, b):
+                    continue  # a fold of nothing prices nothing
+                step = replace(step, b=step.a)  # no finite loss: all of the gap is that
+            whole = gap_of(a.value, b.value)
+            amount = total((gap_of(a.value, step.a.value), gap_of(step.b.value, b.value)))
+            if not math.isfinite(whole):
+                amount = whole  # no finite part of it tells anything
+            if not is_rounding(amount, a.value, b.value):
+                found.append(Cause(step.cause, amount, step.kind, None, step.evidence, step.advice))
+            a, b = step.a, step.b
+            if not _finite(a, b):
+                break
     return Chain(tuple(found), a, b)
+
+
+def _finite(a: Fold, b: Fold) -> bool:
+    return math.isfinite(a.value) and math.isfinite(b.value)
 
 
 def merged(causes: Iterable[Cause]) -> tuple[Cause, ...]:

@@ -1,5 +1,8 @@
 """`lossledger.reconcile`: the gap between two numbers, cause by cause."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from lossledger.reconciliation.moves import Move
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import read
 from lossledger.reconciliation.rest import rest
-from lossledger.reconciliation.result import Cause, Reconciliation
+from lossledger.reconciliation.result import Cause, Reconciliation, gap_of
 from lossledger.reconciliation.spec import Spec, Which
 from lossledger.reconciliation.verdict import verdict
 
@@ -75,8 +78,18 @@ def reconcile(
     found = chain(pair.a.fold, pair.b.fold, pair)
     left = rest(found.a, found.b, pair, parted)
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
-    causes = merged(causes)
+    causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
     return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)
+
+
+def settled(causes: Sequence[Cause], gap: float) -> tuple[Cause, ...]:
+    """The causes, of which one at most is not finite: all of a gap that is not."""
+    finite = [cause for cause in causes if math.isfinite(cause.amount)]
+    others = [cause for cause in causes if not math.isfinite(cause.amount)]
+    if not others or math.isfinite(gap):
+        return tuple(finite)
+    first = next((cause for cause in others if cause.cause == "nonfinite"), others[0])
+    return (*finite, replace(first, amount=gap))
 
 
 def shown(pair: Pair) -> list[Cause]:

@@ -86,6 +86,11 @@ def alike(a: np.ndarray, b: np.ndarray, size: "np.ndarray | float" = 0.0) -> np.
         return (a == b) | (np.abs(a - b) <= limit) | (np.isnan(a) & np.isnan(b))
 
 
+def near(a: float, b: float) -> bool:
+    """Whether two numbers are equal up to float32 rounding; none that is not finite is."""
+    return abs(b - a) <= SAME * max(abs(a), abs(b))
+
+
 def is_rounding(amount: float, *values: float) -> bool:
     """Whether an amount is nothing but float64's rounding of the values it comes from."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)

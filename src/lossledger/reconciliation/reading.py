@@ -123,11 +123,11 @@ def _form(spec: Spec, run: Run, call: Call, name: str) -> Form:
     own = spec.statistic.parameters if spec.statistic else {}
     if name in ("reported", "returned"):
         name = "last" if name == "returned" else _driver_reports(run, call)
-        if own:
+        if own or spec.weight or spec.finite or spec.every > 1:
             raise LossLedgerError(
-                f"A reported number takes no parameters. Received: {dict(own)}. "
-                "Leave them out, or choose a statistic.",
-                slug="statistic-parameter",
+                f"A number that was reported is what it is. Received: {spec.text}. "
+                "Leave parameters, weight, finite and every out, or choose a statistic.",
+                slug="selection",
                 exit_code=2,
             )
     return Form.named(

@@ -1,7 +1,9 @@
 """What the exact causes leave: whose it is, where two trainings can tell, and else nobody's."""
 
+import math
+
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import SAME, number, signed
+from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.result import Cause, Divergence
 
@@ -37,8 +39,7 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
         parted: Where they part.
     """
     left = b.value - a.value
-    size = max(abs(a.value), abs(b.value))
-    if not abs(left) > SAME * size:
+    if near(a.value, b.value) or not math.isfinite(left):
         return None
     if pair.same_call:
         return _epochs(a, b, pair, left)
