@@ -10,6 +10,7 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
+    from lossledger.reconciliation.main import reconcile
     from lossledger.recorder.recording import record
     from lossledger.replay.compare import compare
     from lossledger.run import Run, open
@@ -21,10 +22,20 @@ _LAZY = {
     "Run": "lossledger.run",
     "compare": "lossledger.replay.compare",
     "open": "lossledger.run",
+    "reconcile": "lossledger.reconciliation.main",
     "record": "lossledger.recorder.recording",
 }
 
-__all__ = ["LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "compare", "open", "record"]
+__all__ = [
+    "LossLedgerError",
+    "LossLedgerWarning",
+    "Recorder",
+    "Run",
+    "compare",
+    "open",
+    "reconcile",
+    "record",
+]
 
 
 def __getattr__(name: str) -> Any:

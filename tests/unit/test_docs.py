@@ -24,6 +24,7 @@ from lossledger.cli import COMMANDS, _parser
 from lossledger.cli.configuration import _TYPES
 from lossledger.conventions import CONVENTIONS
 from lossledger.entry import COLUMNS
+from lossledger.reconciliation.slugs import SLUGS
 from lossledger.replay.description import FACTORS
 from lossledger.run import runs_in
 from lossledger.statement import EpochStatement
@@ -84,6 +85,11 @@ def factors() -> str:
     return table("key | what it says | kind | cause | if not said", rows)
 
 
+def causes() -> str:
+    rows = ((f"[`{s.name}`](#{s.name})", s.kind, s.meaning) for s in SLUGS.values())
+    return table("cause | kind | what it is", rows)
+
+
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
@@ -108,6 +114,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "statistics": statistics,
     "conventions": conventions,
     "factors": factors,
+    "causes": causes,
     **{f"help {command.name}": lambda name=command.name: help_of(name) for command in COMMANDS},
 }
 

@@ -11,6 +11,7 @@ from lossledger.cli.command import Command
 from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
 from lossledger.cli.list import ListCommand
+from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
 from lossledger.errors import LossLedgerError
@@ -20,6 +21,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ListCommand,
     ShowCommand,
     ExplainCommand,
+    ReconcileCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -31,6 +33,7 @@ examples:
   lossledger list                       the recorded runs
   lossledger show                       the newest run, epoch by epoch
   lossledger explain log.csv            which statistic another tool's numbers are
+  lossledger reconcile fit loop         why the losses of two runs differ
 """
 
 

@@ -107,7 +107,8 @@ class Reconciliation:
         a: The number to start from.
         b: The number to arrive at.
         gap: `b - a`; 0.0 where the two are the same, NaN and infinities included.
-        comparable: Whether the two may be compared; there are no causes where they may not.
+        comparable: Whether the two may be compared; there are no causes where they may not,
+            unless that was asked for (`across`).
         reasons: Why they may not, a sentence each.
         differences: What is not the same on both sides.
         causes: The named amounts, in the order of `SLUGS`.
@@ -133,7 +134,7 @@ class Reconciliation:
         parts = [*(cause.amount for cause in self.causes), self.unexplained]
         if not same(self.gap, gap_of(self.a.value, self.b.value)):
             raise ValueError(f"gap {self.gap} is not b - a of {self.a.value} and {self.b.value}")
-        if self.comparable and not sums_to(parts, self.gap):
+        if not sums_to(parts, self.gap):
             raise ValueError(f"{parts} don't sum to the gap {self.gap}")
 
     @classmethod
@@ -155,7 +156,7 @@ class Reconciliation:
         Causes of amount 0 are left out. What is left within the rounding of the sum is 0.
         """
         gap = gap_of(a.value, b.value)
-        kept = tuple(cause for cause in causes if cause.amount != 0) if comparable else ()
+        kept = tuple(cause for cause in causes if cause.amount != 0)
         return cls(
             a=a,
             b=b,

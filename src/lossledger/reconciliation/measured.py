@@ -1,0 +1,182 @@
+"""Causes that only an evaluation can tell: another mode of the layers, weights on their way."""
+
+from typing import Any
+
+from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
+from lossledger.reconciliation.fold import Fold, Form
+from lossledger.reconciliation.moves import SAME, Move, number, signed
+from lossledger.reconciliation.pair import Pair, layers_of
+from lossledger.reconciliation.reading import Reading
+from lossledger.reconciliation.rest import causes_of
+from lossledger.reconciliation.result import Cause, Divergence, gap_of
+
+_MOVING = "Compare evaluations of the same weights: fit's loss averages weights on their way."
+_MODE = "Compare numbers of one mode: `evaluate` switches dropout off and holds statistics fixed."
+
+
+def measured(
+    pair: Pair, parted: Divergence | None, model: Any, x: Any, y: Any, sample_weight: Any
+) -> tuple[list[Cause], str]:
+    """The causes between a number that was measured and one that training made.
+
+    `moving_weights` is the loss in training mode at the final weights, less the mean of the
+    steps' losses at the weights that each step had; `inference_mode` is the loss at the final
+    weights in inference mode, less that in training mode.
+
+    Args:
+        pair: The two, of which one at least is measured.
+        parted: Where their trainings part.
+        model: The model at the final weights; `None` without one.
+        x: The data that were evaluated.
+        y: Their targets.
+        sample_weight: Their sample weights.
+
+    Returns:
+        The causes, and the verdict.
+    """
+    if pair.a.fold is None and pair.b.fold is None:
+        return _both(pair, parted)
+    first = pair.a.fold is not None
+    trained, evaluated = (pair.a, pair.b) if first else (pair.b, pair.a)
+    sign = 1.0 if first else -1.0
+    moves, mean = _to_mean(trained, pair)
+    left = gap_of(mean.value, evaluated.side.value)
+    more, told = _split(pair, trained, mean, left, (model, x, y, sample_weight))
+    causes = [
+        Cause(each.cause, sign * each.amount, "exact", None, each.evidence, each.advice)
+        for each in (*trained.moves, *moves)
+    ]
+    causes += [
+        Cause(e.cause, sign * e.amount, "measured", noise, e.evidence, e.advice)
+        for e, noise in more
+    ]
+    return causes, told
+
+
+def _to_mean(trained: Reading, pair: Pair) -> tuple[list[Move], Fold]:
+    """What leads from the number to the mean over the epoch's rows, which `evaluate` is like."""
+    fold = trained.fold
+    assert fold is not None
+    goal = Fold(fold.ledger, Form.named("epoch_mean"))
+    moves: list[Move] = []
+    for stage in (convention, state_not_reset, weighting):
+        step = stage(fold, goal, pair)
+        if step is not None:
+            amount = step.a.value - fold.value + (goal.value - step.b.value)
+            moves.append(Move(step.cause, amount, step.evidence, step.advice))
+            fold = step.a
+    return [move for move in moves if move.amount], goal
+
+
+def _split(
+    pair: Pair, trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+) -> tuple[list[tuple[Move, float | None]], str]:
+    """What of the gap each of the two is, and the verdict."""
+    if live[0] is not None:
+        return _measure(trained, mean, left, live)
+    if not abs(left) > SAME * abs(mean.value):
+        return [], "Nothing of the gap is left beyond float32 rounding."
+    layers = layers_of(trained.call)
+    modes = [layer["class"] for layer in layers if layer.get("training")]
+    start, end = trained.names
+    still = bool(start) and start == end
+    told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
+    told += number(mean.value + left)
+    if layers and not modes and not still:
+        evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
+        move = Move("moving_weights", left, f"{evidence} {_ASSUMED}", _MOVING)
+        return [
+            (move, None)
+        ], f"One cause: moving_weights, {signed(left)}, {_ASSUMED[0].lower()}{_ASSUMED[1:]}"
+    if modes and still:
+        evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
+        move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
+        return [(move, None)], f"One cause: inference_mode, {signed(left)}."
+    del pair
+    if still:
+        return (
+            [],
+            f"{signed(left)} is unexplained: weights and layers are the same, so the data are not.",
+        )
+    return [], (
+        f"{signed(left)} is moving_weights and inference_mode together: the entries can't tell "
+        "them apart. Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
+    )
+
+
+_ASSUMED = "It is so if the data were those of the training."
+
+
+def _measure(
+    trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+) -> tuple[list[tuple[Move, float | None]], str]:
+    from lossledger.keras.measure import losses_of
+
+    model, x, y, sample_weight = live
+    size = int(trained.call.arguments.get("batch_size") or 32)
+    found = losses_of(model, x, y, sample_weight, size)
+    end = trained.names[1]
+    if end and found.weights != end:
+        raise LossLedgerError(
+            "The model hasn't the weights that its training ended with. "
+            f"Received: a model with fingerprint {found.weights}; the call ended with {end}. "
+            "Pass the model as it was when the call ended.",
+            slug="other-weights",
+        )
+    moving, mode = found.training - mean.value, found.inference - found.training
+    off = mean.value + left - found.inference
+    told = f"at the final weights the loss is {number(found.training)} in training mode"
+    draws = f" (mean of {found.draws} draws)" if found.noise else ""
+    noise = found.noise or None
+    moves = [
+        (
+            Move(
+                "moving_weights",
+                moving,
+                f"The mean over the steps is {number(mean.value)}; {told}{draws}.",
+                _MOVING,
+            ),
+            noise,
+        ),
+        (
+            Move(
+                "inference_mode",
+                mode,
+                f"{told[0].upper()}{told[1:]}{draws}, and "
+                f"{number(found.inference)} in inference mode.",
+                _MODE,
+            ),
+            noise,
+        ),
+    ]
+    if abs(off) > 1e-5 * abs(found.inference):
+        return moves, (
+            f"The model's loss on these data is {number(found.inference)}, {signed(-off)} off what "
+            "was evaluated: that was of other data, or of other weights."
+        )
+    kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
+    names = " and ".join(f"{each.cause} {signed(each.amount)}" for each, _ in kept)
+    return kept, f"Measured: {names or 'nothing'}."
+
+
+def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
+    """Two measured numbers: of one difference, where there is only one."""
+    a, b = pair.a.side.value, pair.b.side.value
+    left = gap_of(a, b)
+    if left == 0:
+        return [], "No gap."
+    if parted is None and pair.measuring and not pair.factors:
+        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
+        advice = "Measure both on the same rows: leave validation_steps out."
+        return [Cause("unseen_rows", left, "measured", None, evidence, advice)], (
+            f"One cause: unseen_rows, {signed(left)}."
+        )
+    if pair.same_call and pair.a.epoch != pair.b.epoch:
+        evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
+        cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
+        return [cause], f"One cause: convention, {signed(left)}."
+    if parted is None:
+        return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
+    names = ", ".join(sorted(causes_of(pair, parted)))
+    return [], f"{signed(left)} is unexplained: the trainings differ in {names}."
