@@ -15,7 +15,8 @@ class ReconcileCommand(Command):
     description = (
         "Split the gap between two losses, b - a, into named causes that sum to it.\n"
         "A and B are RUN[@SELECTION][:STATISTIC]. The statistic is by default what the run's\n"
-        "driver reports: epoch_mean of fit, batch_mean of a loop."
+        "driver reports: epoch_mean of fit, batch_mean of a loop. Or FILE[:SERIES], a file that\n"
+        "lossledger explain reads."
     )
     examples = """\
 examples:
@@ -25,6 +26,7 @@ examples:
   lossledger reconcile runs/a@0 runs/a@1               two calls of one run
   lossledger reconcile fit@epoch=0,batch=5:running_mean fit@epoch=0,batch=5:raw
   lossledger reconcile fit@loss=data fit               without its penalty
+  lossledger reconcile training.log latest:batch_mean  a Keras CSVLogger file against a run
   lossledger reconcile main this-branch --fail-over 1e-4    a gate: exit status 3
 
 selections, between commas:

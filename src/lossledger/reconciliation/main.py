@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lossledger.reconciliation.chain import chain, merged
 from lossledger.reconciliation.comparable import reasons
 from lossledger.reconciliation.divergence import divergence
+from lossledger.reconciliation.files import file_of, with_files
 from lossledger.reconciliation.measured import measured
 from lossledger.reconciliation.moves import Move
 from lossledger.reconciliation.pair import Pair
@@ -41,6 +43,9 @@ def reconcile(
     of `fit`, the plain mean of a loop's losses. The selection is a call's number, or `call=`,
     `model=`, `epoch=`, `batch=`, `every=`, `loss=`, `weight=`, `finite`, between commas.
 
+    Instead of a run, a file that `lossledger.explain` reads: `FILE[:SERIES]`, as far as a file
+    without entries goes.
+
     Args:
         a: The number to start from: text, a path, a `Run`, or a run and a statistic in a tuple.
         b: The number to arrive at.
@@ -66,6 +71,16 @@ def reconcile(
     lossledger.reconcile("runs/a:epoch_mean", "runs/b:batch_mean", epoch=-1)
     ```
     """
+    files = file_of(a), file_of(b)
+    if any(files):
+        inner = partial(
+            reconcile,
+            epoch=epoch,
+            across=across,
+            directory=directory,
+            steps_per_epoch=steps_per_epoch,
+        )
+        return with_files((a, b), files, epoch, directory, inner)
     pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
     why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
     if why and not across:
