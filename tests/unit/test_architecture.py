@@ -33,7 +33,7 @@ LEVELS: tuple[set[str], ...] = (
 ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
-    "keras": {"keras.*", "callback", "replay.training"},
+    "keras": {"keras.*", "callback", "replay.training", "replay.seeded"},
     "tensorflow": {"keras.tensorflow", "keras.describe"},
     "jax": {"keras.jax", "keras.describe"},
     "torch": {"keras.torch", "keras.describe"},

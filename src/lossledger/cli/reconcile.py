@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 
 from lossledger.cli.command import Command, whole_number
 from lossledger.cli.configuration import configuration
@@ -27,6 +28,7 @@ examples:
   lossledger reconcile fit@epoch=0,batch=5:running_mean fit@epoch=0,batch=5:raw
   lossledger reconcile fit@loss=data fit               without its penalty
   lossledger reconcile training.log latest:batch_mean  a Keras CSVLogger file against a run
+  lossledger reconcile main this-branch --repeat 5     is it more than chance?
   lossledger reconcile main this-branch --fail-over 1e-4    a gate: exit status 3
 
 selections, between commas:
@@ -47,6 +49,12 @@ statistics:
         )
         parser.add_argument(
             "--across", action="store_true", help="go on where the two may not be compared"
+        )
+        parser.add_argument(
+            "--repeat",
+            type=whole_number(1),
+            metavar="N",
+            help="train both recorded scripts again under N seeds: is the gap larger than chance?",
         )
         parser.add_argument(
             "--fail-over",
@@ -75,6 +83,18 @@ statistics:
             directory=configuration().directory,
             steps_per_epoch=options.steps_per_epoch,
         )
+        if options.repeat:
+            from lossledger.replay.scripts import again
+
+            result = again(
+                result,
+                (options.a, options.b),
+                options.repeat,
+                tell=lambda line: print(line, file=sys.stderr, flush=True),
+                directory=configuration().directory,
+                epoch=options.epoch,
+                steps_per_epoch=options.steps_per_epoch,
+            )
         if options.json:
             from lossledger.render.reconciliation import JsonReconciliation as Show
         else:
