@@ -10,6 +10,7 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
+    from lossledger.loop.loop import Loop
     from lossledger.reconciliation.main import reconcile
     from lossledger.recorder.recording import record
     from lossledger.replay.compare import compare
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Loop": "lossledger.loop.loop",
     "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
     "compare": "lossledger.replay.compare",
@@ -27,6 +29,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Loop",
     "LossLedgerError",
     "LossLedgerWarning",
     "Recorder",

@@ -40,10 +40,14 @@ class Recorder(Callback):
         # `self.model` would fetch the state of a JAX model.
         model = self._model
         if self._recording.fit_call(model) is None:
-            self._recording.only(model)
-            self._recording.start()
+            self.begin(model)
             self._recording.begin_fit(model, dict(self.params))
             model.make_train_function()
+
+    def begin(self, model: Any) -> None:
+        """Begin to record this model's trainings."""
+        self._recording.only(model)
+        self._recording.start()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Write what is left; the next `fit` goes on in the same run."""

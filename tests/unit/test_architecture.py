@@ -24,8 +24,8 @@ LEVELS: tuple[set[str], ...] = (
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "explain.*"},
-    # The recording of a training, and training again.
-    {"recorder.*", "callback", "runner", "replay.*"},
+    # The recording of a training, the loop, and training again.
+    {"recorder.*", "callback", "runner", "loop.*", "replay.*"},
     # The programs.
     {"cli.*", "__main__", "demo.*"},
 )
@@ -33,10 +33,10 @@ LEVELS: tuple[set[str], ...] = (
 ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
-    "keras": {"keras.*", "callback", "replay.training", "replay.seeded"},
-    "tensorflow": {"keras.tensorflow", "keras.describe"},
-    "jax": {"keras.jax", "keras.describe"},
-    "torch": {"keras.torch", "keras.describe"},
+    "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
+    "tensorflow": {"keras.tensorflow", "keras.describe", "loop.tensorflow", "loop.data"},
+    "jax": {"keras.jax", "keras.describe", "loop.jax"},
+    "torch": {"keras.torch", "keras.describe", "loop.torch"},
 }
 """The only modules that import a library."""
 

@@ -48,9 +48,10 @@ class JaxTap(base.Tap):
         """See base class."""
         before, after, data = context
         columns = self.named(selection, data)
-        columns |= self._optimizer_columns(trace, before, after)
+        if self.full:
+            columns |= self._optimizer_columns(trace, before, after)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
-        lanes = fingerprint(data)
+        lanes = fingerprint(data) if self.full else None
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
         whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)

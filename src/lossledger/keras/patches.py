@@ -37,8 +37,12 @@ class Listener(Protocol):
         """A `fit` begins; returns its call."""
         ...
 
+    def begin_loop(self, model: Any, arguments: dict[str, Any], tap: Tap) -> Any:
+        """A `Loop` begins, or goes on after its model was trained otherwise; returns its call."""
+        ...
+
     def fit_call(self, model: Any) -> Any:
-        """The call of the `fit` that is on, of `model` or, where it is `None`, of any."""
+        """The call of the `fit` or `Loop` that is on, of `model` or, if it is `None`, of any."""
         ...
 
     def begin_batch(self, model: Any, signature: inspect.Signature, args: Any, kwargs: Any) -> None:
@@ -60,6 +64,7 @@ class Listener(Protocol):
 
 _listeners: list[Listener] = []
 _originals: list[tuple[type, str, Any]] = []
+_needs: list[object] = []
 _making = threading.local()
 
 
@@ -70,8 +75,7 @@ def listener() -> Listener | None:
 
 def add(new: Listener) -> None:
     """Start telling `new` of trainings; the first one replaces Keras's methods."""
-    if not _listeners:
-        _install()
+    _need(new)
     _listeners.append(new)
 
 
@@ -79,8 +83,30 @@ def remove(old: Listener) -> None:
     """Stop telling `old`; the last one puts Keras's methods back."""
     if old in _listeners:
         _listeners.remove(old)
-        if not _listeners:
-            _uninstall()
+        _need_no_more(old)
+
+
+@contextlib.contextmanager
+def noting() -> Iterator[None]:
+    """Replace Keras's methods for a while, recording or not: a step traced within can be noted."""
+    need = object()
+    _need(need)
+    try:
+        yield
+    finally:
+        _need_no_more(need)
+
+
+def _need(by: object) -> None:
+    if not _needs:
+        _install()
+    _needs.append(by)
+
+
+def _need_no_more(by: object) -> None:
+    _needs.remove(by)
+    if not _needs:
+        _uninstall()
 
 
 def _replace(owner: type, name: str, wrap: Callable[[Any], Any]) -> None:

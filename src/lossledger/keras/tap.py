@@ -52,6 +52,9 @@ class Tap:
         model: The model trained.
     """
 
+    full = True
+    """Whether a row holds all of an entry, or only what the step's loss needs."""
+
     def __init__(self, model: Any) -> None:
         self.model = model
         self.lock = threading.Lock()

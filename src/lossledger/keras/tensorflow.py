@@ -48,29 +48,35 @@ class TensorFlowTap(base.Tap):
     def wrap_step(self, train_step: Any) -> Any:
         """See base class."""
 
-        def step(data: Any) -> Any:
-            carrier = _Carrier(self.carried)
-            trace = Trace(keep=carrier.keep)
-            with tracing(trace):
-                logs = train_step(data)
-            with carrier.apart():
-                self.leave(trace, logs, data)
-            return logs
+        return lambda data: self.traced(train_step, data)[0]
 
-        return step
+    def traced(self, train_step: Any, data: Any) -> tuple[Any, Any]:
+        """What `train_step` returned, and what `row` made of the step."""
+        carrier = _Carrier(self.carried)
+        trace = Trace(keep=carrier.keep)
+        with tracing(trace):
+            logs = train_step(data)
+        with carrier.apart():
+            return logs, self.leave(trace, logs, data)
 
-    def row(self, selection: Any, trace: Trace, *context: Any) -> None:
+    def parts(self, selection: Any, trace: Trace, data: Any) -> list[Any] | None:
+        """The row's values, float32, in one or two vectors; `None` where they are too few."""
+        columns = self.named(selection, data)
+        if self.full:
+            columns |= self._optimizer_columns(trace)
+        row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
+        lanes = fingerprint(data) if self.full else None
+        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
+        parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
+        return parts if whole else None
+
+    def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
         """See base class; writes the row into the ring."""
         (data,) = context
-        columns = self.named(selection, data)
-        columns |= self._optimizer_columns(trace)
-        row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
-        lanes = fingerprint(data)
-        whole = self.settle(selection.layout, [*columns], fingerprint=lanes is not None)
+        parts = self.parts(selection, trace, data)
         padding = self.width - len(self.columns)
-        if not whole or padding < 0:
+        if parts is None or padding < 0:
             return
-        parts = [tf.stack(row)] + ([] if lanes is None else [tf.bitcast(lanes, tf.float32)])
         parts.append(np.zeros(padding, np.float32))
         updates = tf.concat(parts, 0)
         # Nothing is counted before the step has its batch: the data may have run out.

@@ -40,7 +40,7 @@ class TorchTap(base.Tap):
             self.begin((data,))
             with self.lock:
                 # Before the step: a training step of the user's may change its batch in place.
-                before = self._before(data[0])
+                before = self.before(data[0])
                 trace = Trace()
                 with tracing(trace):
                     logs = function(data)
@@ -52,7 +52,7 @@ class TorchTap(base.Tap):
 
         return train_function
 
-    def _before(self, data: Any) -> tuple[Any, Any]:
+    def before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
         try:
             moved = None
@@ -67,7 +67,8 @@ class TorchTap(base.Tap):
         """See base class; keeps the row."""
         data, batch, moved = context
         columns = self.named(selection, data)
-        self._optimizer_columns(columns, trace, moved)
+        if self.full:
+            self._optimizer_columns(columns, trace, moved)
         if self.settle(selection.layout, [*columns], fingerprint=bool(batch)):
             self.rows.extend([_detached(value) for value in columns.values()])
             self.batches.append(batch)
@@ -107,11 +108,17 @@ class TorchTap(base.Tap):
         rows, batches = handle
         if not rows:
             return np.zeros((0, len(self.columns)), "f4")
-        width = len(rows) // len(batches)
-        columns = [_fetch_column(rows[place::width]) for place in range(width)]
+        values = stacked(rows, len(rows) // len(batches))
         if batches[0]:
-            columns += [lane.view("f4") for lane in fingerprints(batches).T.copy()]
-        return np.stack(columns, axis=1)
+            lanes = [lane.view("f4") for lane in fingerprints(batches).T.copy()]
+            values = np.column_stack([values, *lanes])
+        return values
+
+
+def stacked(rows: list[Any], width: int) -> np.ndarray:
+    """The values of steps, `width` a step one after the other, as float32 of a row a step."""
+    columns = [_fetch_column(rows[place::width]) for place in range(width)]
+    return np.stack(columns, axis=1) if columns else np.zeros((0, 0), "f4")
 
 
 def _columns_of(data: Any) -> list[Any]:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from lossledger.keras.tap import Tap
 
+OF_EPOCHS = ("fit", "loop")
+"""The drivers that say where an epoch begins."""
+
 FLUSH_SECONDS = 0.25
 """How often entries are fetched and written, in seconds."""
 
@@ -184,7 +187,7 @@ class Recording:
         self._epoch = self._epoch + 1 if epoch is None else epoch
         self._custom.begin_epoch(self._epoch)
         for call in self._open.values():
-            if call.driver != "fit":
+            if call.driver not in OF_EPOCHS:
                 call.say_epoch(self._epoch)
 
     # What the patched methods of Keras tell (lossledger.keras.patches.Listener)
@@ -224,12 +227,19 @@ class Recording:
             call.finish()
         return self._begin(model, "fit", arguments)
 
+    def begin_loop(self, model: Any, arguments: dict[str, Any], tap: "Tap") -> RecordedCall | None:
+        """See `lossledger.keras.patches.Listener`."""
+        call = self._open_call(model)
+        if call is not None:
+            call.finish()
+        return self._begin(model, "loop", arguments, tap)
+
     def fit_call(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
         if model is not None:
             call = self._open_call(model)
-            return call if call is not None and call.driver == "fit" else None
-        fits = [call for call in self._open.values() if call.driver == "fit"]
+            return call if call is not None and call.driver in OF_EPOCHS else None
+        fits = [call for call in self._open.values() if call.driver in OF_EPOCHS]
         return fits[-1] if fits else None
 
     def begin_batch(
@@ -237,6 +247,10 @@ class Recording:
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
+        if call is not None and call.driver == "loop":
+            # The loop's series of steps is broken; it begins another call at its next step.
+            call.finish()
+            call = None
         if call is None and self._records(model):
             from lossledger.keras.patches import bound_arguments
 
@@ -248,7 +262,7 @@ class Recording:
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self._open_call(model)
-        if call is not None:
+        if call is not None and call.driver != "loop":
             call.returned(result)
 
     def evaluated(self, model: Any, result: Any) -> None:
@@ -256,7 +270,7 @@ class Recording:
         call = self._last.get(id(model))
         if call is None or self._models[id(model)][0]() is not model:
             return
-        if call.open and call.driver == "fit":
+        if call.open and call.driver in OF_EPOCHS:
             return
         with self.guarded("reported-not-read"):
             name = call.loss_name
@@ -279,7 +293,9 @@ class Recording:
 
     # Calls
 
-    def _begin(self, model: Any, driver: str, arguments: dict[str, Any]) -> RecordedCall | None:
+    def _begin(
+        self, model: Any, driver: str, arguments: dict[str, Any], tap: "Tap | None" = None
+    ) -> RecordedCall | None:
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
@@ -295,9 +311,11 @@ class Recording:
                 )
             self._open[id(model)] = call
             self._last[id(model)] = call
-            tap: Tap | None = getattr(getattr(model, "train_function", None), "lossledger", None)
-            if tap is not None and tap.position is None:
+            own = getattr(getattr(model, "train_function", None), "lossledger", None)
+            if tap is not None:
                 call.attach(tap)
+            elif own is not None and own.position is None:
+                call.attach(own)
             elif getattr(model, "train_function", None) is not None:
                 model.train_function = None
             return call
@@ -318,9 +336,9 @@ class Recording:
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
         call.write(driver=driver, model=model, began=self.output.now())
-        if driver != "fit" and self._steps_per_epoch is not None:
+        if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
             call.write(steps_per_epoch=self._steps_per_epoch)
-        if driver != "fit" and self._epoch != NO_EPOCH:
+        if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
             call.say_epoch(self._epoch)
         return call
 

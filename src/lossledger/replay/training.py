@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from lossledger.errors import LossLedgerError
+from lossledger.loop.loop import Loop
 from lossledger.replay.description import is_seed
 
 _NOISY = ("dropout", "recurrent_dropout", "_dropout")
@@ -108,58 +109,35 @@ class Workshop:
             keras.config.set_dtype_policy(before)
 
 
-class _Shuffled(keras.utils.PyDataset):
-    """The rows in another order each epoch, drawn here: the same for every driver and backend.
-
-    Keras's own draws depend on the backend, and on whether the model was trained before.
-    """
-
-    def __init__(self, x: Any, y: Any, state: Mapping[str, Any]) -> None:
-        super().__init__()
-        self._data, self._seed = (x, y), state["seed"]
-        self._size, self._rows = state["batch_size"], state["trained"]
-        self.begin(0)
-
-    def begin(self, epoch: int) -> None:
-        """Draws an epoch's order. Keras tells a dataset of more epochs than it trains."""
-        self._order = np.random.default_rng((self._seed, epoch)).permutation(self._rows)
-
-    def __len__(self) -> int:
-        return -(-self._rows // self._size)
-
-    def __getitem__(self, index: int) -> Any:
-        chosen = self._order[index * self._size : (index + 1) * self._size]
-        return _rows(self._data, chosen)
-
-
 def _rows(data: Any, chosen: Any) -> Any:
     return keras.tree.map_structure(lambda leaf: leaf[chosen], data)
 
 
+def _order(state: Mapping[str, Any], epoch: int) -> np.ndarray:
+    """The rows of an epoch in their order, the same for every driver and backend.
+
+    Keras's own draws depend on the backend, and on whether the model was trained before.
+    """
+    return np.random.default_rng((state["seed"], epoch)).permutation(state["trained"])
+
+
 def _fit(model: Any, x: Any, y: Any, state: Mapping[str, Any]) -> None:
-    arguments = {"epochs": state["epochs"], "shuffle": False, "verbose": 0}
-    if state["shuffle"]:
-        data = _Shuffled(x, y, state)
-        begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: data.begin(epoch))
-        model.fit(data, callbacks=[begin], **arguments)
-    else:
-        model.fit(x, y, batch_size=state["batch_size"], **arguments)
+    """What `fit` does, done by a `Loop`: it trains the same, in a part of the time."""
+    # One form for all trainings: to time them all costs more than it saves, and XLA rounds anew.
+    how = {"batch_size": state["batch_size"], "shuffle": False, "verbose": 0, "plan": "loop"}
+    if not state["shuffle"]:
+        Loop(model, x, y, epochs=state["epochs"], **how).run()
+        return
+    for epoch in range(state["epochs"]):
+        Loop(model, *_rows((x, y), _order(state, epoch)), **how).run()
 
 
 def _train_on_batch(model: Any, x: Any, y: Any, state: Mapping[str, Any]) -> None:
     size, rows = state["batch_size"], state["trained"]
-    shuffled = _Shuffled(x, y, state) if state["shuffle"] else None
     for epoch in range(state["epochs"]):
-        if shuffled is not None:
-            shuffled.begin(epoch)
-        for place, begin in enumerate(range(0, rows, size)):
-            model.train_on_batch(
-                *(
-                    _rows((x, y), slice(begin, min(begin + size, rows)))
-                    if shuffled is None
-                    else shuffled[place]
-                )
-            )
+        data = _rows((x, y), _order(state, epoch)) if state["shuffle"] else (x, y)
+        for begin in range(0, rows, size):
+            model.train_on_batch(*_rows(data, slice(begin, min(begin + size, rows))))
 
 
 DRIVERS: Mapping[str, Callable[[Any, Any, Any, Mapping[str, Any]], None]] = {

@@ -1,0 +1,296 @@
+"""Training steps on JAX: one `jit` call a step, or a loop of a step traced once.
+
+The step is traced to a jaxpr, which the forms share: Keras's Python code runs once, and the
+compiled programs hold no reference to the model.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import chain, repeat
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+from keras import StatelessScope
+
+from lossledger.keras.jax import JaxTap
+from lossledger.loop import engine as base
+from lossledger.loop.chunk import Chunk, Window
+
+_value = attrgetter("_value")
+
+
+class JaxLoopTap(base.Kept, JaxTap):
+    """Rows in windows; see `lossledger.loop.engine.Kept`."""
+
+    copy = staticmethod(jnp.copy)
+    to_numpy = staticmethod(np.asarray)
+
+
+class _Step(NamedTuple):
+    """A traced step and its programs.
+
+    Args:
+        programs: By form. They take the variables that move (donated), the metrics' variables, the
+            window (donated), the batches, and where the window is written to.
+        loops: Whether a step's state has the type of the state before it.
+        convolves: Whether the step has a convolution.
+        standard: Whether its logs are its metrics' results.
+    """
+
+    programs: dict[str, Callable[..., Any]]
+    loops: bool
+    convolves: bool
+    standard: bool
+
+
+class JaxEngine(base.Engine):
+    """See `lossledger.loop.engine.Engine`."""
+
+    def __init__(self, model: Any, full: bool) -> None:
+        super().__init__(model, full)
+        self._steps: dict[Any, _Step] = {}
+        self.eager = model.run_eagerly or not model.jit_compile
+        self._means = False
+        self._pick = jax.jit(_batch)
+        self._find_variables()
+
+    def _find_variables(self) -> None:
+        model = self.model
+        optimizer = [] if model.optimizer is None else model.optimizer.variables
+        self._moving = [model.trainable_variables, model.non_trainable_variables, optimizer]
+        self._measuring = model.metrics_variables
+        self._variables = [*chain(*self._moving), *self._measuring]
+
+    def make_tap(self) -> JaxLoopTap:
+        """See base class."""
+        return JaxLoopTap(self.model, self.full)
+
+    def put(self, data: Any) -> Any:
+        """See base class."""
+        # A copy: `jnp.asarray` may go on reading the user's array.
+        return jax.tree.map(jnp.array, data)
+
+    def put_order(self, order: np.ndarray) -> Any:
+        """See base class."""
+        return jax.device_put(order)
+
+    def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
+        """See base class."""
+        rows = None if chunk.order is None else chunk.rows
+        leaves, structure = jax.tree.flatten(chunk.data)
+        shapes = tuple((_shape(leaf, rows), str(leaf.dtype)) for leaf in leaves)
+        key = (structure, shapes)
+        if key not in self._steps and not self.eager:
+            batch = jax.tree.map(lambda leaf: _abstract(leaf, rows), chunk.data)
+            self._steps[key] = self._traced(batch)
+            self._means = base.are_means(self.model)
+        return key
+
+    def _traced(self, batch: Any) -> _Step:
+        moving = [[_abstract(v._value) for v in each] for each in self._moving]
+        measuring = [_abstract(variable._value) for variable in self._measuring]
+        with self.tracing():
+            step = self.tap.wrap_step(self.model.train_step)
+            step, closed, shapes = _closed(step, (*moving, measuring), batch)
+        (logs, _), after = shapes
+        results, _, named = _closed(self._results, measuring)
+        standard = base.same_names(named, logs)
+
+        def one(state: Any, data: Any) -> Any:
+            (logs, row), new = step(state, data)
+            new = jax.tree.map(lambda a, like: a.astype(like.dtype), new, (*moving, measuring))
+            return (logs, jnp.zeros(0) if row is None else row), new
+
+        before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (*moving, measuring))
+        return _Step(
+            {
+                "step": jax.jit(_one_step(step), donate_argnums=(0, 2)),
+                "loop": jax.jit(
+                    _many_steps(one, logs, results if standard else None), donate_argnums=(0, 2)
+                ),
+            },
+            before == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tuple(after)),
+            _convolves(closed.jaxpr),
+            standard,
+        )
+
+    def _results(self, measuring: Any) -> Any:
+        mapping = list(zip(self._measuring, measuring, strict=True))
+        with StatelessScope(state_mapping=mapping):
+            return self.model.get_metrics_result()
+
+    def forms(self, key: Any, chunk: Chunk) -> tuple[str, ...]:
+        """See base class."""
+        if self.eager:
+            return ("eager",)
+        step = self._steps[key]
+        if chunk.order is None or not step.loops:
+            return ("step",)
+        # XLA runs a convolution inside a loop on one thread, on a CPU.
+        slow = step.convolves and jax.default_backend() == "cpu"
+        return ("step", "loop") if slow else ("loop", "step")
+
+    def new_window(self) -> Window:
+        """See base class."""
+        shape = (self.capacity, len(self.tap.columns))
+        return Window(np.zeros(shape, "f4"), self.capacity)
+
+    def many(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
+        """See base class."""
+        span = np.array([chunk.start, chunk.count, window.filled], "i4")
+        program = self._steps[key].programs[form]
+        return self._call(program, window, chunk.data, chunk.order, span)
+
+    def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
+        """See base class."""
+        if form == "eager":
+            return self._eagerly(batch, window)
+        program = self._steps[key].programs[form]
+        return self._call(program, window, batch, np.int32(window.filled))
+
+    def pick(self, chunk: Chunk, place: int) -> Any:
+        """See base class."""
+        return self._pick(chunk.data, chunk.order[place])
+
+    def intact(self) -> bool:
+        """See base class; a call that has begun to run has taken them."""
+        values = map(_value, self._variables)
+        return not any(value.is_deleted() for value in values if isinstance(value, jax.Array))
+
+    def _call(self, program: Any, window: Window, *arguments: Any) -> Any:
+        moving = [list(map(_value, each)) for each in self._moving]
+        measuring = list(map(_value, self._measuring))
+        given = (moving, measuring, window.values, *arguments)
+        # The program takes the old state away. An interruption between two of Python's own
+        # instructions must not lose the new one: each of these calls is one instruction.
+        done: list[Any] = []
+        try:
+            done.extend(map(program, *([each] for each in given)))
+        finally:
+            if done:
+                moved, measured, window.values, logs = done[0]
+                values = chain(*moved, measured)
+                deque(map(setattr, self._variables, repeat("_value"), values), maxlen=0)
+        return logs
+
+    def _eagerly(self, batch: Any, window: Window) -> Any:
+        state = tuple([list(map(_value, each)) for each in (*self._moving, self._measuring)])
+        step = self.tap.wrap_step(self.model.train_step)
+        (logs, row), state = step(state, batch)
+        deque(map(setattr, self._variables, repeat("_value"), chain(*state)), maxlen=0)
+        if window.values.shape[1] != len(self.tap.columns):
+            window.values = self.new_window().values
+        if row is not None:
+            window.values = jnp.asarray(window.values).at[window.filled].set(row)
+        return logs
+
+    def reset_metrics(self) -> None:
+        """See base class; the variables are given the very arrays they had when last reset."""
+        if self._pristine is None:
+            self.model.reset_metrics()
+            if base.reset_to_constants(self.model):
+                self._pristine = list(map(_value, self._measuring))
+        else:
+            deque(map(setattr, self._measuring, repeat("_value"), self._pristine), maxlen=0)
+
+    def results(self, logs: Any) -> dict[str, Any]:
+        """See base class."""
+        if self._means and all(step.standard for step in self._steps.values()):
+            return dict(logs)
+        return super().results(logs)
+
+    def wait(self, logs: Any) -> None:
+        """See base class."""
+        jax.block_until_ready(logs)
+
+
+def _shape(leaf: Any, rows: int | None) -> tuple[int, ...]:
+    return tuple(leaf.shape) if rows is None else (rows, *leaf.shape[1:])
+
+
+def _abstract(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
+    dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+    return jax.ShapeDtypeStruct(_shape(leaf, rows), dtype)
+
+
+def _closed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], Any, Any]:
+    """A function traced: one that repeats its operations, its jaxpr, and what it returns."""
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    structure = jax.tree.structure(shapes)
+    flat = jaxpr_as_fun(closed)
+
+    def traced(*given: Any) -> Any:
+        return jax.tree.unflatten(structure, flat(*jax.tree.leaves(given)))
+
+    return traced, closed, shapes
+
+
+def _batch(data: Any, order: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.at[order].get(mode="promise_in_bounds"), data)
+
+
+def _one_step(step: Any) -> Callable[..., Any]:
+    def program(moving: Any, measuring: Any, window: Any, batch: Any, place: Any) -> Any:
+        (logs, row), (*moving, measuring) = step((*moving, measuring), batch)
+        window = window if row is None else window.at[place].set(row)
+        return moving, measuring, window, logs
+
+    return program
+
+
+def _many_steps(step: Any, logs: Any, results: Any) -> Callable[..., Any]:
+    """A loop whose length is an argument: one program runs an epoch, a part of it, or a step.
+
+    Args:
+        step: `(state, batch) -> ((logs, row), state)`.
+        logs: The types of the logs.
+        results: The metrics' results from their variables, where the logs are nothing else.
+    """
+
+    def program(
+        moving: Any, measuring: Any, window: Any, data: Any, order: Any, span: Any
+    ) -> tuple[Any, ...]:
+        start, count, place = span
+
+        def body(carried: Any) -> Any:
+            done, state, window, _ = carried
+            index = jax.lax.dynamic_index_in_dim(order, start + done, keepdims=False)
+            (logs, row), state = step(state, _batch(data, index))
+            window = jax.lax.dynamic_update_index_in_dim(window, row, place + done, 0)
+            return done + 1, state, window, logs if results is None else ()
+
+        last = () if results is not None else jax.tree.map(_zeros, logs)
+        carried = (jnp.int32(0), (*moving, measuring), window, last)
+        carried = jax.lax.while_loop(lambda carried: carried[0] < count, body, carried)
+        _, (*moving, measuring), window, last = carried
+        return moving, measuring, window, results(measuring) if results is not None else last
+
+    return program
+
+
+def _zeros(like: Any) -> Any:
+    return jnp.zeros(like.shape, like.dtype)
+
+
+def _convolves(jaxpr: Any) -> bool:
+    """Whether there is a convolution among the operations, those of inner jaxprs too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            return True
+        if any(_convolves(inner) for inner in _inner(equation.params.values())):
+            return True
+    return False
+
+
+def _inner(values: Any) -> Any:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _inner(value)
+        else:
+            value = getattr(value, "jaxpr", value)
+            if hasattr(value, "eqns"):
+                yield value

@@ -1,0 +1,277 @@
+"""Training steps on TensorFlow: one traced step, called once a batch or in a loop of a graph."""
+
+from collections.abc import Callable
+from functools import partial as bind
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from tensorflow.compiler.tf2xla.python import xla
+
+from lossledger.keras.tap import Tap
+from lossledger.keras.tensorflow import TensorFlowTap
+from lossledger.loop import engine as base
+from lossledger.loop.chunk import Chunk, Window
+
+
+class TensorFlowLoopTap(base.Kept, TensorFlowTap):
+    """Rows in windows; see `lossledger.loop.engine.Kept`."""
+
+    copy = staticmethod(tf.identity)
+    to_numpy = staticmethod(np.asarray)
+    attach = Tap.attach
+
+    def row(self, selection: Any, trace: Any, *context: Any) -> Any:
+        """See base class; the row is one of the step's results."""
+        parts = self.parts(selection, trace, *context)
+        return None if parts is None else tf.concat(parts, 0)
+
+
+class _Step(NamedTuple):
+    """A traced step, and what its graph holds.
+
+    Args:
+        call: `batch -> (logs, row)`: the step, traced with the shapes that `fit` knows beforehand.
+            Where it knows a batch's rows, TensorFlow divides by them otherwise.
+        logs: The step's logs, as traced.
+        spec: What it was traced with.
+        convolves: Whether there is a convolution.
+        draws: Whether there are random numbers.
+        standard: Whether the logs are the metrics' results.
+    """
+
+    call: Callable[[Any], Any]
+    logs: Any
+    spec: Any
+    convolves: bool
+    draws: bool
+    standard: bool
+
+
+class TensorFlowEngine(base.Engine):
+    """See `lossledger.loop.engine.Engine`."""
+
+    overhead = 5e-4
+
+    def __init__(self, model: Any, full: bool) -> None:
+        super().__init__(model, full)
+        self.eager = bool(model.run_eagerly)
+        self.spec: Any = None
+        self._steps: dict[Any, _Step] = {}
+        self._means = False
+        self._traced_with: dict[str, _Step] = {}
+        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._blank: Any = None
+
+    def make_tap(self) -> TensorFlowLoopTap:
+        """See base class."""
+        return TensorFlowLoopTap(self.model, self.full)
+
+    def put(self, data: Any) -> Any:
+        """See base class."""
+        return tf.nest.map_structure(lambda leaf: None if leaf is None else tf.constant(leaf), data)
+
+    def put_order(self, order: np.ndarray) -> Any:
+        """See base class."""
+        return tf.constant(order)
+
+    def batch(self, batch: Any) -> Chunk:
+        """See base class."""
+        batch = tree.map_structure(_plain, batch)
+        return Chunk(batch, None, 0, 1, base.rows_of(batch))
+
+    def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
+        """See base class; the shapes known beforehand are those that `fit` knows."""
+        direct = chunk.order is None
+        rows = None if direct or partial else chunk.rows
+        if direct and self.spec is not None:
+            spec = self.spec
+        else:
+            spec = tf.nest.map_structure(lambda leaf: _spec(leaf, rows), chunk.data)
+        key = (str(spec), direct, chunk.rows)
+        if key not in self._steps and not self.eager:
+            traced = self._traced_with.get(key[0])
+            if traced is None:
+                traced = self._traced_with[key[0]] = self._traced(spec)
+                self._means = base.are_means(self.model)
+            self._steps[key] = traced
+        return key
+
+    def _traced(self, spec: Any) -> _Step:
+        model = self.model
+
+        @tf.autograph.experimental.do_not_convert
+        def step(data: Any) -> Any:
+            results = model.distribute_strategy.run(self.tap.traced, (model.train_step, data))
+            logs, row = results
+            return logs, tf.zeros(0) if row is None else row
+
+        with self.tracing():
+            function = tf.function(step, jit_compile=True if model.jit_compile else None)
+            call = function.get_concrete_function(spec)
+        logs, _ = call.structured_outputs
+        kinds = _operations(call.graph)
+        return _Step(
+            call,
+            logs,
+            spec,
+            any("Conv" in kind for kind in kinds),
+            any("Random" in kind for kind in kinds),
+            base.same_names(model.get_metrics_result(), logs),
+        )
+
+    def _program(self, form: str, key: Any, *arguments: Any) -> Callable[..., Any]:
+        """The compiled form, traced with no more known of a batch than the step was."""
+        place = (form, key)
+        if place not in self._programs:
+            step = self._steps[key]
+            window, data, *rest = tf.nest.map_structure(tf.type_spec_from_value, arguments)
+            if form == "step":
+                function, specs = _one, (window, step.spec, *rest)
+            else:
+                order, span = rest
+                known = next(leaf for leaf in tf.nest.flatten(step.spec)).shape[0]
+                order = tf.TensorSpec((None, known), order.dtype)
+                write = _written_by_xla if form == "xla" else _written
+                function, specs = bind(_many, write), (window, data, order, span)
+            results = self.model.get_metrics_result if step.standard else None
+
+            @tf.autograph.experimental.do_not_convert
+            def program(*given: Any) -> Any:
+                return function(step, results, *given)
+
+            compiled = tf.function(program, jit_compile=True if form == "xla" else None)
+            self._programs[place] = compiled.get_concrete_function(*specs)
+        return self._programs[place]
+
+    def forms(self, key: Any, chunk: Chunk) -> tuple[str, ...]:
+        """See base class."""
+        if self.eager:
+            return ("eager",)
+        step = self._steps[key]
+        if chunk.order is None:
+            return ("step",)
+        cpu = not tf.config.list_logical_devices("GPU")
+        # XLA runs a convolution inside a loop on one thread, on a CPU.
+        slow = step.convolves and cpu
+        if self.model.jit_compile:
+            return ("loop", "xla") if slow else ("xla", "loop")
+        # XLA draws other random numbers than TensorFlow does from the same seed.
+        return ("loop",) if slow or step.draws else ("loop", "xla")
+
+    def floors(self) -> dict[str, float]:
+        """See base class; a graph takes time for each operation, and more to enter XLA's code."""
+        return {**super().floors(), "loop": 1e-4 if self.model.jit_compile else 5e-5}
+
+    def reset_metrics(self) -> None:
+        """See base class; without what Keras's `assign` takes beside the assignment."""
+        if self._pristine is None:
+            self.model.reset_metrics()
+            if base.reset_to_constants(self.model) and self._steps:
+                variables = [v.value for v in self.model.metrics_variables]
+                self._pristine = [(v.handle, v.read_value()) for v in variables]
+        else:
+            for handle, value in self._pristine:
+                tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+
+    def new_window(self) -> Window:
+        """See base class; nothing is written in place, so that all begin as the same zeros."""
+        width = len(self.tap.columns)
+        if self._blank is None or self._blank.shape[1] != width:
+            self._blank = tf.zeros((self.capacity, width))
+        return Window(self._blank, self.capacity)
+
+    def many(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
+        """See base class."""
+        span = tf.constant(np.array([chunk.start, chunk.count, window.filled], "i4"))
+        given = (window.values, chunk.data, chunk.order, span)
+        window.values, logs = self._program(form, key, *given)(*given)
+        return logs
+
+    def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
+        """See base class."""
+        if form == "eager":
+            logs, row = self.tap.traced(self.model.train_step, batch)
+            if row is not None:
+                blank = self.new_window().values
+                values = blank if window.filled == 0 else window.values
+                window.values = _written(values, row, window.filled)
+            return logs
+        given = (window.values, batch, tf.constant(window.filled))
+        window.values, logs = self._program(form, key, *given)(*given)
+        return logs
+
+    def pick(self, chunk: Chunk, place: int) -> Any:
+        """See base class."""
+        return _gathered(chunk.data, chunk.order[place])
+
+    def results(self, logs: Any) -> dict[str, Any]:
+        """See base class."""
+        if self._means and all(step.standard for step in self._steps.values()):
+            return dict(logs)
+        return super().results(logs)
+
+
+def _one(step: _Step, _: Any, window: Any, batch: Any, place: Any) -> tuple[Any, Any]:
+    logs, row = step.call(batch)
+    return _written(window, row, place), logs
+
+
+def _many(
+    write: Any, step: _Step, results: Any, window: Any, data: Any, order: Any, span: Any
+) -> tuple[Any, Any]:
+    """A loop of steps in the graph; how many is an argument.
+
+    Args:
+        write: How a row is written into the window.
+        step: The step.
+        results: Gives the metrics' results, where the logs are nothing else.
+        window: Where the rows go.
+        data: All rows.
+        order: Numbers of rows, int32 of shape `(batches, rows)`.
+        span: First batch, number of batches, and place of the first row in the window.
+    """
+    start, count, place = tf.unstack(span)
+
+    def body(done: Any, window: Any, _: Any) -> Any:
+        # By a slice instead of `gather`, XLA would compile anew for each place in the order.
+        logs, row = step.call(_gathered(data, tf.gather(order, start + done)))
+        return done + 1, write(window, row, place + done), () if results else logs
+
+    last = tf.nest.map_structure(lambda each: tf.zeros(each.shape, each.dtype), step.logs)
+    state = (tf.constant(0), window, () if results else last)
+    _, window, last = tf.while_loop(lambda done, *_: done < count, body, state)
+    return window, results() if results else last
+
+
+def _written(window: Any, row: Any, place: Any) -> Any:
+    return tf.tensor_scatter_nd_update(window, [[place]], [row])
+
+
+def _written_by_xla(window: Any, row: Any, place: Any) -> Any:
+    # XLA's scatter, which the other way becomes, costs more than a small model's whole step.
+    return xla.dynamic_update_slice(window, row[None], tf.stack([place, 0]))
+
+
+def _gathered(data: Any, numbers: Any) -> Any:
+    return tf.nest.map_structure(
+        lambda leaf: None if leaf is None else tf.gather(leaf, numbers), data
+    )
+
+
+def _spec(leaf: Any, rows: int | None) -> Any:
+    if not hasattr(leaf, "shape"):
+        return leaf
+    return tf.TensorSpec((rows, *leaf.shape[1:]), leaf.dtype)
+
+
+def _plain(leaf: Any) -> Any:
+    return None if isinstance(leaf, tf.experimental.Optional) else leaf
+
+
+def _operations(graph: Any) -> set[str]:
+    """The kinds of operations of a graph, those of its inner functions too."""
+    definition = graph.as_graph_def()
+    nodes = [definition.node, *(function.node_def for function in definition.library.function)]
+    return {node.op for each in nodes for node in each}

@@ -1,0 +1,104 @@
+"""Training steps on PyTorch: `train_step` itself, with nothing of Keras's around it."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from keras import tree
+from keras.src.backend.torch.core import convert_to_tensor
+
+from lossledger.keras.torch import TorchTap, stacked
+from lossledger.keras.trace import Trace, tracing
+from lossledger.loop import engine as base
+from lossledger.loop.chunk import Chunk, Window
+
+
+class TorchLoopTap(TorchTap):
+    """Keeps each step's row twice: for the loop, and until the recorder takes it."""
+
+    def __init__(self, model: Any, full: bool) -> None:
+        super().__init__(model)
+        self.full = full
+
+    def keep(self, window: Window, count: int) -> None:
+        """Note that the last `count` rows of the window are new."""
+        if self.position is None:
+            self.take()
+        else:
+            self.executed(count)
+
+
+class TorchEngine(base.Engine):
+    """See `lossledger.loop.engine.Engine`; a window's values are a list of a row each."""
+
+    order_dtype = "i8"
+    eager = True
+
+    def __init__(self, model: Any, full: bool) -> None:
+        super().__init__(model, full)
+        self._compiled: Any = None
+
+    def make_tap(self) -> TorchLoopTap:
+        """See base class."""
+        return TorchLoopTap(self.model, self.full)
+
+    def put(self, data: Any) -> Any:
+        """See base class."""
+        copy = lambda leaf: None if leaf is None else convert_to_tensor(leaf).clone()  # noqa: E731
+        return tree.map_structure(copy, data)
+
+    def put_order(self, order: np.ndarray) -> Any:
+        """See base class."""
+        return convert_to_tensor(order)
+
+    def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
+        """See base class; nothing is compiled ahead."""
+        return ()
+
+    def forms(self, key: Any, chunk: Chunk) -> tuple[str, ...]:
+        """See base class."""
+        return ("step",) if self.model._should_torch_compile() else ("eager",)
+
+    def new_window(self) -> Window:
+        """See base class."""
+        return Window([], self.capacity)
+
+    def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
+        """See base class."""
+        tap = self.tap
+        before = tap.before(batch) if self.full else (None, None)
+        trace = Trace()
+        with tracing(trace):
+            logs = self._step(form)(batch)
+        count = len(tap.rows)
+        tap.leave(trace, logs, batch, *before)
+        window.values.append(tap.rows[count:])
+        return logs
+
+    def _step(self, form: str) -> Any:
+        if form == "eager":
+            return self.model.train_step
+        if self._compiled is None:
+            self._compiled = torch.compile(self.model.train_step)
+        return self._compiled
+
+    def pick(self, chunk: Chunk, place: int) -> Any:
+        """See base class."""
+        rows = chunk.order[place]
+        return tree.map_structure(
+            lambda leaf: None if leaf is None else leaf.index_select(0, rows), chunk.data
+        )
+
+    def array(self, window: Window) -> np.ndarray:
+        """See base class."""
+        rows = window.values
+        width = len(rows[0]) if rows else 0
+        return stacked([value for row in rows for value in row], width)
+
+    def begin_epoch(self) -> None:
+        """See base class."""
+        self.model.train()
+
+    def end_epoch(self) -> None:
+        """See base class."""
+        self.model.eval()
