@@ -3,7 +3,7 @@
 In the numeric mode that `fit` compiles. `test_loop_plan.py` has what XLA may change.
 """
 
-import contextlib
+import signal
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import lossledger
+from lossledger.loop.engine import PLACE
 
 from .conftest import BACKEND, X, Y, assert_same, network, once, raw_losses
 
@@ -264,6 +265,20 @@ def test_stop_and_skip() -> None:
     assert list(loop) == []
 
 
+def test_an_epoch_of_a_loop_that_has_ended_trains_no_more() -> None:
+    model = network()
+    model.compile("sgd", "mse")
+    loop = lossledger.Loop(model, X, Y, 16, epochs=2, verbose=0)
+    for epoch in loop:
+        epoch.run(2)
+        break
+    for train in (epoch.run, lambda: next(epoch), lambda: epoch.step(X, Y)):
+        with pytest.raises(lossledger.LossLedgerError, match="has ended") as caught:
+            train()
+        assert caught.value.slug == "loop-over"
+    assert len(epoch.losses) == 2
+
+
 def test_a_batch_of_ones_own() -> None:
     model = network()
     model.compile("sgd", "mse")
@@ -322,16 +337,39 @@ def test_compiling_anew_begins_anew() -> None:
                 np.testing.assert_array_equal(a, b)
 
 
-def test_an_interruption_leaves_all_as_after_a_step() -> None:
+def test_an_interruption_waits_for_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     model.compile("sgd", "mse")
-    steps = 0
-    with contextlib.suppress(KeyboardInterrupt):
-        for epoch in lossledger.Loop(model, X, Y, 10, epochs=2, verbose=0):
-            for _ in epoch:
-                steps += 1
-                if steps == 3:
-                    raise KeyboardInterrupt
-    assert int(model.optimizer.iterations) == 3
+    engine, calls = engine_of(model), []
+    for name in ("many", "one"):
+        own = getattr(engine, name)
+
+        def interrupted(self: Any, *given: Any, own: Any = own) -> Any:
+            calls.append(given)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return own(self, *given)
+
+        monkeypatch.setattr(engine, name, interrupted)
+
+    loop, epochs = lossledger.Loop(model, X, Y, 10, epochs=5, verbose=0), []
+
+    def train() -> None:
+        for epoch in loop:
+            epochs.append(epoch)
+            epoch.run()
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert len(calls) == 3
+    steps = 3 + sum(len(epoch.losses) for epoch in epochs)  # three were trained before
+    assert int(model.optimizer.iterations) == steps >= 6
+    assert loop.history.epoch == [epoch.number for epoch in epochs if epoch.ended]
     model.fit(X, Y, verbose=0)
-    assert int(model.optimizer.iterations) == 6
+    assert int(model.optimizer.iterations) == steps + 3
+
+
+def engine_of(model: Any) -> type:
+    """The class of this backend's engine."""
+    lossledger.Loop(model, X, Y, verbose=0).run()
+    return type(model.__dict__[PLACE].engine)

@@ -34,7 +34,7 @@ ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
-    "tensorflow": {"keras.tensorflow", "keras.describe", "loop.tensorflow", "loop.data"},
+    "tensorflow": {"keras.tensorflow", "keras.describe", "loop.tensorflow", "loop.resident"},
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
 }

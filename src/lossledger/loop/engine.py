@@ -15,6 +15,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
 from lossledger.keras.tap import Tap
 from lossledger.loop.chunk import CAPACITY, Chunk, Window
+from lossledger.loop.interrupt import Whole
 from lossledger.loop.plan import SINGLE
 
 PLACE = "_lossledger_loop"
@@ -207,7 +208,7 @@ class Engine:
         """
         if form not in SINGLE:
             self.tap.begin(())
-            with self.tap.lock:
+            with Whole(), self.tap.lock:
                 logs = self.many(form, key, chunk, window)
                 window.filled += chunk.count
                 self.tap.keep(window, chunk.count)
@@ -216,7 +217,7 @@ class Engine:
         for place in range(chunk.start, chunk.start + chunk.count):
             batch = chunk.data if chunk.order is None else self.pick(chunk, place)
             self.tap.begin(())
-            with self.tap.lock:
+            with Whole(), self.tap.lock:
                 logs = self.one(form, key, batch, window)
                 window.filled += 1
                 self.tap.keep(window, 1)

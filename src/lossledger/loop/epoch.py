@@ -94,6 +94,7 @@ class Epoch:
             y: Targets.
             sample_weight: Weights of the rows.
         """
+        self._training.check_going()
         rows = self._training.on_batch(self, x, y, sample_weight)
         return Step(self, self.taken - 1, rows, self.last)
 
@@ -103,6 +104,8 @@ class Epoch:
 
     def _advance(self, most: int | None) -> int:
         """Train `most` steps or fewer; returns the rows of a batch, 0 at the epoch's end."""
+        if not self.ended:
+            self._training.check_going()
         stopped = self._training.model.stop_training and self.taken > 0
         rows = 0 if self.ended or stopped else self._training.advance(self, most)
         if not rows:

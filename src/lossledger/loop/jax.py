@@ -165,16 +165,8 @@ class JaxEngine(base.Engine):
         moving = [list(map(_value, each)) for each in self._moving]
         measuring = list(map(_value, self._measuring))
         given = (moving, measuring, window.values, *arguments)
-        # The program takes the old state away. An interruption between two of Python's own
-        # instructions must not lose the new one: each of these calls is one instruction.
-        done: list[Any] = []
-        try:
-            done.extend(map(program, *([each] for each in given)))
-        finally:
-            if done:
-                moved, measured, window.values, logs = done[0]
-                values = chain(*moved, measured)
-                deque(map(setattr, self._variables, repeat("_value"), values), maxlen=0)
+        moved, measured, window.values, logs = program(*given)
+        deque(map(setattr, self._variables, repeat("_value"), chain(*moved, measured)), maxlen=0)
         return logs
 
     def _eagerly(self, batch: Any, window: Window) -> Any:

@@ -9,7 +9,7 @@ from keras.src.trainers.data_adapters import array_slicing
 from lossledger.callback import Recorder
 from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
-from lossledger.loop import data
+from lossledger.loop import batches, data
 from lossledger.loop.engine import Engine
 from lossledger.loop.epoch import Epoch
 from lossledger.loop.plan import Plan, wanted
@@ -150,7 +150,7 @@ class Loop:
         model._eval_epoch_iterator = None
         (x, y, weight), validation = _split(arguments)
         order = {name: arguments[name] for name in ("shuffle", "steps_per_epoch")}
-        iterator = data.epoch_iterator(
+        iterator = batches.opened(
             model,
             x=x,
             y=y,
@@ -159,7 +159,7 @@ class Loop:
             class_weight=arguments["class_weight"],
             **order,
         )
-        data.build(model, iterator=iterator)
+        batches.build(model, iterator=iterator)
         for recorder in _recorders(arguments["callbacks"]):
             recorder.begin(model)
         listener = patches.listener()
@@ -182,6 +182,7 @@ class Loop:
             return
         self._over = True
         training, model = self._training, self.model
+        training.over = True
         training.tell()
         if finished or keras.backend.backend() == "jax":
             optimizer = model.optimizer

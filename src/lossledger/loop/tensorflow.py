@@ -99,7 +99,10 @@ class TensorFlowEngine(base.Engine):
         return key
 
     def _traced(self, spec: Any) -> _Step:
-        model = self.model
+        model, optimizer = self.model, self.model.optimizer
+        if optimizer is not None and not optimizer.built and model.built:
+            # TensorFlow traces a function twice that makes variables the first time.
+            optimizer.build(model.trainable_variables)
 
         @tf.autograph.experimental.do_not_convert
         def step(data: Any) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
+from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
-from lossledger.loop import data, hooks
+from lossledger.loop import batches, data, hooks
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.engine import Engine
 from lossledger.loop.epoch import Epoch, scalar
@@ -54,7 +55,7 @@ class Training:
         self._first = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
         self._waiting: list[tuple[int, dict[str, Any]]] = []
         self._under_way: Any = None
-        self.ahead = False
+        self.ahead = self.over = False
         self._each = any(hooks.needs_batches(each) for each in self.callbacks.callbacks)
         only_history = [type(c) for c in self.callbacks.callbacks] == [keras.callbacks.History]
         self._may_wait = only_history and not self.validation
@@ -83,20 +84,14 @@ class Training:
         """
         window = self._window(epoch)
         form = None if self.planner is None else self.planner.choose(self._left(epoch))
-        limit = self._limit(form, window, most)
-        chunk = self.source.take(limit)
+        chunk = self.source.take(self._limit(form, window, most))
         if chunk is None:
             return 0
         with self._saying_where(epoch, chunk.count):
             self._check_engine(chunk)
             key = self._prepared(chunk)
-        if self._key is None:
-            self._key = key
-            self.planner = self._plan_for(key, chunk)
-            form = self.planner.choose(self._left(epoch))
-        elif key != self._key:
-            form = self._other_form(key, chunk)
-        assert form is not None
+        if key != self._key or form is None:
+            form = self._form_of(epoch, key, chunk)
         window = window or self._new_window(epoch)
         serving = self._each or self._first
         if serving:
@@ -201,6 +196,14 @@ class Training:
             )
         return self.engine.plans[place]
 
+    def _form_of(self, epoch: Epoch, key: Any, chunk: Chunk) -> str:
+        """The form for a shape of batch: the first one met is what the plan is about."""
+        if self._key is not None:
+            return self._other_form(key, chunk)
+        self._key = key
+        self.planner = self._plan_for(key, chunk)
+        return self.planner.choose(self._left(epoch))
+
     def _other_form(self, key: Any, chunk: Chunk) -> str:
         """The form for batches of another size: few, so the one that costs least to compile."""
         forms = self.engine.forms(key, chunk)
@@ -210,7 +213,9 @@ class Training:
         """Where the user has compiled the model anew, begin anew."""
         if not self.engine.fits():
             direct = chunk.order is None
-            data.build(self.model, chunk.data if direct else self.engine.pick(chunk, chunk.start))
+            batches.build(
+                self.model, chunk.data if direct else self.engine.pick(chunk, chunk.start)
+            )
             self.engine = self.engine.renewed()
             self.source.engine = self.engine
             self.planner = self._key = None
@@ -267,6 +272,16 @@ class Training:
         self.tell(1 if self._may_wait and self.ahead else 0)
         return logs
 
+    def check_going(self) -> None:
+        """Raise a `LossLedgerError` where the loop has ended."""
+        if self.over:
+            raise LossLedgerError(
+                "This loop has ended, and its epochs train no more: a loop ends with its last "
+                "epoch, with `stop`, and where its `for` is left. Received: a step of one of its "
+                "epochs. Make a new Loop, with `initial_epoch` to go on counting.",
+                slug="loop-over",
+            )
+
     def tell(self, waiting: int = 0) -> None:
         """Tell the callbacks of the epochs that have ended, but for the last few."""
         while len(self._waiting) > waiting:
@@ -277,7 +292,7 @@ class Training:
         steps = arguments.pop("steps")
         model = self.model
         if getattr(model, "_eval_epoch_iterator", None) is None:
-            model._eval_epoch_iterator = data.epoch_iterator(
+            model._eval_epoch_iterator = batches.epoch_iterator(
                 model,
                 **arguments,
                 steps_per_execution=model.steps_per_execution,
