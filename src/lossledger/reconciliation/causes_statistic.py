@@ -54,7 +54,7 @@ def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Step | None:
         return None
     cumulative, other = (a, b) if shapes[0] == "cumulative" else (b, a)
     statistic = "last" if other.form.shape == "last" else "epoch_mean"
-    reset = cumulative.by(statistic=statistic, weight="recorded")
+    reset = cumulative.by(statistic=statistic)
     earlier = cumulative.ledger.start + (len(cumulative.ledger) - 1 if statistic == "last" else 0)
     evidence = (
         f"The mean still holds {counted(earlier, 'earlier step')}: {number(cumulative.value)}; "

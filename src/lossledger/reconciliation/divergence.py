@@ -10,9 +10,12 @@ from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Divergence
 
 # Of what may differ, that which a first step's loss shows, in the order of asking.
+UNKNOWN = "unexplained"
+"""What trainings part on where nothing that is recorded tells."""
+
 _COMPUTING = ("precision", "compilation", "backend", "keras_version")
 _WEIGHTING = ("sample_weight", "class_weight", "mask", "loss_weights", "reduction", "penalty")
-_AT_ONCE = (*_WEIGHTING, "randomness", *_COMPUTING)
+_AT_ONCE = (*_WEIGHTING, "data", "randomness", *_COMPUTING)
 _LATER = ("hyperparameters", *_WEIGHTING, "randomness", *_COMPUTING)
 
 _ORDERS = {
@@ -122,7 +125,7 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:
-        cause = "driver" if pair.a.call.driver != pair.b.call.driver else "precision"
+        cause = "driver" if pair.a.call.driver != pair.b.call.driver else UNKNOWN
     names = ", ".join(pair.factors.get(cause, [])) or "nothing that is recorded"
     when = "from the same weights" if first else "after an update that was not the same"
     return cause, f"{told}, {when}; what differs: {names}."

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lossledger.reconciliation.chain import chain, merged
 from lossledger.reconciliation.comparable import reasons
 from lossledger.reconciliation.divergence import divergence
@@ -66,14 +68,19 @@ def reconcile(
     lossledger.reconcile("runs/a:epoch_mean", "runs/b:batch_mean", epoch=-1)
     ```
     """
-    pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+    with np.errstate(all="ignore"):  # what is not finite is told as a cause
+        pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+        return _reconciled(pair, across, (model, x, y, sample_weight))
+
+
+def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Reconciliation:
     why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
     if why and not across:
-        told = f"The two may not be compared: {why[0]} With --across they are all the same."
+        told = f"The two may not be compared. {why[0]}"
         return _result(pair, (), told, why)
     parted = divergence(pair)
     if pair.a.fold is None or pair.b.fold is None:
-        causes, told = measured(pair, parted, model, x, y, sample_weight)
+        causes, told = measured(pair, parted, *live)
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
     left = rest(found.a, found.b, pair, parted)

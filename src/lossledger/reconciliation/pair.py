@@ -75,6 +75,8 @@ class Pair:
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
                 continue
+            if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
+                found.setdefault("data", []).append(each.name)
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
             if cause is not None and not _usual(each):
                 found.setdefault(cause, []).append(each.name)
@@ -104,7 +106,7 @@ class Pair:
     def noisy(self) -> bool:
         """Whether a layer draws random numbers in training on either side, as far as is known."""
         layers = [layer for each in (self.a, self.b) for layer in layers_of(each.call)]
-        return any(layer.get(name) for layer in layers for name in _NOISY)
+        return any(layer.get("training") and "momentum" not in layer for layer in layers)
 
     @cached_property
     def seeds_differ(self) -> bool:
@@ -141,6 +143,12 @@ class Pair:
 def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
     """The layers that a call's record describes; none where it was made before it did."""
     return call.configuration.get("layers") or ()
+
+
+def _of_other_rows(difference: Difference) -> bool:
+    """Whether data differ in more than how many rows they have."""
+    texts = [str(each) for each in (difference.a, difference.b) if each is not None]
+    return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
 
 
 def _usual(difference: Difference) -> bool:

@@ -85,6 +85,7 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
     text = spec.statistic.text if spec.statistic else name
 
     def side(value: float, note: str = "") -> Side:
+        note = note or _unknown_epochs(call)
         return Side(str(run.path), _said(text, spec), value, call.number, label, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
@@ -106,6 +107,10 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
 
 def _keras(run: Run) -> str:
     return run.info.get("versions", {}).get("keras") or NEWEST
+
+
+def _unknown_epochs(call: Call) -> str:
+    return "its epochs are not known: all its steps" if call.epochs_from == "none" else ""
 
 
 def _said(text: str, spec: Spec) -> str:

@@ -10,7 +10,7 @@ from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.moves import Move, counted, number, signed
 from lossledger.reconciliation.result import same
 from lossledger.returned import are_whole, roundings
-from lossledger.statistics import keras_mean
+from lossledger.statistics import Mean, keras_mean
 
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
@@ -83,9 +83,7 @@ def returned(raw: Fold, unreset: bool) -> tuple[float, Fold, tuple[Move, ...]]:
     shown = raw.ledger["reported"]
     losses = raw.ledger["loss"]
     mean = raw.form.shape == "mean"
-    value = float(np.mean(shown)) if mean else float(shown[-1])
-    if len(shown) and mean and np.isfinite(shown).all():
-        value = math.fsum(shown.tolist()) / len(shown)
+    value = Mean.of(shown).result if mean else float(shown[-1])
     left = raw.value - value
     if same(raw.value, value) or math.isnan(value):
         return value, raw, ()

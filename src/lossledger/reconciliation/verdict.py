@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lossledger.reconciliation.chain import Chain
+from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.moves import SAME, counted, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import by_chance, causes_of
@@ -77,6 +78,8 @@ def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
             f"{head}: the trainings part {where} on {parted.cause}, which is drawn at random. "
             "Whether that is more than chance, only trainings under more seeds can say."
         )
+    if parted.cause == UNKNOWN:
+        return f"{head}: the trainings part {where}, and nothing that is recorded tells why."
     causes = sorted(causes_of(pair, parted))
     if len(causes) > 1:
         return f"{head}: the trainings part {where}, and differ in {', '.join(causes)}. {MORE}"
