@@ -568,3 +568,34 @@ def test_an_evaluation_without_a_model(tmp_path, layers, still, cause):
         assert "moving_weights and inference_mode together" in result.verdict
     back = ll.reconcile((run, "evaluate"), run)
     assert folded(back) == {key: -amount for key, amount in wanted.items()}
+
+
+@pytest.mark.parametrize("exact_resume", [True, False])
+def test_one_training_in_two_calls(tmp_path, exact_resume):
+    """A training of four epochs at once, and of two and two; the second half may go otherwise."""
+    losses = RNG.random((4, 3)).astype("f4")
+    whole = Made(tmp_path, "whole")
+    whole.call(0, driver="fit", model=0, initial_weights="u", final_weights="w")
+    whole.steps(losses.ravel(), epoch=np.repeat(np.arange(4), 3))
+    halves = Made(tmp_path, "halves")
+    others = losses[2:] + np.float32(0 if exact_resume else 0.125)
+    for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):
+        halves.call(call, driver="fit", model=0, initial_weights=first, final_weights=last)
+        epochs = np.repeat([0, 1], 3) + 2 * call
+        halves.steps((losses[:2], others)[call].ravel(), call=call, epoch=epochs)
+    result = ll.reconcile(whole.close(), halves.close())
+    if exact_resume:
+        assert result.gap == 0
+        assert "identical" in result.verdict
+    else:
+        assert result.divergence.step == 6
+        assert not result.causes
+        assert "nothing that is recorded tells why" in result.verdict
+
+
+def test_other_epochs_of_equal_trainings(tmp_path):
+    runs = [recorded(tmp_path, f"{epochs}", epochs=epochs) for epochs in (2, 4)]
+    found = exact(ll.reconcile(*runs))
+    losses = sgd(epochs=4)[0]["loss"].astype("f4").astype("f8").reshape(4, 3)
+    means = (losses * ROWS).sum(1) / 70
+    close(found, {"convention": means[3] - means[1]})

@@ -51,7 +51,7 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     as recorded, or any whole number: a loss divided by them before it was logged.
     """
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
-    if pair.same_call or other_start or len(a.ledger) != len(b.ledger):
+    if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
@@ -122,11 +122,11 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
     """How many losses a row has: as the same batches show, or the targets' shape."""
     kinds = [_reduction(each) for each in (pair.a, pair.b)]
-    if pair.held and len(found.a) and kinds.count("sum") == 1:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = _data(a.ledger)[found.a] / _data(b.ledger)[found.b]
-        ratio = ratio if kinds[0] == "sum" else 1 / ratio
-        size = float(np.median(ratio / a.ledger["rows"][found.a]))
+    if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
+        summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]
+        if kinds[1] == "sum":
+            summed, place, other = b.ledger, found.b, _data(a.ledger)[found.a]
+        size = float(np.median(_data(summed)[place] / other / summed["rows"][place]))
         if np.isfinite(size) and size >= 1:
             return max(1, round(size))
     targets = pair.a.call.arguments.get("y")

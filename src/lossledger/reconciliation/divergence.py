@@ -37,9 +37,7 @@ def divergence(pair: Pair) -> Divergence | None:
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    ends = [each.begin + (len(each.fold.ledger) if each.fold else 0) for each in (pair.a, pair.b)]
-    whole = [end or each.call.steps for end, each in zip(ends, (pair.a, pair.b), strict=True)]
-    found = parting((pair.a.run, pair.a.call, whole[0]), (pair.b.run, pair.b.call, whole[1]))
+    found = parting(*((each.run, each.calls, each.steps) for each in (pair.a, pair.b)))
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -79,7 +77,7 @@ def _why(pair: Pair, found: Parting) -> tuple[str, str]:
 
 
 def _lengths(found: Parting) -> tuple[str, str]:
-    longer, rows = ("a", found.a) if found.a["epoch"] < found.b["epoch"] else ("b", found.b)
+    longer, rows = ("a", found.a) if found.a["place"] < found.b["place"] else ("b", found.b)
     return "unseen_rows", (
         f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
         "other's ends."
@@ -91,7 +89,7 @@ def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]
 
 
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
-    ids = [epoch_ids(each.run, each.call, at["epoch"]) for each, at in _sides(pair, found)]
+    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
     how = order(*ids)
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:

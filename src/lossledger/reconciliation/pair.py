@@ -89,7 +89,7 @@ class Pair:
 
     @cached_property
     def same_start(self) -> bool:
-        """Whether both calls began from the same weights."""
+        """Whether both trainings began from the same weights."""
         return self.same_call or (bool(self.a.names[0]) and self.a.names[0] == self.b.names[0])
 
     @cached_property
@@ -100,7 +100,9 @@ class Pair:
         """
         if not self.same_start:
             return False
-        return all(_stood_still(each.call) or _first_alone(each) for each in (self.a, self.b))
+        return all(
+            all(map(_stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
+        )
 
     @cached_property
     def noisy(self) -> bool:
@@ -133,6 +135,11 @@ class Pair:
     @cached_property
     def goes_on(self) -> str:
         """Which side's call began with the weights that the other's ended with; "" if none."""
+        if self.same_run:
+            later = [{call.number for call in each.before} for each in (self.a, self.b)]
+            if self.a.call.number in later[1]:
+                return "b"
+            return "a" if self.b.call.number in later[0] else ""
         if self.same_start:
             return ""
         if self.b.names[0] and self.b.names[0] == self.a.names[1]:
@@ -185,7 +192,7 @@ def _stood_still(call: Call) -> bool:
 
 
 def _first_alone(reading: Reading) -> bool:
-    return reading.begin == 0 and reading.fold is not None and len(reading.fold.ledger) == 1
+    return reading.steps == 1 and reading.fold is not None
 
 
 def _of_layers(difference: Difference) -> set[str]:
