@@ -100,7 +100,8 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
 
     def side(value: float, note: str = "") -> Side:
         note = note or _unknown_epochs(call)
-        return Side(str(run.path), _said(text, spec), value, call.number, label, note)
+        of = None if name == "evaluate" else label  # measured after the call
+        return Side(str(run.path), _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
         number = _measured(run, call, name, label)
