@@ -29,6 +29,8 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if kinds[0] == kinds[1] and (found.all_of_a or found.all_of_b):
         return None
+    if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
+        return None
     each = _losses_a_row(a, b, pair, found)
     changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
     if None in changed:
@@ -62,6 +64,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
         return None
     ratio = theirs / ours
     rows = a.ledger["rows"][found.a]
+    if not np.array_equal(rows, b.ledger["rows"][found.b]):
+        return None
     for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
         if (rows > 1).all() and alike(ratio, factor).all():
             return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
