@@ -114,7 +114,7 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
         number = _history(run, call, spec, label)
-        fold, moves, note = reported(Fold(ledger, form), number)
+        fold, moves, note = reported(Fold(ledger, form), number, _inside(call, label))
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
@@ -280,13 +280,22 @@ def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
     return _item(run, call, None, name, epoch)
 
 
+def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
+    """The evaluations inside an epoch of `fit`: steps before each, and its loss."""
+    return [
+        (int(item["batch"]), float(item["value"]))
+        for item in call.reported
+        if item.get("place") == "evaluate" and item.get("epoch") == epoch and "batch" in item
+    ]
+
+
 def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
     found = [
         float(item["value"])
         for item in call.reported
         if item.get("place") == (place or item.get("place"))
         and item.get("name") == name
-        and (epoch is None or item.get("epoch") == epoch)
+        and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
     ]
     if not found:
         what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")
