@@ -475,6 +475,27 @@ def test_seeds_alone_give_no_cause(tmp_path):
         assert "drawn at random" in result.verdict
 
 
+def test_a_loop_that_reorders_its_rows_draws_them(tmp_path):
+    drawn = {"shuffle": True}
+    fit = recorded(
+        tmp_path,
+        "fit",
+        order=lambda epoch: np.random.default_rng(epoch).permutation(70),
+        info={"arguments": drawn},
+    )
+    for seeds, causes in ((range(10, 12), set()), ([10, 10], {"order"})):
+        loop = recorded(
+            tmp_path,
+            f"loop{seeds[1]}",
+            driver="train_on_batch",
+            order=lambda epoch, seeds=seeds: np.random.default_rng(seeds[epoch]).permutation(70),
+            info={"epochs_said": True},
+        )
+        result = ll.reconcile(fit, (loop, "epoch_mean"))
+        assert {each.cause for each in result.causes} == causes
+        assert result.divergence.cause == "order"
+
+
 def test_a_call_that_goes_on_where_another_ended(tmp_path):
     made = Made(tmp_path)
     for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):

@@ -86,13 +86,11 @@ def _split(
     if layers and not modes and not still:
         evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
         move = Move("moving_weights", left, f"{evidence} {_ASSUMED}", _MOVING)
-        return [
-            (move, None)
-        ], f"One cause: moving_weights, {signed(left)}, {_ASSUMED[0].lower()}{_ASSUMED[1:]}"
+        return [(move, None)], f"All of the gap is moving_weights{_IF}"
     if modes and still:
         evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
         move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
-        return [(move, None)], f"One cause: inference_mode, {signed(left)}."
+        return [(move, None)], f"All of the gap is inference_mode{_IF}"
     del pair
     if still:
         return (
@@ -105,6 +103,7 @@ def _split(
     )
 
 
+_IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 
 

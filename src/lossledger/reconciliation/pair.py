@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from lossledger.call import Call
+from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
+from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 
@@ -118,7 +120,7 @@ class Pair:
     @cached_property
     def shuffled(self) -> bool:
         """Whether both calls drew the order of their rows at random."""
-        return all(_shuffles(each.call) for each in (self.a, self.b))
+        return all(_shuffles(each.call) or _reorders(each) for each in (self.a, self.b))
 
     @cached_property
     def any_shuffled(self) -> bool:
@@ -180,6 +182,15 @@ def _usual(difference: Difference) -> bool:
 
 def _shuffles(call: Call) -> bool:
     return call.driver == "fit" and call.arguments.get("shuffle", True) is not False
+
+
+def _reorders(reading: Reading) -> bool:
+    """Whether a loop trains the same rows in another order in its second epoch."""
+    ids = [
+        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        for epoch in (0, 1)
+    ]
+    return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
 
 
 def _stood_still(call: Call) -> bool:

@@ -13,6 +13,9 @@ from lossledger.reconciliation.result import same
 from lossledger.returned import are_whole, roundings
 from lossledger.statistics import Mean, keras_mean
 
+DIFFERS = "differs"
+"""How the note begins of a number that is none of its statistics."""
+
 _OUTSIDE = "Evaluate between epochs (on_epoch_end), or a copy of the model."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
@@ -46,7 +49,7 @@ def reported(
     if how is not None:
         return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
     off = value - stated.value
-    return stated, (), f"differs from {stated.form.text} of the entries by {signed(off)}"
+    return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
 
 
 def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | None:

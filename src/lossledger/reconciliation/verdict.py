@@ -8,6 +8,7 @@ from lossledger.reconciliation.moves import SAME, counted, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import by_chance, causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of, remainder
+from lossledger.reconciliation.shown import DIFFERS
 
 SAID = 3
 """Causes that a sentence names."""
@@ -67,9 +68,10 @@ def _only_rounding(pair: Pair, parted: Divergence | None) -> str:
 
 def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
     head = f"{signed(left)} is unexplained"
-    if pair.a.side.note or pair.b.side.note:
-        told = [f"{n} {each.side.note}" for n, each in zip("ab", (pair.a, pair.b), strict=True)]
-        return f"{head}: {'; '.join(t for t in told if len(t) > 2)}."
+    notes = [(name, each.side.note) for name, each in (("a", pair.a), ("b", pair.b))]
+    told = [f"{name} {note}" for name, note in notes if note.startswith(DIFFERS)]
+    if told:
+        return f"{head}: {'; '.join(told)}."
     if parted is None:
         return f"{head}."
     where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
