@@ -125,5 +125,6 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     if cause is None:
         cause = "driver" if pair.a.call.driver != pair.b.call.driver else UNKNOWN
     names = ", ".join(pair.factors.get(cause, [])) or "nothing that is recorded"
-    when = "from the same weights" if first else "after an update that was not the same"
+    when = "after an update that was not the same" if found.step else "of weights not on record"
+    when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}."

@@ -10,9 +10,9 @@ import numpy as np
 
 from lossledger.reconciliation.chain import chain, merged
 from lossledger.reconciliation.comparable import reasons
-from lossledger.reconciliation.divergence import divergence
+from lossledger.reconciliation.divergence import UNKNOWN, divergence
 from lossledger.reconciliation.measured import measured
-from lossledger.reconciliation.moves import Move
+from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import read
 from lossledger.reconciliation.rest import rest
@@ -84,6 +84,8 @@ def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Re
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
     left = rest(found.a, found.b, pair, parted)
+    if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
+        parted = None  # the causes tell what that step doesn't
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
     causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
     return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)

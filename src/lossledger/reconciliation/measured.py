@@ -6,7 +6,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.moves import SAME, Move, number, signed
-from lossledger.reconciliation.pair import Pair, layers_of
+from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
@@ -42,7 +42,7 @@ def measured(
     sign = 1.0 if first else -1.0
     moves, mean = _to_mean(trained, pair)
     left = gap_of(mean.value, evaluated.side.value)
-    more, told = _split(pair, trained, mean, left, (model, x, y, sample_weight))
+    more, told = _split(trained, evaluated, mean, left, (model, x, y, sample_weight))
     causes = [
         Cause(each.cause, sign * each.amount, "exact", None, each.evidence, each.advice)
         for each in (*trained.moves, *moves)
@@ -70,7 +70,7 @@ def _to_mean(trained: Reading, pair: Pair) -> tuple[list[Move], Fold]:
 
 
 def _split(
-    pair: Pair, trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+    trained: Reading, evaluated: Reading, mean: Fold, left: float, live: tuple[Any, ...]
 ) -> tuple[list[tuple[Move, float | None]], str]:
     """What of the gap each of the two is, and the verdict."""
     if live[0] is not None:
@@ -79,8 +79,10 @@ def _split(
         return [], "Nothing of the gap is left beyond float32 rounding."
     layers = layers_of(trained.call)
     modes = [layer["class"] for layer in layers if layer.get("training")]
-    start, end = trained.names
-    still = bool(start) and start == end
+    still = stood_still(trained.call)
+    others = _other_rows(trained, evaluated)
+    if others:
+        return [], f"{signed(left)} is unexplained: {others}."
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
     if layers and not modes and not still:
@@ -91,7 +93,6 @@ def _split(
         evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
         move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
         return [(move, None)], f"All of the gap is inference_mode{_IF}"
-    del pair
     if still:
         return (
             [],
@@ -105,6 +106,22 @@ def _split(
 
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
+
+
+def _other_rows(trained: Reading, evaluated: Reading) -> str:
+    """How the evaluated data are seen not to be those of the training; "" where they may be."""
+    arguments = evaluated.call.arguments
+    if evaluated.side.statistic == "evaluate":
+        return ""
+    if arguments.get("validation_split"):
+        return "the validation data are rows that training doesn't see"
+    given = arguments.get("validation_data")
+    shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
+    own = trained.call.arguments.get("x")
+    shape = own.get("shape") if isinstance(own, dict) else None
+    if shapes and shape and shapes[0] and shapes[0][0] != shape[0]:
+        return f"the validation data have {shapes[0][0]:,} rows, those of the training {shape[0]:,}"
+    return ""
 
 
 def _measure(

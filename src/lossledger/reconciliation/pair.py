@@ -103,7 +103,7 @@ class Pair:
         if not self.same_start:
             return False
         return all(
-            all(map(_stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
+            all(map(stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
         )
 
     @cached_property
@@ -193,7 +193,8 @@ def _reorders(reading: Reading) -> bool:
     return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
 
 
-def _stood_still(call: Call) -> bool:
+def stood_still(call: Call) -> bool:
+    """Whether a call left the weights that it trains where they were."""
     first, last = call.info.get("initial_weights"), call.info.get("final_weights")
     if first and first == last:
         return True
