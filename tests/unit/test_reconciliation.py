@@ -475,6 +475,27 @@ def test_seeds_alone_give_no_cause(tmp_path):
         assert "drawn at random" in result.verdict
 
 
+def test_a_loop_that_reorders_its_rows_draws_them(tmp_path):
+    drawn = {"shuffle": True}
+    fit = recorded(
+        tmp_path,
+        "fit",
+        order=lambda epoch: np.random.default_rng(epoch).permutation(70),
+        info={"arguments": drawn},
+    )
+    for seeds, causes in ((range(10, 12), set()), ([10, 10], {"order"})):
+        loop = recorded(
+            tmp_path,
+            f"loop{seeds[1]}",
+            driver="train_on_batch",
+            order=lambda epoch, seeds=seeds: np.random.default_rng(seeds[epoch]).permutation(70),
+            info={"epochs_said": True},
+        )
+        result = ll.reconcile(fit, (loop, "epoch_mean"))
+        assert {each.cause for each in result.causes} == causes
+        assert result.divergence.cause == "order"
+
+
 def test_a_call_that_goes_on_where_another_ended(tmp_path):
     made = Made(tmp_path)
     for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):
@@ -568,3 +589,34 @@ def test_an_evaluation_without_a_model(tmp_path, layers, still, cause):
         assert "moving_weights and inference_mode together" in result.verdict
     back = ll.reconcile((run, "evaluate"), run)
     assert folded(back) == {key: -amount for key, amount in wanted.items()}
+
+
+@pytest.mark.parametrize("exact_resume", [True, False])
+def test_one_training_in_two_calls(tmp_path, exact_resume):
+    """A training of four epochs at once, and of two and two; the second half may go otherwise."""
+    losses = RNG.random((4, 3)).astype("f4")
+    whole = Made(tmp_path, "whole")
+    whole.call(0, driver="fit", model=0, initial_weights="u", final_weights="w")
+    whole.steps(losses.ravel(), epoch=np.repeat(np.arange(4), 3))
+    halves = Made(tmp_path, "halves")
+    others = losses[2:] + np.float32(0 if exact_resume else 0.125)
+    for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):
+        halves.call(call, driver="fit", model=0, initial_weights=first, final_weights=last)
+        epochs = np.repeat([0, 1], 3) + 2 * call
+        halves.steps((losses[:2], others)[call].ravel(), call=call, epoch=epochs)
+    result = ll.reconcile(whole.close(), halves.close())
+    if exact_resume:
+        assert result.gap == 0
+        assert "identical" in result.verdict
+    else:
+        assert result.divergence.step == 6
+        assert not result.causes
+        assert "nothing that is recorded tells why" in result.verdict
+
+
+def test_other_epochs_of_equal_trainings(tmp_path):
+    runs = [recorded(tmp_path, f"{epochs}", epochs=epochs) for epochs in (2, 4)]
+    found = exact(ll.reconcile(*runs))
+    losses = sgd(epochs=4)[0]["loss"].astype("f4").astype("f8").reshape(4, 3)
+    means = (losses * ROWS).sum(1) / 70
+    close(found, {"convention": means[3] - means[1]})

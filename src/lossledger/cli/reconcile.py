@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 
-from lossledger.cli.command import Command, whole_number
+from lossledger.cli.command import Command, add_steps_per_epoch, whole_number
 from lossledger.cli.configuration import configuration
 
 
@@ -62,12 +62,7 @@ statistics:
             metavar="GAP",
             help="exit with status 3 where the gap is larger than this, or is no number",
         )
-        parser.add_argument(
-            "--steps-per-epoch",
-            type=whole_number(1),
-            metavar="N",
-            help="how long an epoch of train_on_batch is (default: found from the batches)",
-        )
+        add_steps_per_epoch(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(self, options: argparse.Namespace) -> int:

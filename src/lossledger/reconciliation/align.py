@@ -61,11 +61,13 @@ def match(a: Ids, b: Ids) -> Match:
         a: uint64 (steps,), the batches' fingerprints; 0 where there is none.
         b: The same of the other epoch.
     """
-    if not len(a) or not len(b) or not a.all() or not b.all():
+    same = np.array_equal(a, b)
+    if same or not len(a) or not len(b) or not a.all() or not b.all():
         pairs = np.arange(min(len(a), len(b)))
         rest = [np.arange(len(ids)) >= len(pairs) for ids in (a, b)]
         none = [np.zeros(len(ids), bool) for ids in (a, b)]
-        return Match(pairs, pairs, rest[0], rest[1], none[0], none[1], known=False)
+        known = same and bool(a.all())
+        return Match(pairs, pairs, rest[0], rest[1], none[0], none[1], known)
     _, labels = np.unique(np.concatenate((a, b)), return_inverse=True)
     labels = labels.ravel()
     ours, theirs = labels[: len(a)], labels[len(a) :]

@@ -55,7 +55,7 @@ def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     other = b if found.all_of_a else _with_losses(b, found.b, ours)
     place = int(np.argmax(np.abs(ours - theirs)))
     evidence = (
-        f"At the same weights the same {counted(len(ours), 'batch')} have other losses, by "
+        f"At the same weights, {counted(len(ours), 'batch')} that both train on differ by "
         f"{way.what}: {number(float(ours.mean()))} in a and {number(float(theirs.mean()))} in b on "
         f"average; {number(float(ours[place]))} and {number(float(theirs[place]))} in batch "
         f"{int(found.a[place])}.{_totals(way.cause, a, b)}"

@@ -95,11 +95,13 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
         return False
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     ours, theirs = a.ledger["penalty"][found.a], b.ledger["penalty"][found.b]
-    return not alike(ours, theirs, np.abs(a.ledger["loss"][found.a])).all()
+    losses = np.abs(a.ledger["loss"][found.a]), np.abs(b.ledger["loss"][found.b])
+    return not alike(ours, theirs, np.fmax(*losses)).all()
 
 
 def _is_none(ledger: Ledger) -> bool:
-    return bool((np.abs(ledger["penalty"]) <= _ZERO * np.abs(ledger["loss"])).all())
+    penalties = np.abs(ledger["penalty"])
+    return bool(((penalties == 0) | (penalties <= _ZERO * np.abs(ledger["loss"]))).all())
 
 
 def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:

@@ -29,6 +29,8 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if kinds[0] == kinds[1] and (found.all_of_a or found.all_of_b):
         return None
+    if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
+        return None
     each = _losses_a_row(a, b, pair, found)
     changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
     if None in changed:
@@ -51,7 +53,7 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     as recorded, or any whole number: a loss divided by them before it was logged.
     """
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
-    if pair.same_call or other_start or len(a.ledger) != len(b.ledger):
+    if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
@@ -62,6 +64,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
         return None
     ratio = theirs / ours
     rows = a.ledger["rows"][found.a]
+    if not np.array_equal(rows, b.ledger["rows"][found.b]):
+        return None
     for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
         if (rows > 1).all() and alike(ratio, factor).all():
             return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
@@ -122,11 +126,11 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
     """How many losses a row has: as the same batches show, or the targets' shape."""
     kinds = [_reduction(each) for each in (pair.a, pair.b)]
-    if pair.held and len(found.a) and kinds.count("sum") == 1:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = _data(a.ledger)[found.a] / _data(b.ledger)[found.b]
-        ratio = ratio if kinds[0] == "sum" else 1 / ratio
-        size = float(np.median(ratio / a.ledger["rows"][found.a]))
+    if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
+        summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]
+        if kinds[1] == "sum":
+            summed, place, other = b.ledger, found.b, _data(a.ledger)[found.a]
+        size = float(np.median(_data(summed)[place] / other / summed["rows"][place]))
         if np.isfinite(size) and size >= 1:
             return max(1, round(size))
     targets = pair.a.call.arguments.get("y")

@@ -54,7 +54,7 @@ def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Step | None:
         return None
     cumulative, other = (a, b) if shapes[0] == "cumulative" else (b, a)
     statistic = "last" if other.form.shape == "last" else "epoch_mean"
-    reset = cumulative.by(statistic=statistic, weight="recorded")
+    reset = cumulative.by(statistic=statistic)
     earlier = cumulative.ledger.start + (len(cumulative.ledger) - 1 if statistic == "last" else 0)
     evidence = (
         f"The mean still holds {counted(earlier, 'earlier step')}: {number(cumulative.value)}; "
@@ -88,6 +88,8 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Step | None:
             return None
     changed = fold.by(weight=kind)
     evidence = _weighed(fold, changed)
+    if not (pair.a if mine else pair.b).call.mean_of_rows:
+        evidence += " Its loss is no mean of row losses, which no weights make of it."
     advice = "Average with the rows as weights: np.average(losses, weights=rows)."
     if {"elements", "sample_weight"} & set(kinds):
         advice = "Average the epoch with the weights that the batches' own means have."

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from lossledger.reconciliation.causes_held import other_rows, weighted_rows
 from lossledger.reconciliation.causes_loss import loss_weights, nonfinite, penalty
 from lossledger.reconciliation.causes_rows import double_count, hidden_steps, unseen_rows
@@ -66,24 +64,23 @@ def chain(a: Fold, b: Fold, pair: Pair) -> Chain:
     found: list[Cause] = []
     if same(a.value, b.value) and not math.isfinite(a.value):
         return Chain((), a, a)
-    with np.errstate(all="ignore"):
-        for stage in STAGES:
-            step = stage(a, b, pair)
-            if step is None:
-                continue
-            if not _finite(step.a, step.b):
-                if _finite(a, b):
-                    continue  # a fold of nothing prices nothing
-                step = replace(step, b=step.a)  # no finite loss: all of the gap is that
-            whole = gap_of(a.value, b.value)
-            amount = total((gap_of(a.value, step.a.value), gap_of(step.b.value, b.value)))
-            if not math.isfinite(whole):
-                amount = whole  # no finite part of it tells anything
-            if not is_rounding(amount, a.value, b.value):
-                found.append(Cause(step.cause, amount, step.kind, None, step.evidence, step.advice))
-            a, b = step.a, step.b
-            if not _finite(a, b):
-                break
+    for stage in STAGES:
+        step = stage(a, b, pair)
+        if step is None:
+            continue
+        if not _finite(step.a, step.b):
+            if _finite(a, b):
+                continue  # a fold of nothing prices nothing
+            step = replace(step, b=step.a)  # no finite loss: all of the gap is that
+        whole = gap_of(a.value, b.value)
+        amount = total((gap_of(a.value, step.a.value), gap_of(step.b.value, b.value)))
+        if not math.isfinite(whole):
+            amount = whole  # no finite part of it tells anything
+        if not is_rounding(amount, a.value, b.value):
+            found.append(Cause(step.cause, amount, step.kind, None, step.evidence, step.advice))
+        a, b = step.a, step.b
+        if not _finite(a, b):
+            break
     return Chain(tuple(found), a, b)
 
 

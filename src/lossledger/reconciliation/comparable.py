@@ -67,7 +67,7 @@ def _record(run: Run, call: Call) -> dict[str, Any]:
             continue  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
-    found |= dict(_flat("", call.configuration))
+    found |= dict(_flat("", {**call.configuration, "optimizer": _optimizer(call)}))
     versions = run.info.get("versions", {})
     found |= {f"versions.{name}": versions[name] for name in _VERSIONS if name in versions}
     found |= dict(_flat("environment", run.info.get("environment") or {}))
@@ -77,6 +77,16 @@ def _record(run: Run, call: Call) -> dict[str, Any]:
         if name in call.info:
             found[name] = call.info[name]
     return found
+
+
+def _optimizer(call: Call) -> Any:
+    """The optimizer, without the one around it that scales the loss."""
+    optimizer = call.configuration.get("optimizer")
+    inner = optimizer.get("inner_optimizer") if isinstance(optimizer, Mapping) else None
+    if not isinstance(inner, Mapping):
+        return optimizer
+    table = cast("Mapping[str, Any]", inner)
+    return {"class": table.get("class_name"), **(table.get("config") or {})}
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

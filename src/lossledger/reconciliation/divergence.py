@@ -10,9 +10,12 @@ from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Divergence
 
 # Of what may differ, that which a first step's loss shows, in the order of asking.
+UNKNOWN = "unexplained"
+"""What trainings part on where nothing that is recorded tells."""
+
 _COMPUTING = ("precision", "compilation", "backend", "keras_version")
 _WEIGHTING = ("sample_weight", "class_weight", "mask", "loss_weights", "reduction", "penalty")
-_AT_ONCE = (*_WEIGHTING, "randomness", *_COMPUTING)
+_AT_ONCE = (*_WEIGHTING, "data", "randomness", *_COMPUTING)
 _LATER = ("hyperparameters", *_WEIGHTING, "randomness", *_COMPUTING)
 
 _ORDERS = {
@@ -34,9 +37,7 @@ def divergence(pair: Pair) -> Divergence | None:
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    ends = [each.begin + (len(each.fold.ledger) if each.fold else 0) for each in (pair.a, pair.b)]
-    whole = [end or each.call.steps for end, each in zip(ends, (pair.a, pair.b), strict=True)]
-    found = parting((pair.a.run, pair.a.call, whole[0]), (pair.b.run, pair.b.call, whole[1]))
+    found = parting(*((each.run, each.calls, each.steps) for each in (pair.a, pair.b)))
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -76,7 +77,7 @@ def _why(pair: Pair, found: Parting) -> tuple[str, str]:
 
 
 def _lengths(found: Parting) -> tuple[str, str]:
-    longer, rows = ("a", found.a) if found.a["epoch"] < found.b["epoch"] else ("b", found.b)
+    longer, rows = ("a", found.a) if found.a["place"] < found.b["place"] else ("b", found.b)
     return "unseen_rows", (
         f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
         "other's ends."
@@ -88,7 +89,7 @@ def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]
 
 
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
-    ids = [epoch_ids(each.run, each.call, at["epoch"]) for each, at in _sides(pair, found)]
+    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
     how = order(*ids)
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
@@ -122,7 +123,8 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:
-        cause = "driver" if pair.a.call.driver != pair.b.call.driver else "precision"
+        cause = "driver" if pair.a.call.driver != pair.b.call.driver else UNKNOWN
     names = ", ".join(pair.factors.get(cause, [])) or "nothing that is recorded"
-    when = "from the same weights" if first else "after an update that was not the same"
+    when = "after an update that was not the same" if found.step else "of weights not on record"
+    when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}."

@@ -1,7 +1,7 @@
 """A number as a fold over entries: what a chain of counterfactuals changes one thing of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -53,10 +53,6 @@ class Ledger:
         """Only some entries of the epoch."""
         whole = np.concatenate((np.ones(self.start, bool), mask))
         return replace(self, columns={name: c[whole] for name, c in self.columns.items()})
-
-    def alone(self) -> "Ledger":
-        """The epoch without what lies before it."""
-        return Ledger({name: c[self.start :] for name, c in self.columns.items()}, 0, self.kind)
 
     def weights(self, kind: str) -> Floats:
         """What a mean of a weight kind weights each entry by."""
@@ -132,7 +128,6 @@ class Fold:
 
     ledger: Ledger
     form: Form
-    steps: int = field(default=0, compare=False)
 
     @cached_property
     def value(self) -> float:

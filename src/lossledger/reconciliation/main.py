@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lossledger.reconciliation.chain import chain, merged
 from lossledger.reconciliation.comparable import reasons
-from lossledger.reconciliation.divergence import divergence
+from lossledger.reconciliation.divergence import UNKNOWN, divergence
 from lossledger.reconciliation.files import file_of, with_files
 from lossledger.reconciliation.measured import measured
-from lossledger.reconciliation.moves import Move
+from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import read
 from lossledger.reconciliation.rest import rest
@@ -81,17 +83,24 @@ def reconcile(
             steps_per_epoch=steps_per_epoch,
         )
         return with_files((a, b), files, epoch, directory, inner)
-    pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+    with np.errstate(all="ignore"):  # what is not finite is told as a cause
+        pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+        return _reconciled(pair, across, (model, x, y, sample_weight))
+
+
+def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Reconciliation:
     why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
     if why and not across:
-        told = f"The two may not be compared: {why[0]} With --across they are all the same."
+        told = f"The two may not be compared. {why[0]}"
         return _result(pair, (), told, why)
     parted = divergence(pair)
     if pair.a.fold is None or pair.b.fold is None:
-        causes, told = measured(pair, parted, model, x, y, sample_weight)
+        causes, told = measured(pair, parted, *live)
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
     left = rest(found.a, found.b, pair, parted)
+    if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
+        parted = None  # the causes tell what that step doesn't
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
     causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
     return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)

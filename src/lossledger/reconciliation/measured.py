@@ -1,15 +1,18 @@
 """Causes that only an evaluation can tell: another mode of the layers, weights on their way."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import SAME, Move, number, signed
-from lossledger.reconciliation.pair import Pair, layers_of
+from lossledger.reconciliation.moves import SAME, Move, near, number, signed
+from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
+
+if TYPE_CHECKING:
+    from lossledger.keras.measure import Losses
 
 _MOVING = "Compare evaluations of the same weights: fit's loss averages weights on their way."
 _MODE = "Compare numbers of one mode: `evaluate` switches dropout off and holds statistics fixed."
@@ -42,7 +45,10 @@ def measured(
     sign = 1.0 if first else -1.0
     moves, mean = _to_mean(trained, pair)
     left = gap_of(mean.value, evaluated.side.value)
-    more, told = _split(pair, trained, mean, left, (model, x, y, sample_weight))
+    if parted is not None:
+        more, told = [], f"{signed(left)} is unexplained: the two are of other trainings."
+    else:
+        more, told = _split(trained, evaluated, mean, left, (model, x, y, sample_weight))
     causes = [
         Cause(each.cause, sign * each.amount, "exact", None, each.evidence, each.advice)
         for each in (*trained.moves, *moves)
@@ -70,42 +76,56 @@ def _to_mean(trained: Reading, pair: Pair) -> tuple[list[Move], Fold]:
 
 
 def _split(
-    pair: Pair, trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+    trained: Reading, evaluated: Reading, mean: Fold, left: float, live: tuple[Any, ...]
 ) -> tuple[list[tuple[Move, float | None]], str]:
     """What of the gap each of the two is, and the verdict."""
     if live[0] is not None:
         return _measure(trained, mean, left, live)
-    if not abs(left) > SAME * abs(mean.value):
+    if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
+    others = _other_rows(trained, evaluated)
+    if others:
+        return [], f"{signed(left)} is unexplained: {others}."
     layers = layers_of(trained.call)
     modes = [layer["class"] for layer in layers if layer.get("training")]
-    start, end = trained.names
-    still = bool(start) and start == end
+    still = stood_still(trained.call)
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
     if layers and not modes and not still:
         evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
         move = Move("moving_weights", left, f"{evidence} {_ASSUMED}", _MOVING)
-        return [
-            (move, None)
-        ], f"One cause: moving_weights, {signed(left)}, {_ASSUMED[0].lower()}{_ASSUMED[1:]}"
+        return [(move, None)], f"All of the gap is moving_weights{_IF}"
     if modes and still:
         evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
         move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
-        return [(move, None)], f"One cause: inference_mode, {signed(left)}."
-    del pair
+        return [(move, None)], f"All of the gap is inference_mode{_IF}"
     if still:
-        return (
-            [],
-            f"{signed(left)} is unexplained: weights and layers are the same, so the data are not.",
-        )
+        told = "weights and layers are the same, so the data are not"
+        return [], f"{signed(left)} is unexplained: {told}."
     return [], (
         f"{signed(left)} is moving_weights and inference_mode together: the entries can't tell "
         "them apart. Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
     )
 
 
+_IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
+
+
+def _other_rows(trained: Reading, evaluated: Reading) -> str:
+    """How the evaluated data are seen not to be those of the training; "" where they may be."""
+    arguments = evaluated.call.arguments
+    if evaluated.side.statistic == "evaluate":
+        return ""
+    if arguments.get("validation_split"):
+        return "the validation data are rows that training doesn't see"
+    given = arguments.get("validation_data")
+    shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
+    own = trained.call.arguments.get("x")
+    shape = own.get("shape") if isinstance(own, dict) else None
+    if shapes and shape and shapes[0] and shapes[0][0] != shape[0]:
+        return f"the validation data have {shapes[0][0]:,} rows, those of the training {shape[0]:,}"
+    return ""
 
 
 def _measure(
@@ -124,32 +144,8 @@ def _measure(
             "Pass the model as it was when the call ended.",
             slug="other-weights",
         )
-    moving, mode = found.training - mean.value, found.inference - found.training
     off = mean.value + left - found.inference
-    told = f"at the final weights the loss is {number(found.training)} in training mode"
-    draws = f" (mean of {found.draws} draws)" if found.noise else ""
-    noise = found.noise or None
-    moves = [
-        (
-            Move(
-                "moving_weights",
-                moving,
-                f"The mean over the steps is {number(mean.value)}; {told}{draws}.",
-                _MOVING,
-            ),
-            noise,
-        ),
-        (
-            Move(
-                "inference_mode",
-                mode,
-                f"{told[0].upper()}{told[1:]}{draws}, and "
-                f"{number(found.inference)} in inference mode.",
-                _MODE,
-            ),
-            noise,
-        ),
-    ]
+    moves = _modes(found, mean.value)
     if abs(off) > 1e-5 * abs(found.inference):
         return moves, (
             f"The model's loss on these data is {number(found.inference)}, {signed(-off)} off what "
@@ -158,6 +154,19 @@ def _measure(
     kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
     names = " and ".join(f"{each.cause} {signed(each.amount)}" for each, _ in kept)
     return kept, f"Measured: {names or 'nothing'}."
+
+
+def _modes(found: "Losses", mean: float) -> list[tuple[Move, float | None]]:
+    """The two causes, from the loss at the final weights in both modes."""
+    draws = f" (mean of {found.draws} draws)" if found.noise else ""
+    training = f"the loss at the final weights is {number(found.training)} in training mode{draws}"
+    moving = f"The mean over the steps is {number(mean)}; {training}."
+    mode = f"T{training[1:]}, and {number(found.inference)} in inference mode."
+    noise = found.noise or None
+    return [
+        (Move("moving_weights", found.training - mean, moving, _MOVING), noise),
+        (Move("inference_mode", found.inference - found.training, mode, _MODE), noise),
+    ]
 
 
 def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:

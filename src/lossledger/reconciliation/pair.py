@@ -7,7 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from lossledger.call import Call
+from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
+from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 
@@ -75,6 +77,8 @@ class Pair:
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
                 continue
+            if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
+                found.setdefault("data", []).append(each.name)
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
             if cause is not None and not _usual(each):
                 found.setdefault(cause, []).append(each.name)
@@ -87,7 +91,7 @@ class Pair:
 
     @cached_property
     def same_start(self) -> bool:
-        """Whether both calls began from the same weights."""
+        """Whether both trainings began from the same weights."""
         return self.same_call or (bool(self.a.names[0]) and self.a.names[0] == self.b.names[0])
 
     @cached_property
@@ -98,13 +102,15 @@ class Pair:
         """
         if not self.same_start:
             return False
-        return all(_stood_still(each.call) or _first_alone(each) for each in (self.a, self.b))
+        return all(
+            all(map(stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
+        )
 
     @cached_property
     def noisy(self) -> bool:
         """Whether a layer draws random numbers in training on either side, as far as is known."""
         layers = [layer for each in (self.a, self.b) for layer in layers_of(each.call)]
-        return any(layer.get(name) for layer in layers for name in _NOISY)
+        return any(layer.get("training") and "momentum" not in layer for layer in layers)
 
     @cached_property
     def seeds_differ(self) -> bool:
@@ -114,7 +120,7 @@ class Pair:
     @cached_property
     def shuffled(self) -> bool:
         """Whether both calls drew the order of their rows at random."""
-        return all(_shuffles(each.call) for each in (self.a, self.b))
+        return all(_shuffles(each.call) or _reorders(each) for each in (self.a, self.b))
 
     @cached_property
     def any_shuffled(self) -> bool:
@@ -131,6 +137,11 @@ class Pair:
     @cached_property
     def goes_on(self) -> str:
         """Which side's call began with the weights that the other's ended with; "" if none."""
+        if self.same_run:
+            later = [{call.number for call in each.before} for each in (self.a, self.b)]
+            if self.a.call.number in later[1]:
+                return "b"
+            return "a" if self.b.call.number in later[0] else ""
         if self.same_start:
             return ""
         if self.b.names[0] and self.b.names[0] == self.a.names[1]:
@@ -141,6 +152,12 @@ class Pair:
 def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
     """The layers that a call's record describes; none where it was made before it did."""
     return call.configuration.get("layers") or ()
+
+
+def _of_other_rows(difference: Difference) -> bool:
+    """Whether data differ in more than how many rows they have."""
+    texts = [str(each) for each in (difference.a, difference.b) if each is not None]
+    return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
 
 
 def _usual(difference: Difference) -> bool:
@@ -167,7 +184,17 @@ def _shuffles(call: Call) -> bool:
     return call.driver == "fit" and call.arguments.get("shuffle", True) is not False
 
 
-def _stood_still(call: Call) -> bool:
+def _reorders(reading: Reading) -> bool:
+    """Whether a loop trains the same rows in another order in its second epoch."""
+    ids = [
+        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        for epoch in (0, 1)
+    ]
+    return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
+
+
+def stood_still(call: Call) -> bool:
+    """Whether a call left the weights that it trains where they were."""
     first, last = call.info.get("initial_weights"), call.info.get("final_weights")
     if first and first == last:
         return True
@@ -177,7 +204,7 @@ def _stood_still(call: Call) -> bool:
 
 
 def _first_alone(reading: Reading) -> bool:
-    return reading.begin == 0 and reading.fold is not None and len(reading.fold.ledger) == 1
+    return reading.steps == 1 and reading.fold is not None
 
 
 def _of_layers(difference: Difference) -> set[str]:

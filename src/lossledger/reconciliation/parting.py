@@ -1,8 +1,8 @@
 """Where two trainings part: their calls read side by side up to the first step that differs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,25 +36,26 @@ class Parting:
     first_bits: int | None = None
 
 
-def parting(a: tuple[Run, Call, int], b: tuple[Run, Call, int]) -> Parting | None:
-    """Finds the first step at which two calls differ, in bounded memory.
+Training: TypeAlias = tuple[Run, Sequence[Call], int]
+"""A run, calls of it that are one training, and how many of its steps to look at."""
+
+
+def parting(a: Training, b: Training) -> Parting | None:
+    """Finds the first step at which two trainings differ, in bounded memory.
 
     Losses that are equal up to float32 rounding count as equal.
 
     Args:
-        a: The run, the call, and how many of its steps to look at.
-        b: The same of the other.
+        a: The first.
+        b: The second.
 
     Returns:
         The step, or `None` where all steps that both have agree.
     """
     done = bits = 0
     first: int | None = None
-    origin: tuple[int, int] | None = None
     for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
-        if origin is None:
-            origin = int(ours["epoch"][0]), int(theirs["epoch"][0])
-        differs = _differences(ours, theirs, origin)
+        differs = _differences(ours, theirs)
         found = np.flatnonzero(np.any(list(differs.values()), axis=0))
         end = int(found[0]) if len(found) else len(ours["loss"])
         unlike = np.flatnonzero(_unlike(ours["loss"][:end], theirs["loss"][:end]))
@@ -68,11 +69,11 @@ def parting(a: tuple[Run, Call, int], b: tuple[Run, Call, int]) -> Parting | Non
     return None
 
 
-def _differences(a: Block, b: Block, origin: tuple[int, int]) -> dict[str, np.ndarray]:
+def _differences(a: Block, b: Block) -> dict[str, np.ndarray]:
     known = (a["batch_id"] != 0) & (b["batch_id"] != 0)
     rates = np.isfinite(a["learning_rate"]) & np.isfinite(b["learning_rate"])
     return {
-        "epoch": a["epoch"] - origin[0] != b["epoch"] - origin[1],
+        "epoch": a["place"] != b["place"],
         "batch": known & (a["batch_id"] != b["batch_id"]) & (a["rows"] == b["rows"]),
         "rows": a["rows"] != b["rows"],
         "loss": ~alike(a["loss"].astype("f8"), b["loss"].astype("f8")),
@@ -89,11 +90,19 @@ def _at(block: Block, place: int) -> dict[str, Any]:
     return {name: column[place].item() for name, column in block.items()}
 
 
-def _blocks(run: Run, call: Call, steps: int) -> Iterator[Block]:
-    for _, block in entries_of(run.path, [call], _COLUMNS):
+def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
+    """The columns, with `call`, and `place`: which epoch of the training, from 0."""
+    place, last = -1, (-1, -1)
+    for call, block in entries_of(run.path, calls, _COLUMNS):
         part = {name: column[:steps] for name, column in block.items()}
-        steps -= len(part["loss"])
-        if len(part["loss"]):
+        count = len(part["loss"])
+        steps -= count
+        if count:
+            begins = np.diff(part["epoch"], prepend=part["epoch"][0]) != 0
+            begins[0] = (call.number, int(part["epoch"][0])) != last
+            part["place"] = place + np.cumsum(begins)
+            part["call"] = np.full(count, call.number)
+            place, last = int(part["place"][-1]), (call.number, int(part["epoch"][-1]))
             yield part
         if steps <= 0:
             return
@@ -117,10 +126,11 @@ def _left(block: Block, length: int) -> Block | None:
     return _cut(block, slice(length, None)) if len(block["loss"]) > length else None
 
 
-def epoch_ids(run: Run, call: Call, epoch: int) -> np.ndarray:
-    """The fingerprints of an epoch's batches, uint64 (steps,)."""
+def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndarray:
+    """The fingerprints of the batches of the epoch that an entry is of, uint64 (steps,)."""
+    (call,) = [each for each in calls if each.number == at["call"]]
     parts: Sequence[np.ndarray] = [
-        block["batch_id"][block["epoch"] == epoch]
+        block["batch_id"][block["epoch"] == at["epoch"]]
         for _, block in entries_of(run.path, [call], ["epoch", "batch_id"])
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)

@@ -34,6 +34,8 @@ class Reading:
         side: The number, as the result shows it.
         run: Its run.
         call: Its call.
+        before: Calls of the run that trained the same model before it, each from where the one
+            before it had ended.
         fold: The fold that it is; `None` where no training step made it (`evaluate`).
         moves: What leads from the number to the fold: rounding, where it was reported.
         epoch: Its epoch, as the driver counts.
@@ -43,6 +45,7 @@ class Reading:
     side: Side
     run: Run
     call: Call
+    before: tuple[Call, ...]
     fold: Fold | None
     moves: tuple[Move, ...]
     epoch: int
@@ -54,10 +57,20 @@ class Reading:
         return _keras(self.run)
 
     @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls that are one training, up to its own."""
+        return (*self.before, self.call)
+
+    @property
+    def steps(self) -> int:
+        """Steps of that training up to the end of the epoch."""
+        length = len(self.fold.ledger) if self.fold else self.call.steps - self.begin
+        return sum(call.steps for call in self.before) + self.begin + length
+
+    @property
     def names(self) -> tuple[str, str]:
-        """Fingerprints of the call's initial and final weights; "" where there are none."""
-        info = self.call.info
-        return info.get("initial_weights") or "", info.get("final_weights") or ""
+        """Fingerprints of the training's initial and final weights; "" where there are none."""
+        return _weights(self.calls[0], "initial"), _weights(self.call, "final")
 
 
 def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) -> Reading:
@@ -79,33 +92,57 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
     calls = [call for call in run.select(spec.call, spec.model) if call.steps]
     wanted = epoch if spec.epoch is None else spec.epoch
     call, label, begin, end = _epoch_of(run, calls, wanted)
+    before = _before(run, call)
     if spec.batch is not None:
         end = _up_to(spec, begin, end)
     name = spec.statistic.name if spec.statistic else _driver_reports(run, call)
     text = spec.statistic.text if spec.statistic else name
 
     def side(value: float, note: str = "") -> Side:
-        return Side(str(run.path), _said(text, spec), value, call.number, label, note)
+        note = note or _unknown_epochs(call)
+        of = None if name == "evaluate" else label  # measured after the call
+        return Side(str(run.path), _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
         number = _measured(run, call, name, label)
-        return Reading(side(number), run, call, None, (), label, begin)
+        return Reading(side(number), run, call, before, None, (), label, begin)
     form = _form(spec, run, call, name)
     ledger = _ledger(run, call, (begin, end), form)
     if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
         unreset = conventions.of("keras", _keras(run), "returned").statistic == "cumulative_mean"
         number, fold, moves = returned(Fold(ledger, form), unreset)
-        return Reading(side(number), run, call, fold, moves, label, begin)
+        return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
         number = _history(run, call, spec, label)
-        fold, moves, note = reported(Fold(ledger, form), number)
-        return Reading(side(number, note), run, call, fold, moves, label, begin)
+        fold, moves, note = reported(Fold(ledger, form), number, _inside(call, label))
+        return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
-    return Reading(side(fold.value), run, call, fold, (), label, begin)
+    return Reading(side(fold.value), run, call, before, fold, (), label, begin)
 
 
 def _keras(run: Run) -> str:
     return run.info.get("versions", {}).get("keras") or NEWEST
+
+
+def _weights(call: Call, which: str) -> str:
+    return call.info.get(f"{which}_weights") or ""
+
+
+def _before(run: Run, call: Call) -> tuple[Call, ...]:
+    """The calls that led to where a call began, without a gap."""
+    found: list[Call] = []
+    begins = _weights(call, "initial")
+    for each in reversed([each for each in run.calls if each.number < call.number]):
+        if each.model == call.model and each.steps:
+            if not begins or _weights(each, "final") != begins:
+                break
+            found.insert(0, each)
+            begins = _weights(each, "initial")
+    return tuple(found)
+
+
+def _unknown_epochs(call: Call) -> str:
+    return "its epochs are not known: all its steps" if call.epochs_from == "none" else ""
 
 
 def _said(text: str, spec: Spec) -> str:
@@ -243,13 +280,22 @@ def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
     return _item(run, call, None, name, epoch)
 
 
+def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
+    """The evaluations inside an epoch of `fit`: steps before each, and its loss."""
+    return [
+        (int(item["batch"]), float(item["value"]))
+        for item in call.reported
+        if item.get("place") == "evaluate" and item.get("epoch") == epoch and "batch" in item
+    ]
+
+
 def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
     found = [
         float(item["value"])
         for item in call.reported
         if item.get("place") == (place or item.get("place"))
         and item.get("name") == name
-        and (epoch is None or item.get("epoch") == epoch)
+        and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
     ]
     if not found:
         what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")

@@ -2,6 +2,7 @@
 
 import math
 
+from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
@@ -45,7 +46,9 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
         return _epochs(a, b, pair, left)
     if pair.goes_on:
         return _went_on(a, b, pair, left)
-    if parted is None or by_chance(pair, parted):
+    if parted is None and pair.a.epoch != pair.b.epoch:
+        return _epochs(a, b, pair, left)
+    if parted is None or parted.cause == UNKNOWN or by_chance(pair, parted):
         return None
     causes = causes_of(pair, parted)
     if len(causes) != 1:
@@ -84,13 +87,16 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
+    if pair.a.epoch != pair.b.epoch:
+        causes.add("convention")
     return causes
 
 
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
-    """Two epochs of one call."""
+    """Two epochs of one call, or of two trainings that are the same as far as both go."""
+    one = "one call" if pair.same_call else "the same training"
     evidence = (
-        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call: their {a.form.text} is "
+        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}: their {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."
     )
     return Cause("convention", left, "exact", None, evidence, "Compare the same epoch.")

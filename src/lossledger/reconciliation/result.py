@@ -85,7 +85,8 @@ class Divergence:
         step: Steps of the call before it; `None` where they parted before the first one.
         epoch: Its epoch.
         batch: Its place in the epoch.
-        cause: What the step differs in, as the name of a cause.
+        cause: What the step differs in, as the name of a cause; `unexplained` where nothing that
+            is recorded tells.
         evidence: A sentence with the numbers behind it.
     """
 

@@ -1,21 +1,28 @@
 """From a number that was shown or handed out to the fold over entries that it is."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from lossledger.exact import running_mean
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import Move, counted, number, signed
+from lossledger.reconciliation.moves import Move, counted, near, number, signed
 from lossledger.reconciliation.result import same
 from lossledger.returned import are_whole, roundings
-from lossledger.statistics import keras_mean
+from lossledger.statistics import Mean, keras_mean
 
+DIFFERS = "differs"
+"""How the note begins of a number that is none of its statistics."""
+
+_OUTSIDE = "Evaluate between epochs (on_epoch_end), or a copy of the model."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
 
-def reported(stated: Fold, value: float) -> tuple[Fold, tuple[Move, ...], str]:
+def reported(
+    stated: Fold, value: float, inside: Sequence[tuple[int, float]] = ()
+) -> tuple[Fold, tuple[Move, ...], str]:
     """A loss that `fit` reported for an epoch.
 
     Keras adds `loss * weight` and `weight` in float32 and divides, so its number is the fold up
@@ -25,6 +32,7 @@ def reported(stated: Fold, value: float) -> tuple[Fold, tuple[Move, ...], str]:
     Args:
         stated: What the convention of its Keras says that it is.
         value: The number.
+        inside: Evaluations while the epoch went on: how many steps came before each, and the loss.
 
     Returns:
         The fold that it is, what leads there, and a note where it is none of them.
@@ -37,8 +45,36 @@ def reported(stated: Fold, value: float) -> tuple[Fold, tuple[Move, ...], str]:
             left = 0.0 if same(value, fold.value) else fold.value - value
             moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
             return fold, moves, ""
+    how = _evaluated(stated, value, *inside[-1]) if inside else None
+    if how is not None:
+        return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
     off = value - stated.value
-    return stated, (), f"differs from {stated.form.text} of the entries by {signed(off)}"
+    return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
+
+
+def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | None:
+    """How an `evaluate` inside the epoch makes a number; `None` where it can't.
+
+    It resets the mean and leaves its own loss e of R rows in it, so Keras reports
+    `(e R + sum(w l)) / (R + sum(w))` over the steps that follow. R is what solves it, and has to
+    be a whole number.
+    """
+    tail = slice(stated.ledger.start + place, None)
+    losses, weights = stated.losses[tail], stated.ledger.weights(stated.form.weight)[tail]
+    whole = ""
+    if len(losses):
+        distance = Mean.of(losses, weights).result - value
+        rows = float(weights.sum()) * distance / (value - loss) if value != loss else math.inf
+        if not (math.isfinite(rows) and abs(rows - round(rows)) <= 1e-3 * rows):
+            return None
+        whole = f" of {counted(round(rows), 'row')}"
+    elif not near(value, loss):
+        return None
+    return (
+        f"An evaluate{whole} after {counted(place, 'step')} of the epoch reset its mean: "
+        f"{number(value)} is made of the evaluated loss {number(loss)} and of the "
+        f"{counted(len(losses), 'step')} that followed, not of all."
+    )
 
 
 def _like(form: Form, name: str) -> Form:
@@ -83,9 +119,7 @@ def returned(raw: Fold, unreset: bool) -> tuple[float, Fold, tuple[Move, ...]]:
     shown = raw.ledger["reported"]
     losses = raw.ledger["loss"]
     mean = raw.form.shape == "mean"
-    value = float(np.mean(shown)) if mean else float(shown[-1])
-    if len(shown) and mean and np.isfinite(shown).all():
-        value = math.fsum(shown.tolist()) / len(shown)
+    value = Mean.of(shown).result if mean else float(shown[-1])
     left = raw.value - value
     if same(raw.value, value) or math.isnan(value):
         return value, raw, ()

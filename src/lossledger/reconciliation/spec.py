@@ -1,8 +1,7 @@
 """Which number is meant: `RUN[@SELECTION][:STATISTIC]`, read into a value."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -49,7 +48,6 @@ class Spec:
     loss: str = "loss"
     weight: Weight | None = None
     finite: bool = False
-    _given: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @classmethod
     def of(cls, which: Which) -> "Spec":

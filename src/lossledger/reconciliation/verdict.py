@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from lossledger.reconciliation.chain import Chain
+from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.moves import SAME, counted, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import by_chance, causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of, remainder
+from lossledger.reconciliation.shown import DIFFERS
 
 SAID = 3
 """Causes that a sentence names."""
@@ -66,9 +68,10 @@ def _only_rounding(pair: Pair, parted: Divergence | None) -> str:
 
 def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
     head = f"{signed(left)} is unexplained"
-    if pair.a.side.note or pair.b.side.note:
-        told = [f"{n} {each.side.note}" for n, each in zip("ab", (pair.a, pair.b), strict=True)]
-        return f"{head}: {'; '.join(t for t in told if len(t) > 2)}."
+    notes = [(name, each.side.note) for name, each in (("a", pair.a), ("b", pair.b))]
+    told = [f"{name} {note}" for name, note in notes if note.startswith(DIFFERS)]
+    if told:
+        return f"{head}: {'; '.join(told)}."
     if parted is None:
         return f"{head}."
     where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
@@ -77,6 +80,8 @@ def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
             f"{head}: the trainings part {where} on {parted.cause}, which is drawn at random. "
             "Whether that is more than chance, only trainings under more seeds can say."
         )
+    if parted.cause == UNKNOWN:
+        return f"{head}: the trainings part {where}, and nothing that is recorded tells why."
     causes = sorted(causes_of(pair, parted))
     if len(causes) > 1:
         return f"{head}: the trainings part {where}, and differ in {', '.join(causes)}. {MORE}"

@@ -13,6 +13,9 @@ from lossledger.render.terminal import Column, Page
 DIFFERENCES = 12
 """Differences that are listed, at most."""
 
+COLORS = {"exact": "green", "measured": "yellow", "replayed": "magenta"}
+"""Of bars, by how an amount is known."""
+
 _LEAST = 12
 _MOST = 40
 _TAKEN = 55
@@ -70,11 +73,10 @@ class _Page:
         content = self.content
         if not content.causes and content.gap == 0:
             return
-        left = content.unexplained != 0 or not content.causes
-        names = [cause.cause for cause in content.causes] + ["unexplained"] * left
-        kinds = [_kind(cause) for cause in content.causes] + [""] * left
-        amounts = [cause.amount for cause in content.causes] + [content.unexplained] * left
-        noises = [cause.noise for cause in content.causes] + [None] * left
+        names = [*(cause.cause for cause in content.causes), "unexplained"]
+        kinds = [*(_kind(cause) for cause in content.causes), ""]
+        amounts = [*(cause.amount for cause in content.causes), content.unexplained]
+        noises = [*(cause.noise for cause in content.causes), None]
         columns = [
             Column("", ["a", *names, "b"], left=True),
             Column("", ["", *kinds, ""], left=True),
@@ -91,7 +93,8 @@ class _Page:
         if any(noise is not None for noise in noises):
             texts = ["" if noise is None else f"{noise:.1e}" for noise in noises]
             columns.append(Column("noise", ["", *texts, ""], 2))
-        columns.append(Column("", self._bars(amounts), 3, left=True))
+        styles = ["", *(COLORS.get(kind, "red") for kind in kinds), ""]
+        columns.append(Column("", self._bars(amounts), 3, left=True, styles=styles))
         self._page.table(columns)
 
     def _bars(self, amounts: list[float]) -> list[str]:
@@ -111,7 +114,7 @@ class _Page:
         bars = [" " * place(0.0) + mark]
         for begin, end in pairwise(places):
             first, last = sorted((place(begin), place(end)))
-            bars.append(" " * first + block * (last - first + 1))
+            bars.append(" " * first + block * (last - first + 1) if begin != end else "")
         return [*bars, " " * place(places[-1]) + mark]
 
     def causes(self) -> None:
@@ -127,7 +130,9 @@ class _Page:
         where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
         epoch = "" if parted.epoch is None else f", in epoch {parted.epoch}"
         self._page.title("where the trainings part")
-        self._page.fact(parted.cause, f"{where}{epoch}: {parted.evidence}")
+        # A cause that says it as its evidence has said it.
+        said = any(parted.evidence in cause.evidence for cause in self.content.causes)
+        self._page.fact(parted.cause, f"{where}{epoch}{'' if said else f': {parted.evidence}'}")
 
     def differences(self) -> None:
         found = self.content.differences
@@ -160,7 +165,7 @@ def _kind(cause: Cause) -> str:
 def _percent(part: float, whole: float) -> str:
     if not whole or not math.isfinite(part / whole):
         return ""
-    value = 100 * part / whole
+    value = 100 * part / whole or 0.0  # no minus before a zero
     return f"{value:,.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
 
 
