@@ -1,16 +1,15 @@
 """Where a loop's batches come from: the same ones, in the same order, as `fit` would take."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from lossledger.errors import LossLedgerWarning
 from lossledger.loop.batches import batches, epoch_iterator
 from lossledger.loop.chunk import Chunk
 from lossledger.loop.resident import Resident, dense, size_of
+from lossledger.recorder.trouble import Trouble
 
 RESIDENT = 2**30
 """Bytes of arrays that are put on the device at most; larger ones are read batch by batch."""
@@ -88,9 +87,8 @@ def is_of_memory(error: BaseException) -> bool:
 def warn_of_memory(error: BaseException) -> None:
     """Say that the data stay on the host."""
     what = f"{type(error).__name__}: {error}".partition("\n")[0]
-    warnings.warn(
-        f"lossledger [chunk-too-big]: no memory on the device for the data; they are read batch "
-        f"by batch from here on. Received: {what}",
-        LossLedgerWarning,
-        stacklevel=2,
+    Trouble().warn(
+        "chunk-too-big",
+        "no memory on the device for the data, which are read batch by batch from here on. "
+        f"Received: {what}",
     )
