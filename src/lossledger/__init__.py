@@ -11,7 +11,9 @@ from lossledger.errors import LossLedgerError, LossLedgerWarning
 if TYPE_CHECKING:
     from lossledger.callback import Recorder
     from lossledger.loop.loop import Loop
+    from lossledger.reconciliation.main import reconcile
     from lossledger.recorder.recording import record
+    from lossledger.replay.compare import compare
     from lossledger.run import Run, open
 
 __version__ = "0.1.0"
@@ -20,11 +22,23 @@ _LAZY = {
     "Loop": "lossledger.loop.loop",
     "Recorder": "lossledger.callback",
     "Run": "lossledger.run",
+    "compare": "lossledger.replay.compare",
     "open": "lossledger.run",
+    "reconcile": "lossledger.reconciliation.main",
     "record": "lossledger.recorder.recording",
 }
 
-__all__ = ["Loop", "LossLedgerError", "LossLedgerWarning", "Recorder", "Run", "open", "record"]
+__all__ = [
+    "Loop",
+    "LossLedgerError",
+    "LossLedgerWarning",
+    "Recorder",
+    "Run",
+    "compare",
+    "open",
+    "reconcile",
+    "record",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ Places:
 | `progress_bar` | what the bar shows after a batch; its last line stands at the epoch's end |
 | `returned` | what a call that trains one batch returns |
 | `evaluate` | the loss of fixed weights, in inference mode |
+| `training` | the one number kept for a whole training |
 """
 
 import re
@@ -22,7 +23,7 @@ from typing import Any, Literal
 
 from lossledger.errors import LossLedgerError
 
-Place = Literal["history", "batch_logs", "progress_bar", "returned", "evaluate"]
+Place = Literal["history", "batch_logs", "progress_bar", "returned", "evaluate", "training"]
 WeightKind = Literal["rows", "elements", "sample_weight", "one"]
 
 
@@ -148,6 +149,9 @@ CONVENTIONS: tuple[Convention, ...] = (
     Convention("lightning", "2.0", None, "progress_bar", "raw", "rows",
                "only with log(prog_bar=True), then loss_step",
                "Lightning-AI/pytorch-lightning#16192"),
+    Convention("lightning", "1.0", None, "evaluate", "evaluate", "rows",
+               "what validation_step logs: the epoch's mean, rows inferred from the batch",
+               "src/lightning/pytorch/core/module.py (LightningModule.log)"),
     # Hugging Face Trainer.
     Convention("transformers", "4.0", "4.46", "history", "window_mean", "one",
                "every logging_steps optimizer steps, n = logging_steps; micro-batches weigh the "
@@ -163,6 +167,10 @@ CONVENTIONS: tuple[Convention, ...] = (
     Convention("transformers", "4.0", None, "evaluate", "evaluate", "rows",
                "each batch's loss repeated for its rows, then averaged",
                "src/transformers/trainer.py (evaluation_loop)"),
+    Convention("transformers", "4.0", None, "training", "cumulative_mean", "one",
+               "train_loss: its last value; after a resume the losses since then are divided by "
+               "all steps, those before it included",
+               "src/transformers/trainer.py (_inner_training_loop)"),
     # fastai.
     Convention("fastai", "2.0", None, "history", "ema", "one",
                "train_loss is the smoothed loss at the epoch's end",

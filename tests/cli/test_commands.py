@@ -284,11 +284,49 @@ pty.spawn(sys.argv[1:], read)
     assert (b"\x1b[" in outcome.stdout) is escapes
 
 
+# explain
+
+
+def test_explain_says_what_a_file_is(folder: Path) -> None:
+    (folder / "log.csv").write_text("epoch,loss\n0,0.75\n1,0.5\n")
+    page = execute([*LOSSLEDGER, "explain", "log.csv", "--keras", "3.8"], folder)
+    assert (page.status, page.stderr) == (0, b"")
+    assert b"loss is epoch_mean" in page.stdout
+    assert b"\x1b" not in page.stdout
+    printed = json.loads(execute([*LOSSLEDGER, "explain", "log.csv", "--json"], folder).stdout)
+    assert [each["statistic"] for each in printed["series"]] == ["epoch_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slug", "status"),
+    [
+        (["absent.csv"], b"no-file", 1),
+        (["pyproject.toml"], b"file-unknown", 1),
+        (["log.csv", "--keras", "1.2"], b"unknown-convention", 2),
+        (["log.csv", "--keras", "newest"], b"unknown-convention", 2),
+        ([], b"usage", 2),
+    ],
+)
+def test_explain_has_one_message_for_what_it_cannot_do(
+    folder: Path, arguments: list[str], slug: bytes, status: int
+) -> None:
+    (folder / "log.csv").write_text("epoch,loss\n0,0.75\n")
+    outcome = execute([*LOSSLEDGER, "explain", *arguments], folder)
+    assert (outcome.status, outcome.stdout) == (status, b"")
+    assert outcome.stderr.startswith(b"lossledger: error [" + slug + b"]: ")
+    assert b"Traceback" not in outcome.stderr
+
+
 # start-up
 
 
-@pytest.mark.parametrize("arguments", [["show"], ["list"], ["show", "--json"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["show"], ["list"], ["show", "--json"], ["explain", "log.csv"]],
+    ids=" ".join,
+)
 def test_reading_starts_quickly_and_without_keras(recorded: Path, arguments: list[str]) -> None:
+    (recorded / "log.csv").write_text("epoch,loss\n0,0.75\n")
     code = "import sys\nfrom lossledger.cli import main\nmain(sys.argv[1:])\n"
     code += "print(*sys.modules, file=sys.stderr)"
     modules = set(execute([*PYTHON, "-c", code, *arguments], recorded).stderr.decode().split())

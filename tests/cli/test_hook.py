@@ -63,3 +63,14 @@ def test_a_module_that_fails_or_is_missing(tmp_path, monkeypatch):
     for hook in hooks:
         hook.remove()
     assert not {*hooks} & {*sys.meta_path}
+
+
+def test_two_wait_for_one_module(module):
+    """`lossledger run` waits for Keras, and so does a recording that the script begins."""
+    seen = []
+    hooks = [AfterImport(module, lambda name=name: seen.append(name)) for name in "ab"]
+    for hook in hooks:
+        hook.install()
+    assert importlib.import_module(module).value == 3
+    assert sorted(seen) == ["a", "b"]
+    assert not set(hooks) & set(sys.meta_path)

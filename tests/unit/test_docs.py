@@ -24,6 +24,8 @@ from lossledger.cli import COMMANDS, _parser
 from lossledger.cli.configuration import _TYPES
 from lossledger.conventions import CONVENTIONS
 from lossledger.entry import COLUMNS
+from lossledger.reconciliation.slugs import SLUGS
+from lossledger.replay.description import FACTORS
 from lossledger.run import runs_in
 from lossledger.statement import EpochStatement
 from lossledger.statistics import STATISTICS
@@ -31,6 +33,8 @@ from lossledger.statistics import STATISTICS
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(lossledger.__file__).parent
 DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+PROGRAMS = ("README.md", "docs/guide.md", "docs/explain.md", "docs/compare.md")
+"""Documents with code; what is to be run in them runs in this order."""
 LINES = {"README.md": 119, "CONTRIBUTING.md": 59}
 
 GENERATED = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -72,6 +76,20 @@ def conventions() -> str:
     return table("tool | versions | place | statistic | weight | note | source", rows)
 
 
+def factors() -> str:
+    def default(values) -> str:
+        told = [f"`{value!r}`" if value is not None else "as compiled" for value in values]
+        return told[0] if len(told) == 1 else f"{told[0]}; `train_on_batch`: {told[1]}"
+
+    rows = ((f"`{f.name}`", f.meaning, f.kind, f.cause, default(f.default)) for f in FACTORS)
+    return table("key | what it says | kind | cause | if not said", rows)
+
+
+def causes() -> str:
+    rows = ((f"[`{s.name}`](#{s.name})", s.kind, s.meaning) for s in SLUGS.values())
+    return table("cause | kind | what it is", rows)
+
+
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
@@ -95,6 +113,8 @@ WRITERS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "statistics": statistics,
     "conventions": conventions,
+    "factors": factors,
+    "causes": causes,
     **{f"help {command.name}": lambda name=command.name: help_of(name) for command in COMMANDS},
 }
 
@@ -207,13 +227,13 @@ def blocks() -> list[tuple[str, str, bool]]:
     """Document, code, and whether it is to be run."""
     return [
         (path.name, match[2], bool(match[1]))
-        for path in (ROOT / "README.md", ROOT / "docs/guide.md")
+        for path in map(ROOT.joinpath, PROGRAMS)
         for match in BLOCK.finditer(path.read_text())
     ]
 
 
 def test_the_code_compiles() -> None:
-    assert {name for name, _, _ in blocks()} == {"README.md", "guide.md"}
+    assert {name for name, _, _ in blocks()} == {Path(name).name for name in PROGRAMS}
     for name, code, _ in blocks():
         compile(code, name, "exec")
 

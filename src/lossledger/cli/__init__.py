@@ -9,12 +9,21 @@ from typing import NoReturn
 from lossledger import __version__
 from lossledger.cli.command import Command
 from lossledger.cli.demo import DemoCommand
+from lossledger.cli.explain import ExplainCommand
 from lossledger.cli.list import ListCommand
+from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
 from lossledger.errors import LossLedgerError
 
-COMMANDS: tuple[type[Command], ...] = (RunCommand, ListCommand, ShowCommand, DemoCommand)
+COMMANDS: tuple[type[Command], ...] = (
+    RunCommand,
+    ListCommand,
+    ShowCommand,
+    ExplainCommand,
+    ReconcileCommand,
+    DemoCommand,
+)
 """The subcommands, in the order of the help text."""
 
 _DESCRIPTION = "Record every training step's raw loss, and state every number that is reported."
@@ -23,6 +32,8 @@ examples:
   lossledger run train.py --lr 0.1      train as `python train.py --lr 0.1` does, and record it
   lossledger list                       the recorded runs
   lossledger show                       the newest run, epoch by epoch
+  lossledger explain log.csv            which statistic another tool's numbers are
+  lossledger reconcile fit loop         why the losses of two runs differ
 """
 
 

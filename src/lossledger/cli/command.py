@@ -38,6 +38,16 @@ class Command(ABC):
         """
 
 
+def add_steps_per_epoch(parser: argparse.ArgumentParser) -> None:
+    """Declares how long an epoch of a run is that counts none."""
+    parser.add_argument(
+        "--steps-per-epoch",
+        type=whole_number(1),
+        metavar="N",
+        help="how long an epoch of train_on_batch is (default: found from the batches)",
+    )
+
+
 def whole_number(least: int) -> Callable[[str], int]:
     """A type of argument: a whole number of at least `least`."""
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from lossledger.cli.command import Command, whole_number
+from lossledger.cli.command import Command, add_steps_per_epoch
 from lossledger.cli.configuration import configuration
 
 
@@ -46,12 +46,7 @@ statistics:
             metavar="S",
             help="add a statistic, as name or name:parameter=value; may be given several times",
         )
-        parser.add_argument(
-            "--steps-per-epoch",
-            type=whole_number(1),
-            metavar="N",
-            help="how long an epoch of train_on_batch is (default: found from the batches)",
-        )
+        add_steps_per_epoch(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(self, options: argparse.Namespace) -> int:

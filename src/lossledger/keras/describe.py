@@ -1,6 +1,7 @@
 """What a call's record says of its model, its data and the machine: plain JSON values."""
 
 import hashlib
+import inspect
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,12 @@ import numpy as np
 
 FINGERPRINT_LIMIT = 2**30
 """Bytes of weights above which no fingerprint of them is taken."""
+LAYERS = 256
+"""Layers that are described, at most."""
+
+_SAID_OF_LAYERS = ("units", "filters", "activation", "rate", "stddev", "momentum", "mask_value")
+_SAID_OF_LAYERS += ("mask_zero", "dropout", "recurrent_dropout", "kernel_regularizer")
+_SAID_OF_LAYERS += ("bias_regularizer", "activity_regularizer")
 
 
 def versions() -> dict[str, str]:
@@ -66,6 +73,7 @@ def configuration(model: Any) -> dict[str, Any]:
     compiled_loss = getattr(model, "_compile_loss", None)
     found = {
         "model": type(model).__name__,
+        "layers": layers(model),
         "optimizer": _config(optimizer),
         "loss": plain(loss),
         "reduction": getattr(loss, "reduction", None),
@@ -81,6 +89,37 @@ def configuration(model: Any) -> dict[str, Any]:
         "seed": _seed(),
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def layers(model: Any) -> list[dict[str, Any]]:
+    """What of a model's layers decides its loss; those that hold other layers stand by these.
+
+    Returns:
+        A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
+        its configuration sizes, activation, rates of noise, masks and regularizers.
+    """
+    found: list[dict[str, Any]] = []
+    for layer in model._flatten_layers(include_self=False):
+        if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
+            continue
+        config = _config(layer)
+        said = {"class": type(layer).__name__}
+        if isinstance(config, dict):
+            said |= {name: config[name] for name in _SAID_OF_LAYERS if config.get(name)}
+        if "training" in inspect.signature(layer.call).parameters and _has_modes(layer, said):
+            said["training"] = True
+        found.append(said)
+        if len(found) == LAYERS:
+            break
+    return found
+
+
+def _has_modes(layer: Any, said: Mapping[str, Any]) -> bool:
+    """Most layers of Keras take `training` and pass it on; a layer of the user's may heed it."""
+    module = type(layer).__module__
+    noisy = any(name in said for name in ("rate", "stddev", "dropout", "recurrent_dropout"))
+    normalizes = "momentum" in said
+    return noisy or normalizes or not module.startswith("keras.") or "preprocessing" in module
 
 
 def _seed() -> int | None:

@@ -310,7 +310,8 @@ def _evaluate(original: Any) -> Any:
     def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         active = listener()
-        if active is not None:
+        # fit reports its own validation itself, and marks it so.
+        if active is not None and not kwargs.get("_use_cached_eval_dataset"):
             active.evaluated(self, result)
         return result
 

@@ -46,7 +46,9 @@ class AfterImport:
         """Let the other finders find the module, and wrap how it is executed."""
         if fullname != self.name:
             return None
-        for finder in sys.meta_path:
+        # Those before it were asked already; one of them may be another hook, which asks this one.
+        place = sys.meta_path.index(self) if self in sys.meta_path else -1
+        for finder in sys.meta_path[place + 1 :]:
             find = None if finder is self else getattr(finder, "find_spec", None)
             spec = find(fullname, path, target) if find is not None else None
             if spec is not None:

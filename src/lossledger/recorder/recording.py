@@ -269,13 +269,14 @@ class Recording:
         call = self._last.get(id(model))
         if call is None or self._models[id(model)][0]() is not model:
             return
-        if call.open and call.driver in OF_EPOCHS:
-            return
+        # Inside fit it also resets the mean that fit is to report, so where it was is kept.
+        inside = call.open and call.driver in OF_EPOCHS
+        where = {"epoch": call.epoch, "batch": call.batch} if inside else {"epoch": None}
         with self.guarded("reported-not-read"):
             name = call.loss_name
             if not isinstance(result, Mapping) or name in result:
                 value = loss_of(result, name)
-                item = {"place": "evaluate", "name": name, "epoch": None, "value": value}
+                item = {"place": "evaluate", "name": name, "value": value, **where}
                 call.write(reported=[item])
 
     def applied(self, optimizer: Any) -> None:

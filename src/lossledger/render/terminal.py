@@ -29,6 +29,7 @@ class Column:
             columns of one rank together.
         left: Whether it is aligned to the left.
         cut: To how many characters its cells may be cut, so that further columns fit.
+        styles: Colours of its cells, where they have any.
     """
 
     header: str
@@ -36,6 +37,7 @@ class Column:
     rank: int = 0
     left: bool = False
     cut: int | None = None
+    styles: Sequence[str] = ()
 
     @cached_property
     def width(self) -> int:
@@ -136,7 +138,7 @@ class Page:
         self._console.print()
         self._row(shown, widths, [column.header for column in shown], "bold")
         for place, row in enumerate(zip(*(column.cells for column in shown), strict=True)):
-            self._row(shown, widths, row)
+            self._row(shown, widths, row, place=place)
             if place == skipped_after:
                 self._row(shown, widths, ["..."] + [""] * (len(shown) - 1), "dim")
         return [column.header for column in columns if column not in shown]
@@ -147,6 +149,7 @@ class Page:
         widths: Sequence[int],
         cells: Sequence[str],
         style: str = "",
+        place: int | None = None,
     ) -> None:
         # Not a table of rich's, which takes four seconds for a list of ten thousand runs.
         texts = [
@@ -154,7 +157,8 @@ class Page:
             for text, width, column in zip(cells, widths, columns, strict=True)
         ]
         styles = [
-            style or _style(text, column.left) for text, column in zip(cells, columns, strict=True)
+            style or _own(column, place) or _style(text, column.left)
+            for text, column in zip(cells, columns, strict=True)
         ]
         if self._colored and any(styles):
             gap = [Text(" " * GAP)] * (len(texts) - 1)
@@ -181,6 +185,10 @@ class Page:
 def _lines(text: str) -> Iterator[str]:
     for line in text.strip("\n").split("\n"):
         yield line.rstrip(" ")
+
+
+def _own(column: Column, place: int | None) -> str:
+    return column.styles[place] if column.styles and place is not None else ""
 
 
 def _style(cell: str, left: bool) -> str:

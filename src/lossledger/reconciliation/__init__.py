@@ -1,0 +1,1 @@
+"""Why two reported losses differ: the gap, cause by cause."""

@@ -1,0 +1,171 @@
+"""Causes in what a step's loss is made of: penalties, weights of outputs, a batch's reduction."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lossledger.reconciliation.align import match
+from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.moves import Step, alike, counted, number, signed
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.reading import Reading
+
+_ZERO = 2e-7
+"""A penalty that is the float32 rounding of a difference, relatively to the loss."""
+
+
+def nonfinite(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """NaN or infinity, averaged in or dropped.
+
+    The fold of the finite losses alone, less the fold of all.
+    """
+    del pair
+    bad = [int((~np.isfinite(_seen(fold))).sum()) for fold in (a, b)]
+    if not any(bad):
+        return None
+    folds = [fold.by(finite=True) for fold in (a, b)]
+    told = [
+        f"{side} has {counted(count, 'loss')} of {len(fold.ledger):,} not finite, first in batch "
+        f"{int(np.flatnonzero(~np.isfinite(_seen(fold)))[0])}"
+        + (" and drops it" if fold.form.finite else "")
+        for side, count, fold in zip("ab", bad, (a, b), strict=True)
+        if count
+    ]
+    evidence = (
+        f"{'; '.join(told)}. Over the finite ones a is {number(folds[0].value)} and b "
+        f"{number(folds[1].value)}."
+    )
+    advice = "Find the step that gave it (`lossledger show --epoch`); average with np.nanmean only "
+    return Step("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
+
+
+def _seen(fold: Fold) -> Floats:
+    return fold.losses[fold.ledger.start :]
+
+
+def penalty(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Regularizers and `add_loss`, in the one number and not in the other.
+
+    On each side `fold(l - penalty) - fold(l)`, where one side has no penalty, or another
+    regularizer, or leaves it out.
+    """
+    folds = (a, b)
+    without = [fold.form.loss != "loss" for fold in folds]
+    if any(without):
+        if all(without) or not all(
+            _has_penalty(f) or w for f, w in zip(folds, without, strict=True)
+        ):
+            return None
+    elif not all(_has_penalty(fold) for fold in folds) or not _penalties_differ(a, b, pair):
+        return None
+    changed = [fold if fold.form.loss not in ("loss", "data") else _data(fold) for fold in folds]
+    parts = [
+        signed(before.value - after.value) for before, after in zip(folds, changed, strict=True)
+    ]
+    evidence = f"Penalties add {parts[0]} to a and {parts[1]} to b."
+    advice = "Compare the data terms, or train both with the same regularizers."
+    return Step("penalty", changed[0], changed[1], evidence, advice)
+
+
+def _has_penalty(fold: Fold) -> bool:
+    return fold.form.loss == "data" or fold.ledger.has("penalty") or _none_finite(fold)
+
+
+def _none_finite(fold: Fold) -> bool:
+    """Losses that are not finite have no finite penalty either; others decide."""
+    finite = np.isfinite(fold.ledger["loss"])
+    known = np.isfinite(fold.ledger["penalty"])
+    return bool(len(finite)) and bool((known | ~finite).all()) and bool(finite.any())
+
+
+def _data(fold: Fold) -> Fold:
+    columns = fold.ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    return fold.of_losses(columns["loss"] - penalties, penalty=np.zeros(len(penalties)))
+
+
+def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
+    none = [_is_none(fold.ledger) for fold in (a, b)]
+    if all(none) or pair.same_entries:
+        return False
+    if any(none) or "penalty" in pair.factors:
+        return True
+    if not pair.held:
+        return False
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    ours, theirs = a.ledger["penalty"][found.a], b.ledger["penalty"][found.b]
+    losses = np.abs(a.ledger["loss"][found.a]), np.abs(b.ledger["loss"][found.b])
+    return not alike(ours, theirs, np.fmax(*losses)).all()
+
+
+def _is_none(ledger: Ledger) -> bool:
+    penalties = np.abs(ledger["penalty"])
+    return bool(((penalties == 0) | (penalties <= _ZERO * np.abs(ledger["loss"]))).all())
+
+
+def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Other weights of the losses of several outputs.
+
+    `l + sum((m_i - w_i) l_i)` on each side, m the mean of both sides' weights w; the loss against
+    a sum of named losses: that sum.
+    """
+    named = [fold.form.loss not in ("loss", "data") for fold in (a, b)]
+    if any(named):
+        return None if all(named) or a.form.loss == b.form.loss else _summed(a, b, named[0])
+    if "loss_weights" not in pair.factors:
+        return None
+    weights = [_weights(each) for each in (pair.a, pair.b)]
+    if not weights[0] or not weights[1] or weights[0].keys() != weights[1].keys():
+        return None
+    if not all(_adds_up(f.ledger, w) for f, w in zip((a, b), weights, strict=True)):
+        return None
+    middle = {name: (weights[0][name] + weights[1][name]) / 2 for name in weights[0]}
+    changed = [_reweighted(fold, mine, middle) for fold, mine in zip((a, b), weights, strict=True)]
+    told = [", ".join(f"{value:g} {name}" for name, value in each.items()) for each in weights]
+    evidence = f"The loss is {told[0]} in a, {told[1]} in b."
+    advice = "Compile both with the same loss_weights, or compare the outputs' own losses."
+    return Step("loss_weights", changed[0], changed[1], evidence, advice)
+
+
+def _summed(a: Fold, b: Fold, first: bool) -> Step | None:
+    named, loss = (a, b) if first else (b, a)
+    if not set(named.form.loss.split("+")) <= set(loss.ledger.columns):
+        return None
+    summed = loss.by(loss=named.form.loss)
+    evidence = (
+        f"{named.form.loss} stands alone where the loss adds all outputs by their weights: "
+        f"{number(summed.value)} against {number(loss.value)}."
+    )
+    advice = "Multiply each output's loss by its weight in loss_weights before adding."
+    changed = (a, summed) if first else (summed, b)
+    return Step("loss_weights", *changed, evidence, advice)
+
+
+def _weights(reading: Reading) -> dict[str, float]:
+    """The weight of each named loss, as `compile` was given them; 1 where it wasn't."""
+    fold = reading.fold
+    names = list(reading.call.info.get("output_weights") or ())
+    given: Any = reading.call.configuration.get("loss_weights")
+    if fold is None or not names:
+        return {}
+    if isinstance(given, Mapping):
+        values = [given.get(name.removesuffix("_loss"), 1.0) for name in names]
+    else:
+        values = list(given) if given is not None else [1.0] * len(names)
+    if len(values) != len(names) or not set(names) <= set(fold.ledger.columns):
+        return {}
+    return {name: float(value) for name, value in zip(names, values, strict=True)}
+
+
+def _adds_up(ledger: Ledger, weights: Mapping[str, float]) -> bool:
+    """Whether the named losses, so weighted, and the penalty are the loss."""
+    penalties = np.nan_to_num(ledger["penalty"], nan=0.0)
+    total = penalties + sum(w * ledger[name] for name, w in weights.items())
+    return bool(np.allclose(total, ledger["loss"], rtol=1e-5, equal_nan=True))
+
+
+def _reweighted(fold: Fold, mine: Mapping[str, float], middle: Mapping[str, float]) -> Fold:
+    columns = fold.ledger.columns
+    more = sum((middle[name] - mine[name]) * columns[name] for name in mine)
+    return fold.of_losses(columns["loss"] + more)

@@ -1,0 +1,137 @@
+"""Causes in which steps a number is made of: left out, counted twice, or not shown."""
+
+from typing import Literal
+
+import numpy as np
+
+from lossledger.reconciliation.align import Mask, match
+from lossledger.reconciliation.fold import Fold, Ledger, shown
+from lossledger.reconciliation.moves import Step, alike, counted, number
+from lossledger.reconciliation.pair import Pair
+
+
+def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Rows that one side leaves out of its number, or never trains on.
+
+    The fold of all steps of the side that has more, less the fold of those steps of it whose
+    batches the other side has: found by the batches' fingerprints; without them, by place where
+    the losses agree. A short last batch beside an epoch that has one batch less, and no short
+    one, is such a step, whatever the order of rows.
+    """
+    del pair
+    for which, more, less in (("a", a, b), ("b", b, a)):
+        left_out = _left_out(more.ledger, less.ledger)
+        if left_out is not None and left_out.any():
+            return _without("unseen_rows", which, (a, b), left_out)
+    return None
+
+
+def double_count(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Steps counted twice, as after a resume.
+
+    The fold of all steps, less the fold without those that came first of batches that the other
+    side has once.
+    """
+    del pair
+    for which, more, less in (("a", a, b), ("b", b, a)):
+        found = match(more.ledger["batch_id"], less.ledger["batch_id"])
+        if found.known and found.all_of_b and found.again_a.any():
+            again = _first_times(more.ledger, found.again_a)
+            return _without("double_count", which, (a, b), again)
+    return None
+
+
+def hidden_steps(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Steps that a log with a stride, or of executions of several steps, never shows.
+
+    The fold of all steps, less the fold of the last one of every so many.
+    """
+    del pair
+    if a.form.every == b.form.every:
+        return None
+    folds = [fold.by(every=1) for fold in (a, b)]
+    told: list[str] = []
+    for name, fold in (("a", a), ("b", b)):
+        if fold.form.every > 1:
+            count = len(fold.ledger)
+            seen = int(shown(count, 0, fold.form.every).sum())
+            told.append(f"{name} shows {counted(seen, 'step')} of {count:,}")
+    evidence = (
+        f"{' and '.join(told)}; of all of them it is {number(folds[0].value)} in a, "
+        f"{number(folds[1].value)} in b."
+    )
+    advice = "Keep each step's loss: a log with a stride, or of executions, leaves steps out."
+    return Step("hidden_steps", folds[0], folds[1], evidence, advice)
+
+
+def _left_out(more: Ledger, less: Ledger) -> Mask | None:
+    """Which steps the other side has no counterpart of, where it has all others."""
+    if not len(less):
+        return None
+    found = match(more["batch_id"], less["batch_id"])
+    if found.known and found.all_of_b:
+        return found.only_a & ~found.again_a
+    last = np.arange(len(more)) == len(more) - 1
+    if _drops_remainder(more["rows"], less["rows"]):
+        return last
+    ahead = len(more) > len(less) and bool(
+        alike(more["loss"][: len(less)], less["loss"]).all()
+        and (more["rows"][: len(less)] == less["rows"]).all()
+    )
+    return np.arange(len(more)) >= len(less) if ahead and not found.known else None
+
+
+def _drops_remainder(more: np.ndarray, less: np.ndarray) -> bool:
+    """Whether the one has the same full batches, and a short last one besides."""
+    return (
+        len(more) == len(less) + 1
+        and bool((less == less[0]).all())
+        and bool((more[:-1] == less[0]).all())
+        and more[-1] < less[0]
+    )
+
+
+def _first_times(ledger: Ledger, again: Mask) -> Mask:
+    """As many of the steps of each batch that is there again, from the front."""
+    ids = ledger["batch_id"]
+    left: dict[int, int] = {}
+    for batch in ids[again].tolist():
+        left[batch] = left.get(batch, 0) + 1
+    mask = np.zeros(len(ids), bool)
+    for place in np.flatnonzero(np.isin(ids, ids[again])).tolist():
+        batch = int(ids[place])
+        if left.get(batch, 0):
+            mask[place] = True
+            left[batch] -= 1
+    return mask
+
+
+def _without(
+    cause: Literal["unseen_rows", "double_count"], which: str, folds: tuple[Fold, Fold], mask: Mask
+) -> Step:
+    fold = folds[0] if which == "a" else folds[1]
+    ledger, other = fold.ledger, "b" if which == "a" else "a"
+    kept = fold.over(ledger.keep(~mask))
+    losses, rows = fold.losses[ledger.start :], ledger["rows"]
+    means = [_mean(losses[part], rows[part]) for part in (mask, ~mask)]
+    steps = f"{int(mask.sum()):,} of {counted(len(mask), 'step')}"
+    count = f"{int(rows[mask].sum()):,} of {counted(int(rows.sum()), 'row')}"
+    if cause == "unseen_rows":
+        evidence = (
+            f"{other} leaves out {steps} of {which}: {count}, whose loss is {number(means[0])} "
+            f"where the others' is {number(means[1])}."
+        )
+        advice = "Train on the remainder, too, and average over all rows; or drop it on both sides."
+    else:
+        evidence = (
+            f"{which} counts {steps} twice: {count} of batches that {other} has once, with a loss "
+            f"of {number(means[0])} where the others' is {number(means[1])}."
+        )
+        advice = "After a resume, drop what was kept of the epoch that is trained again."
+    changed = (kept, folds[1]) if which == "a" else (folds[0], kept)
+    return Step(cause, *changed, evidence, advice)
+
+
+def _mean(losses: np.ndarray, rows: np.ndarray) -> float:
+    total = float(rows.sum())
+    return float((losses * rows).sum() / total) if total else float("nan")

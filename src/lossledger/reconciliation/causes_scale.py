@@ -1,0 +1,138 @@
+"""Causes in how a step's loss is scaled: a batch's reduction, replicas, gathered steps."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lossledger.reconciliation.align import Match, match
+from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.moves import Step, alike, counted
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.reading import Reading
+
+LARGEST = 65536
+"""Steps or replicas that a loss may be divided by."""
+
+_MEANS = (None, "sum_over_batch_size", "mean", "auto")
+
+
+def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """A batch's loss is a sum on one side and a mean on the other.
+
+    To the mean over the batch's rows, n of m losses each: `l / (n m)` of a sum, `l s / (n m)` of a
+    mean by sample weights that add to s. Sums on both sides depend on the batches, too.
+    """
+    kinds = [_reduction(each) for each in (pair.a, pair.b)]
+    if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(_MEANS):
+        return None
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if kinds[0] == kinds[1] and (found.all_of_a or found.all_of_b):
+        return None
+    if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
+        return None
+    each = _losses_a_row(a, b, pair, found)
+    changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
+    if None in changed:
+        return None
+    told = [str(kind or "sum_over_batch_size") for kind in kinds]
+    if kinds[0] == kinds[1]:
+        sizes = [counted(len(fold.ledger), "batch") for fold in (a, b)]
+        evidence = f"Both sum a batch's losses, and cut the rows into {sizes[0]} and {sizes[1]}."
+    else:
+        evidence = f"reduction={told[0]} in a, {told[1]} in b: a batch's losses by other divisors."
+    advice = 'Give both losses the same reduction, "sum_over_batch_size".'
+    ours, theirs = (fold for fold in changed if fold is not None)
+    return Step("reduction", ours, theirs, evidence, advice)
+
+
+def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """The same losses, times one factor: `l_b = f l_a` in every step of both.
+
+    f the batch's rows: its reduction. f or 1/f the replicas or the steps that one update gathers,
+    as recorded, or any whole number: a loss divided by them before it was logged.
+    """
+    other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
+    if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
+        return None
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
+        return None
+    ours, theirs = (_data(a.ledger)[found.a], _data(b.ledger)[found.b])
+    usable = np.isfinite(ours) & np.isfinite(theirs) & (ours * theirs > 0)
+    if not usable.all() or alike(ours, theirs).all():
+        return None
+    ratio = theirs / ours
+    rows = a.ledger["rows"][found.a]
+    if not np.array_equal(rows, b.ledger["rows"][found.b]):
+        return None
+    for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
+        if (rows > 1).all() and alike(ratio, factor).all():
+            return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
+    whole = float(np.median(ratio))
+    size = round(min(max(whole, 1 / whole), LARGEST + 1))
+    factor = np.full(len(ratio), float(size) if whole > 1 else 1 / size)
+    if not 2 <= size <= LARGEST or not alike(ratio, factor).all():
+        return None
+    name = f"{size}" if whole > 1 else f"1/{size}"
+    return _by(a, b, _scaled_by(pair, size), factor, name)
+
+
+def _by(a: Fold, b: Fold, cause: str, factor: Floats, name: str) -> Step:
+    """b's data terms without the factor; `factor` in the order of b's epoch."""
+    ledger = b.ledger
+    columns = ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    loss = columns["loss"].copy()
+    loss[ledger.start :] = (_data(ledger) / factor) + penalties[ledger.start :]
+    evidence = f"Each of {counted(len(ledger), 'step')} has in b {name} times the loss that a has."
+    advice = {
+        "reduction": 'Divide a summed loss by its rows, or compile with "sum_over_batch_size".',
+        "replica_scaling": "Log the loss before it is divided by the number of replicas.",
+    }.get(cause, "Log the loss before it is divided by the steps that one update gathers.")
+    return Step(cause, a, b.of_losses(loss), evidence, advice)
+
+
+def _scaled_by(pair: Pair, size: int) -> str:
+    replicas = [each.call.configuration.get("replicas", 1) for each in (pair.a, pair.b)]
+    return "replica_scaling" if size in replicas else "accumulation_scaling"
+
+
+def _data(ledger: Ledger) -> Floats:
+    return ledger["loss"] - np.nan_to_num(ledger["penalty"], nan=0.0)
+
+
+def _reduction(reading: Reading) -> str | None:
+    loss = reading.call.configuration.get("loss")
+    own: Any = loss.get("reduction") if isinstance(loss, Mapping) else None
+    return own or reading.call.configuration.get("reduction")
+
+
+def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
+    """The fold of each batch's mean over its rows."""
+    columns = fold.ledger.columns
+    if kind in _MEANS or (kind == "mean_with_sample_weight" and "sample_weight" not in columns):
+        return fold
+    if kind not in ("sum", "mean_with_sample_weight"):
+        return None
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    total = columns["loss"] - penalties
+    if kind == "mean_with_sample_weight":
+        total = total * columns["sample_weight"]
+        return fold.of_losses(total / columns["rows"] + penalties)
+    return fold.of_losses(total / (columns["rows"] * each) + penalties)
+
+
+def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
+    """How many losses a row has: as the same batches show, or the targets' shape."""
+    kinds = [_reduction(each) for each in (pair.a, pair.b)]
+    if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
+        summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]
+        if kinds[1] == "sum":
+            summed, place, other = b.ledger, found.b, _data(a.ledger)[found.a]
+        size = float(np.median(_data(summed)[place] / other / summed["rows"][place]))
+        if np.isfinite(size) and size >= 1:
+            return max(1, round(size))
+    targets = pair.a.call.arguments.get("y")
+    shape = targets.get("shape") if isinstance(targets, Mapping) else None
+    return int(np.prod(shape[1:-1])) if shape and len(shape) > 2 else 1

@@ -1,0 +1,130 @@
+"""What two trainings part on: the first step that differs, and what differed there."""
+
+from collections.abc import Sequence
+
+from lossledger.reconciliation.align import order
+from lossledger.reconciliation.moves import SAME, counted, number
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.parting import Parting, epoch_ids, parting
+from lossledger.reconciliation.reading import Reading
+from lossledger.reconciliation.result import Divergence
+
+# Of what may differ, that which a first step's loss shows, in the order of asking.
+UNKNOWN = "unexplained"
+"""What trainings part on where nothing that is recorded tells."""
+
+_COMPUTING = ("precision", "compilation", "backend", "keras_version")
+_WEIGHTING = ("sample_weight", "class_weight", "mask", "loss_weights", "reduction", "penalty")
+_AT_ONCE = (*_WEIGHTING, "data", "randomness", *_COMPUTING)
+_LATER = ("hyperparameters", *_WEIGHTING, "randomness", *_COMPUTING)
+
+_ORDERS = {
+    "shifted": "the same batches, begun at another place",
+    "permuted": "the same batches in another order",
+    "rebatched": "the same rows in other batches",
+}
+
+
+def divergence(pair: Pair) -> Divergence | None:
+    """Names the first step at which the two trainings are not the same, and why.
+
+    Other initial weights come before any step. At a step with other rows it is the batch; on the
+    same batch an other loss is of the weights, which the step before moved otherwise, or, in the
+    first step from the same weights, of how the loss is reckoned.
+    """
+    if pair.same_call:
+        return None
+    names = pair.a.names[0], pair.b.names[0]
+    if all(names) and names[0] != names[1]:
+        return Divergence(None, None, None, "initial_weights", _began(pair))
+    found = parting(*((each.run, each.calls, each.steps) for each in (pair.a, pair.b)))
+    if found is None:
+        return None
+    cause, evidence = _why(pair, found)
+    fit = pair.a.call.driver == "fit"
+    batch = int(found.a["batch"]) if fit else None
+    evidence = f"{_agreed(found)}{evidence}"
+    return Divergence(found.step, int(found.a["epoch"]), batch, cause, evidence)
+
+
+def _began(pair: Pair) -> str:
+    if pair.goes_on:
+        return f"{pair.goes_on} goes on from the weights that the other ended with."
+    names = pair.a.names[0][:8], pair.b.names[0][:8]
+    return f"The initial weights differ: fingerprints {names[0]} and {names[1]}."
+
+
+def _agreed(found: Parting) -> str:
+    if not found.step:
+        return "In the first step "
+    bits = f" ({found.before:,} of them but for float32 rounding)" if found.before else ""
+    first = "The first step agrees" if found.step == 1 else f"The first {found.step:,} steps agree"
+    return f"{first}{bits}, then "
+
+
+def _why(pair: Pair, found: Parting) -> tuple[str, str]:
+    if found.what == "epoch":
+        return _lengths(found)
+    if found.what in ("batch", "rows"):
+        return _batches(pair, found)
+    if found.what == "learning_rate":
+        rates = (number(found.a["learning_rate"]), number(found.b["learning_rate"]))
+        return "hyperparameters", f"the learning rate is {rates[0]} in a, {rates[1]} in b."
+    if found.what == "updated":
+        moved = ["moves" if each["updated"] else "doesn't move" for each in (found.a, found.b)]
+        return "hyperparameters", f"the step {moved[0]} the weights in a, {moved[1]} in b."
+    return _losses(pair, found)
+
+
+def _lengths(found: Parting) -> tuple[str, str]:
+    longer, rows = ("a", found.a) if found.a["place"] < found.b["place"] else ("b", found.b)
+    return "unseen_rows", (
+        f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
+        "other's ends."
+    )
+
+
+def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]]]:
+    return ((pair.a, found.a), (pair.b, found.b))
+
+
+def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
+    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
+    how = order(*ids)
+    rows = [int(each["rows"]) for each in (found.a, found.b)]
+    if rows[0] != rows[1]:
+        told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
+        if how == "rebatched" or "hyperparameters" in pair.factors:
+            return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
+        return "unseen_rows", f"{told}: the epochs don't hold the same rows."
+    told = f"the batches differ: {int(found.a['batch_id']):016x} and "
+    told += f"{int(found.b['batch_id']):016x}"
+    if how in _ORDERS:
+        drawn = " (drawn at random on both sides)" if pair.shuffled else ""
+        return "order", f"{told}; over the epoch, {_ORDERS[how]}{drawn}."
+    if how == "truncated":
+        return "unseen_rows", f"{told}; the one epoch has all batches of the other, and more."
+    if how == "repeated":
+        return "double_count", f"{told}; the one epoch trains again on batches of the other."
+    if pair.any_shuffled and pair.same_data is not False:
+        return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
+    return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
+    losses = [float(each["loss"]) for each in (found.a, found.b)]
+    told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
+    data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
+    if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
+        return "penalty", f"{told}, and the data terms are equal: the penalty differs."
+    first = found.step == 0 and pair.same_start
+    causes = _AT_ONCE if first else _LATER
+    cause = next((each for each in causes if each in pair.factors), None)
+    if cause is None and pair.noisy:
+        return "randomness", f"{told}: layers draw random numbers, and drew others."
+    if cause is None:
+        cause = "driver" if pair.a.call.driver != pair.b.call.driver else UNKNOWN
+    names = ", ".join(pair.factors.get(cause, [])) or "nothing that is recorded"
+    when = "after an update that was not the same" if found.step else "of weights not on record"
+    when = "from the same weights" if first else when
+    return cause, f"{told}, {when}; what differs: {names}."

@@ -1,0 +1,138 @@
+"""`lossledger.reconcile`: the gap between two numbers, cause by cause."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lossledger.reconciliation.chain import chain, merged
+from lossledger.reconciliation.comparable import reasons
+from lossledger.reconciliation.divergence import UNKNOWN, divergence
+from lossledger.reconciliation.files import file_of, with_files
+from lossledger.reconciliation.measured import measured
+from lossledger.reconciliation.moves import Move, near
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.reading import read
+from lossledger.reconciliation.rest import rest
+from lossledger.reconciliation.result import Cause, Reconciliation, gap_of
+from lossledger.reconciliation.spec import Spec, Which
+from lossledger.reconciliation.verdict import verdict
+
+
+def reconcile(
+    a: Which,
+    b: Which,
+    *,
+    epoch: int = -1,
+    across: bool = False,
+    directory: str | Path = "runs",
+    steps_per_epoch: int | None = None,
+    model: Any = None,
+    x: Any = None,
+    y: Any = None,
+    sample_weight: Any = None,
+) -> Reconciliation:
+    """Splits the gap between two losses into named causes that sum to it.
+
+    Each number is `RUN[@SELECTION][:STATISTIC]`. RUN is what `lossledger.open` takes. The
+    statistic is one of `lossledger.statistics.STATISTICS` with its parameters, `reported` (what
+    the user was shown), `returned` (what `train_on_batch` returned last), `evaluate`, or a
+    validation loss by its name; by default it is what the run's driver reports: the epoch's mean
+    of `fit`, the plain mean of a loop's losses. The selection is a call's number, or `call=`,
+    `model=`, `epoch=`, `batch=`, `every=`, `loss=`, `weight=`, `finite`, between commas.
+
+    Instead of a run, a file that `lossledger.explain` reads: `FILE[:SERIES]`, as far as a file
+    without entries goes.
+
+    Args:
+        a: The number to start from: text, a path, a `Run`, or a run and a statistic in a tuple.
+        b: The number to arrive at.
+        epoch: The epoch of both, where they are of one; from the end where negative.
+        across: Whether to go on where the two may not be compared.
+        directory: The folder of runs in which a bare name is looked up.
+        steps_per_epoch: As in `lossledger.open`.
+        model: The model with the weights that its run ended with, to tell what training mode and
+            moving weights are worth where one number is `evaluate`.
+        x: The data that were evaluated, with `model`.
+        y: Their targets.
+        sample_weight: Their sample weights.
+
+    Returns:
+        A `Reconciliation`.
+
+    Raises:
+        LossLedgerError: A number can't be read; the message says which and what to do.
+
+    Example:
+
+    ```python
+    lossledger.reconcile("runs/a:epoch_mean", "runs/b:batch_mean", epoch=-1)
+    ```
+    """
+    files = file_of(a), file_of(b)
+    if any(files):
+        inner = partial(
+            reconcile,
+            epoch=epoch,
+            across=across,
+            directory=directory,
+            steps_per_epoch=steps_per_epoch,
+        )
+        return with_files((a, b), files, epoch, directory, inner)
+    with np.errstate(all="ignore"):  # what is not finite is told as a cause
+        pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+        return _reconciled(pair, across, (model, x, y, sample_weight))
+
+
+def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Reconciliation:
+    why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
+    if why and not across:
+        told = f"The two may not be compared. {why[0]}"
+        return _result(pair, (), told, why)
+    parted = divergence(pair)
+    if pair.a.fold is None or pair.b.fold is None:
+        causes, told = measured(pair, parted, *live)
+        return _result(pair, merged(causes), told, why, parted)
+    found = chain(pair.a.fold, pair.b.fold, pair)
+    left = rest(found.a, found.b, pair, parted)
+    if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
+        parted = None  # the causes tell what that step doesn't
+    causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
+    causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
+    return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)
+
+
+def settled(causes: Sequence[Cause], gap: float) -> tuple[Cause, ...]:
+    """The causes, of which one at most is not finite: all of a gap that is not."""
+    finite = [cause for cause in causes if math.isfinite(cause.amount)]
+    others = [cause for cause in causes if not math.isfinite(cause.amount)]
+    if not others or math.isfinite(gap):
+        return tuple(finite)
+    first = next((cause for cause in others if cause.cause == "nonfinite"), others[0])
+    return (*finite, replace(first, amount=gap))
+
+
+def shown(pair: Pair) -> list[Cause]:
+    """What leads from a number that was reported to its fold, and from the other's fold to it."""
+
+    def cause(move: Move, sign: float) -> Cause:
+        return Cause(move.cause, sign * move.amount, "exact", None, move.evidence, move.advice)
+
+    return [cause(m, 1.0) for m in pair.a.moves] + [cause(m, -1.0) for m in pair.b.moves]
+
+
+def _result(pair: Pair, causes: Any, told: str, why: Any, parted: Any = None) -> Reconciliation:
+    return Reconciliation.of(
+        pair.a.side,
+        pair.b.side,
+        causes,
+        verdict=told,
+        reasons=why,
+        differences=pair.differences,
+        comparable=not why,
+        divergence=parted,
+    )

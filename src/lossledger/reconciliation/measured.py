@@ -1,0 +1,191 @@
+"""Causes that only an evaluation can tell: another mode of the layers, weights on their way."""
+
+from typing import TYPE_CHECKING, Any
+
+from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
+from lossledger.reconciliation.fold import Fold, Form
+from lossledger.reconciliation.moves import SAME, Move, near, number, signed
+from lossledger.reconciliation.pair import Pair, layers_of, stood_still
+from lossledger.reconciliation.reading import Reading
+from lossledger.reconciliation.rest import causes_of
+from lossledger.reconciliation.result import Cause, Divergence, gap_of
+
+if TYPE_CHECKING:
+    from lossledger.keras.measure import Losses
+
+_MOVING = "Compare evaluations of the same weights: fit's loss averages weights on their way."
+_MODE = "Compare numbers of one mode: `evaluate` switches dropout off and holds statistics fixed."
+
+
+def measured(
+    pair: Pair, parted: Divergence | None, model: Any, x: Any, y: Any, sample_weight: Any
+) -> tuple[list[Cause], str]:
+    """The causes between a number that was measured and one that training made.
+
+    `moving_weights` is the loss in training mode at the final weights, less the mean of the
+    steps' losses at the weights that each step had; `inference_mode` is the loss at the final
+    weights in inference mode, less that in training mode.
+
+    Args:
+        pair: The two, of which one at least is measured.
+        parted: Where their trainings part.
+        model: The model at the final weights; `None` without one.
+        x: The data that were evaluated.
+        y: Their targets.
+        sample_weight: Their sample weights.
+
+    Returns:
+        The causes, and the verdict.
+    """
+    if pair.a.fold is None and pair.b.fold is None:
+        return _both(pair, parted)
+    first = pair.a.fold is not None
+    trained, evaluated = (pair.a, pair.b) if first else (pair.b, pair.a)
+    sign = 1.0 if first else -1.0
+    moves, mean = _to_mean(trained, pair)
+    left = gap_of(mean.value, evaluated.side.value)
+    if parted is not None:
+        more, told = [], f"{signed(left)} is unexplained: the two are of other trainings."
+    else:
+        more, told = _split(trained, evaluated, mean, left, (model, x, y, sample_weight))
+    causes = [
+        Cause(each.cause, sign * each.amount, "exact", None, each.evidence, each.advice)
+        for each in (*trained.moves, *moves)
+    ]
+    causes += [
+        Cause(e.cause, sign * e.amount, "measured", noise, e.evidence, e.advice)
+        for e, noise in more
+    ]
+    return causes, told
+
+
+def _to_mean(trained: Reading, pair: Pair) -> tuple[list[Move], Fold]:
+    """What leads from the number to the mean over the epoch's rows, which `evaluate` is like."""
+    fold = trained.fold
+    assert fold is not None
+    goal = Fold(fold.ledger, Form.named("epoch_mean"))
+    moves: list[Move] = []
+    for stage in (convention, state_not_reset, weighting):
+        step = stage(fold, goal, pair)
+        if step is not None:
+            amount = step.a.value - fold.value + (goal.value - step.b.value)
+            moves.append(Move(step.cause, amount, step.evidence, step.advice))
+            fold = step.a
+    return [move for move in moves if move.amount], goal
+
+
+def _split(
+    trained: Reading, evaluated: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+) -> tuple[list[tuple[Move, float | None]], str]:
+    """What of the gap each of the two is, and the verdict."""
+    if live[0] is not None:
+        return _measure(trained, mean, left, live)
+    if near(mean.value, mean.value + left):
+        return [], "Nothing of the gap is left beyond float32 rounding."
+    others = _other_rows(trained, evaluated)
+    if others:
+        return [], f"{signed(left)} is unexplained: {others}."
+    layers = layers_of(trained.call)
+    modes = [layer["class"] for layer in layers if layer.get("training")]
+    still = stood_still(trained.call)
+    told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
+    told += number(mean.value + left)
+    if layers and not modes and not still:
+        evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
+        move = Move("moving_weights", left, f"{evidence} {_ASSUMED}", _MOVING)
+        return [(move, None)], f"All of the gap is moving_weights{_IF}"
+    if modes and still:
+        evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
+        move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
+        return [(move, None)], f"All of the gap is inference_mode{_IF}"
+    if still:
+        told = "weights and layers are the same, so the data are not"
+        return [], f"{signed(left)} is unexplained: {told}."
+    return [], (
+        f"{signed(left)} is moving_weights and inference_mode together: the entries can't tell "
+        "them apart. Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
+    )
+
+
+_IF = ", if the data were those of the training."
+_ASSUMED = "It is so if the data were those of the training."
+
+
+def _other_rows(trained: Reading, evaluated: Reading) -> str:
+    """How the evaluated data are seen not to be those of the training; "" where they may be."""
+    arguments = evaluated.call.arguments
+    if evaluated.side.statistic == "evaluate":
+        return ""
+    if arguments.get("validation_split"):
+        return "the validation data are rows that training doesn't see"
+    given = arguments.get("validation_data")
+    shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
+    own = trained.call.arguments.get("x")
+    shape = own.get("shape") if isinstance(own, dict) else None
+    if shapes and shape and shapes[0] and shapes[0][0] != shape[0]:
+        return f"the validation data have {shapes[0][0]:,} rows, those of the training {shape[0]:,}"
+    return ""
+
+
+def _measure(
+    trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+) -> tuple[list[tuple[Move, float | None]], str]:
+    from lossledger.keras.measure import losses_of
+
+    model, x, y, sample_weight = live
+    size = int(trained.call.arguments.get("batch_size") or 32)
+    found = losses_of(model, x, y, sample_weight, size)
+    end = trained.names[1]
+    if end and found.weights != end:
+        raise LossLedgerError(
+            "The model hasn't the weights that its training ended with. "
+            f"Received: a model with fingerprint {found.weights}; the call ended with {end}. "
+            "Pass the model as it was when the call ended.",
+            slug="other-weights",
+        )
+    off = mean.value + left - found.inference
+    moves = _modes(found, mean.value)
+    if abs(off) > 1e-5 * abs(found.inference):
+        return moves, (
+            f"The model's loss on these data is {number(found.inference)}, {signed(-off)} off what "
+            "was evaluated: that was of other data, or of other weights."
+        )
+    kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
+    names = " and ".join(f"{each.cause} {signed(each.amount)}" for each, _ in kept)
+    return kept, f"Measured: {names or 'nothing'}."
+
+
+def _modes(found: "Losses", mean: float) -> list[tuple[Move, float | None]]:
+    """The two causes, from the loss at the final weights in both modes."""
+    draws = f" (mean of {found.draws} draws)" if found.noise else ""
+    training = f"the loss at the final weights is {number(found.training)} in training mode{draws}"
+    moving = f"The mean over the steps is {number(mean)}; {training}."
+    mode = f"T{training[1:]}, and {number(found.inference)} in inference mode."
+    noise = found.noise or None
+    return [
+        (Move("moving_weights", found.training - mean, moving, _MOVING), noise),
+        (Move("inference_mode", found.inference - found.training, mode, _MODE), noise),
+    ]
+
+
+def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
+    """Two measured numbers: of one difference, where there is only one."""
+    a, b = pair.a.side.value, pair.b.side.value
+    left = gap_of(a, b)
+    if left == 0:
+        return [], "No gap."
+    if parted is None and pair.measuring and not pair.factors:
+        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
+        advice = "Measure both on the same rows: leave validation_steps out."
+        return [Cause("unseen_rows", left, "measured", None, evidence, advice)], (
+            f"One cause: unseen_rows, {signed(left)}."
+        )
+    if pair.same_call and pair.a.epoch != pair.b.epoch:
+        evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
+        cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
+        return [cause], f"One cause: convention, {signed(left)}."
+    if parted is None:
+        return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
+    names = ", ".join(sorted(causes_of(pair, parted)))
+    return [], f"{signed(left)} is unexplained: the trainings differ in {names}."

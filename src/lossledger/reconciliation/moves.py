@@ -1,0 +1,97 @@
+"""A change on the way from one number to the other, and how numbers stand in a sentence."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lossledger.reconciliation.fold import Fold
+from lossledger.reconciliation.slugs import Kind
+
+SAME = 3e-6
+"""How far two float32 losses of one step may be apart, relatively, by rounding alone."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of one number alone.
+
+    Args:
+        cause: The name of the cause.
+        amount: The number after it, less the number before.
+        evidence: A sentence with the numbers behind it.
+        advice: What removes it.
+    """
+
+    cause: str
+    amount: float
+    evidence: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of one fold or of both that brings the two nearer to each other.
+
+    Its amount is what it does to a, less what it does to b: `(a' - a) + (b - b')`.
+
+    Args:
+        cause: The name of the cause.
+        a: The first fold, after it.
+        b: The second one.
+        evidence: A sentence with the numbers behind it.
+        advice: What removes it.
+        kind: How the amount is known.
+    """
+
+    cause: str
+    a: Fold
+    b: Fold
+    evidence: str
+    advice: str
+    kind: Kind = "exact"
+
+
+def number(value: float) -> str:
+    """A loss in a sentence."""
+    return f"{value:.6g}"
+
+
+def signed(value: float) -> str:
+    """An amount in a sentence."""
+    return f"{value:+.3g}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in per cent."""
+    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things."""
+    plural = "es" if noun.endswith(("s", "ch")) else "s"
+    return f"{count:,} {noun}{plural if count != 1 else ''}"
+
+
+def alike(a: np.ndarray, b: np.ndarray, size: "np.ndarray | float" = 0.0) -> np.ndarray:
+    """Which losses are equal up to float32 rounding; NaN is like NaN.
+
+    Args:
+        a: Losses.
+        b: As many.
+        size: What they were subtracted from, where they are differences.
+    """
+    with np.errstate(invalid="ignore"):
+        limit = SAME * np.maximum(np.maximum(np.abs(a), np.abs(b)), size)
+        return (a == b) | (np.abs(a - b) <= limit) | (np.isnan(a) & np.isnan(b))
+
+
+def near(a: float, b: float) -> bool:
+    """Whether two numbers are equal up to float32 rounding; none that is not finite is."""
+    return abs(b - a) <= SAME * max(abs(a), abs(b))
+
+
+def is_rounding(amount: float, *values: float) -> bool:
+    """Whether an amount is nothing but float64's rounding of the values it comes from."""
+    size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return abs(amount) <= 32 * 2.0**-53 * size

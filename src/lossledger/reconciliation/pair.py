@@ -1,0 +1,228 @@
+"""What is known of two numbers beside their folds: what differs, and what stood still."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lossledger.call import Call
+from lossledger.reconciliation.align import order
+from lossledger.reconciliation.comparable import differences
+from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.reading import Reading
+from lossledger.reconciliation.result import Difference
+
+# What a difference between two records is a cause of; the first that matches.
+_CAUSES: Sequence[tuple[str, str]] = (
+    (r"arguments\.batch_size", "hyperparameters"),
+    (r"arguments\.shuffle", "order"),
+    (r"arguments\.(steps_per_epoch|validation_split)", "unseen_rows"),
+    (r"arguments\.sample_weight", "sample_weight"),
+    (r"arguments\.class_weight", "class_weight"),
+    (r"loss_weights", "loss_weights"),
+    (r"(loss\.)?reduction", "reduction"),
+    (r"loss\.ignore_class", "mask"),
+    (r"optimizer|gradient_accumulation_steps|loss\b", "hyperparameters"),
+    (r"dtype_policy|loss_scaling", "precision"),
+    (r"jit_compile|run_eagerly|environment\.(XLA|TF_)", "compilation"),
+    (r"versions\.keras", "keras_version"),
+    (r"versions\.backend|device|environment\.(KERAS_BACKEND|JAX)", "backend"),
+)
+_MEASURING = r"arguments\.validation_(steps|batch_size|data)"
+_NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
+_REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two numbers that are reconciled.
+
+    Args:
+        a: The first.
+        b: The second.
+    """
+
+    a: Reading
+    b: Reading
+
+    @cached_property
+    def same_run(self) -> bool:
+        """Whether both are of one run."""
+        return self.a.run.path.resolve() == self.b.run.path.resolve()
+
+    @cached_property
+    def same_call(self) -> bool:
+        """Whether both are of one call."""
+        return self.same_run and self.a.call.number == self.b.call.number
+
+    @cached_property
+    def same_entries(self) -> bool:
+        """Whether both are of one epoch of one call."""
+        return self.same_call and self.a.epoch == self.b.epoch
+
+    @cached_property
+    def differences(self) -> tuple[Difference, ...]:
+        """What the records of the two calls say differently."""
+        if self.same_call:
+            return ()
+        return differences((self.a.run, self.a.call), (self.b.run, self.b.call))
+
+    @cached_property
+    def factors(self) -> Mapping[str, list[str]]:
+        """The causes that the differences could be, each with the names of its differences."""
+        found: dict[str, list[str]] = {}
+        for each in self.differences:
+            if each.name == "layers":
+                for cause in _of_layers(each):
+                    found.setdefault(cause, []).append("layers")
+                continue
+            if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
+                found.setdefault("data", []).append(each.name)
+            cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
+            if cause is not None and not _usual(each):
+                found.setdefault(cause, []).append(each.name)
+        return found
+
+    @cached_property
+    def measuring(self) -> list[str]:
+        """Names of the differences in how a validation loss was measured."""
+        return [each.name for each in self.differences if re.match(_MEASURING, each.name)]
+
+    @cached_property
+    def same_start(self) -> bool:
+        """Whether both trainings began from the same weights."""
+        return self.same_call or (bool(self.a.names[0]) and self.a.names[0] == self.b.names[0])
+
+    @cached_property
+    def held(self) -> bool:
+        """Whether all entries of both epochs are of the same weights.
+
+        They are where both calls began from the same and neither moved them; and in a first step.
+        """
+        if not self.same_start:
+            return False
+        return all(
+            all(map(stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
+        )
+
+    @cached_property
+    def noisy(self) -> bool:
+        """Whether a layer draws random numbers in training on either side, as far as is known."""
+        layers = [layer for each in (self.a, self.b) for layer in layers_of(each.call)]
+        return any(layer.get("training") and "momentum" not in layer for layer in layers)
+
+    @cached_property
+    def seeds_differ(self) -> bool:
+        """Whether the seeds that were set differ, as far as this Keras tells."""
+        return any(each.name == "seed" for each in self.differences)
+
+    @cached_property
+    def shuffled(self) -> bool:
+        """Whether both calls drew the order of their rows at random."""
+        return all(_shuffles(each.call) or _reorders(each) for each in (self.a, self.b))
+
+    @cached_property
+    def any_shuffled(self) -> bool:
+        """Whether one of the calls drew the order of its rows at random."""
+        return any(_shuffles(each.call) for each in (self.a, self.b))
+
+    @cached_property
+    def same_data(self) -> bool | None:
+        """Whether both calls were given data of one shape; `None` where a call doesn't say."""
+        shapes = [each.call.arguments.get("x") for each in (self.a, self.b)]
+        fits = all(each.call.driver == "fit" for each in (self.a, self.b))
+        return shapes[0] == shapes[1] if fits and None not in shapes else None
+
+    @cached_property
+    def goes_on(self) -> str:
+        """Which side's call began with the weights that the other's ended with; "" if none."""
+        if self.same_run:
+            later = [{call.number for call in each.before} for each in (self.a, self.b)]
+            if self.a.call.number in later[1]:
+                return "b"
+            return "a" if self.b.call.number in later[0] else ""
+        if self.same_start:
+            return ""
+        if self.b.names[0] and self.b.names[0] == self.a.names[1]:
+            return "b"
+        return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
+
+
+def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
+    """The layers that a call's record describes; none where it was made before it did."""
+    return call.configuration.get("layers") or ()
+
+
+def _of_other_rows(difference: Difference) -> bool:
+    """Whether data differ in more than how many rows they have."""
+    texts = [str(each) for each in (difference.a, difference.b) if each is not None]
+    return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
+
+
+def _usual(difference: Difference) -> bool:
+    """Whether two ways of writing one thing differ: a default, said or unsaid."""
+    unsaid = {
+        "arguments.batch_size": (None, 32),
+        "arguments.shuffle": (None, True),
+        "arguments.validation_split": (None, 0, 0.0),
+        "loss_weights": (None, 1, [1], [1.0]),
+        "reduction": (None, "sum_over_batch_size"),
+        "loss.reduction": (None, "sum_over_batch_size"),
+        "loss.ignore_class": (None, "None"),
+    }.get(difference.name)
+    if difference.name in ("loss", "loss.class", "loss.from_logits", "loss.axis", "loss.fn"):
+        return True  # of losses that mean the same: see `comparable`
+    if re.match(r"arguments\.(sample|class)_weight", difference.name):
+        return None not in (difference.a, difference.b)  # values, not shapes, tell: see entries
+    if re.match(r"loss\.", difference.name) and unsaid is None:
+        return True
+    return unsaid is not None and difference.a in unsaid and difference.b in unsaid
+
+
+def _shuffles(call: Call) -> bool:
+    return call.driver == "fit" and call.arguments.get("shuffle", True) is not False
+
+
+def _reorders(reading: Reading) -> bool:
+    """Whether a loop trains the same rows in another order in its second epoch."""
+    ids = [
+        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        for epoch in (0, 1)
+    ]
+    return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
+
+
+def stood_still(call: Call) -> bool:
+    """Whether a call left the weights that it trains where they were."""
+    first, last = call.info.get("initial_weights"), call.info.get("final_weights")
+    if first and first == last:
+        return True
+    optimizer = call.configuration.get("optimizer")
+    table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}
+    return table.get("learning_rate") == 0 and not table.get("weight_decay")
+
+
+def _first_alone(reading: Reading) -> bool:
+    return reading.steps == 1 and reading.fold is not None
+
+
+def _of_layers(difference: Difference) -> set[str]:
+    """What layers that the one model has and the other hasn't are a cause of."""
+    found: set[str] = set()
+    plain = [_bare(layer) for layer in difference.a], [_bare(layer) for layer in difference.b]
+    for layer in (*difference.a, *difference.b):
+        if any(name in layer for name in _REGULARIZERS):
+            found.add("penalty")
+        if any(layer.get(name) for name in _NOISY):
+            found.add("randomness")
+        elif "mask_value" in layer or layer.get("mask_zero") or layer.get("class") == "Masking":
+            found.add("mask")
+        elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
+            found.add("hyperparameters")
+    return found
+
+
+def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    own = ((key, repr(value)) for key, value in layer.items() if key not in _REGULARIZERS)
+    return tuple(sorted(own))

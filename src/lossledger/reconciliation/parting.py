@@ -1,0 +1,136 @@
+"""Where two trainings part: their calls read side by side up to the first step that differs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from lossledger.call import Call, entries_of
+from lossledger.reconciliation.moves import alike
+from lossledger.run import Run
+from lossledger.statement import Block
+
+_COLUMNS = ("epoch", "batch", "loss", "rows", "penalty", "learning_rate", "batch_id", "updated")
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first step at which two calls differ.
+
+    Args:
+        step: Steps of both calls before it.
+        what: What differs there, the first that does of: `epoch` (the one call begins another
+            epoch), `batch`, `rows`, `loss`, `learning_rate`, `updated`.
+        a: The first call's entry there, by column.
+        b: The second call's.
+        before: Steps before it whose losses agree in all but their last bits.
+        first_bits: The first of these; `None` without any.
+    """
+
+    step: int
+    what: str
+    a: dict[str, Any]
+    b: dict[str, Any]
+    before: int = 0
+    first_bits: int | None = None
+
+
+Training: TypeAlias = tuple[Run, Sequence[Call], int]
+"""A run, calls of it that are one training, and how many of its steps to look at."""
+
+
+def parting(a: Training, b: Training) -> Parting | None:
+    """Finds the first step at which two trainings differ, in bounded memory.
+
+    Losses that are equal up to float32 rounding count as equal.
+
+    Args:
+        a: The first.
+        b: The second.
+
+    Returns:
+        The step, or `None` where all steps that both have agree.
+    """
+    done = bits = 0
+    first: int | None = None
+    for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
+        differs = _differences(ours, theirs)
+        found = np.flatnonzero(np.any(list(differs.values()), axis=0))
+        end = int(found[0]) if len(found) else len(ours["loss"])
+        unlike = np.flatnonzero(_unlike(ours["loss"][:end], theirs["loss"][:end]))
+        if len(unlike):
+            bits += len(unlike)
+            first = done + int(unlike[0]) if first is None else first
+        if len(found):
+            what = next(name for name, mask in differs.items() if mask[end])
+            return Parting(done + end, what, _at(ours, end), _at(theirs, end), bits, first)
+        done += end
+    return None
+
+
+def _differences(a: Block, b: Block) -> dict[str, np.ndarray]:
+    known = (a["batch_id"] != 0) & (b["batch_id"] != 0)
+    rates = np.isfinite(a["learning_rate"]) & np.isfinite(b["learning_rate"])
+    return {
+        "epoch": a["place"] != b["place"],
+        "batch": known & (a["batch_id"] != b["batch_id"]) & (a["rows"] == b["rows"]),
+        "rows": a["rows"] != b["rows"],
+        "loss": ~alike(a["loss"].astype("f8"), b["loss"].astype("f8")),
+        "learning_rate": rates & ~alike(a["learning_rate"], b["learning_rate"]),
+        "updated": a["updated"] != b["updated"],
+    }
+
+
+def _unlike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a != b) & ~(np.isnan(a) & np.isnan(b))
+
+
+def _at(block: Block, place: int) -> dict[str, Any]:
+    return {name: column[place].item() for name, column in block.items()}
+
+
+def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
+    """The columns, with `call`, and `place`: which epoch of the training, from 0."""
+    place, last = -1, (-1, -1)
+    for call, block in entries_of(run.path, calls, _COLUMNS):
+        part = {name: column[:steps] for name, column in block.items()}
+        count = len(part["loss"])
+        steps -= count
+        if count:
+            begins = np.diff(part["epoch"], prepend=part["epoch"][0]) != 0
+            begins[0] = (call.number, int(part["epoch"][0])) != last
+            part["place"] = place + np.cumsum(begins)
+            part["call"] = np.full(count, call.number)
+            place, last = int(part["place"][-1]), (call.number, int(part["epoch"][-1]))
+            yield part
+        if steps <= 0:
+            return
+
+
+def _side_by_side(a: Iterator[Block], b: Iterator[Block]) -> Iterator[tuple[Block, Block]]:
+    """Both in pieces of one length, up to the end of the shorter."""
+    ours, theirs = next(a, None), next(b, None)
+    while ours is not None and theirs is not None:
+        length = min(len(ours["loss"]), len(theirs["loss"]))
+        yield _cut(ours, slice(length)), _cut(theirs, slice(length))
+        ours = _left(ours, length) or next(a, None)
+        theirs = _left(theirs, length) or next(b, None)
+
+
+def _cut(block: Block, part: slice) -> Block:
+    return {name: column[part] for name, column in block.items()}
+
+
+def _left(block: Block, length: int) -> Block | None:
+    return _cut(block, slice(length, None)) if len(block["loss"]) > length else None
+
+
+def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndarray:
+    """The fingerprints of the batches of the epoch that an entry is of, uint64 (steps,)."""
+    (call,) = [each for each in calls if each.number == at["call"]]
+    parts: Sequence[np.ndarray] = [
+        block["batch_id"][block["epoch"] == at["epoch"]]
+        for _, block in entries_of(run.path, [call], ["epoch", "batch_id"])
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, np.uint64)

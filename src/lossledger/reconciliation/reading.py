@@ -1,0 +1,307 @@
+"""Reads one of the two numbers: finds its run, call and epoch, and loads only what it folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lossledger import conventions, store
+from lossledger import run as runs
+from lossledger.call import Call, entries_of
+from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.fold import Fold, Form, Ledger
+from lossledger.reconciliation.moves import Move
+from lossledger.reconciliation.result import Side
+from lossledger.reconciliation.shown import reported, returned
+from lossledger.reconciliation.spec import Spec
+from lossledger.run import Run
+from lossledger.statement import bounds
+from lossledger.statistics import STATISTICS, named
+
+NEWEST = "3.15"
+"""The convention taken for a run that doesn't say its Keras."""
+
+_COLUMNS = ("epoch", "loss", "weight", "rows", "penalty", "batch_id", "reported")
+_OPTIONAL = ("elements", "sample_weight")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A number, with all that is known of how it came about.
+
+    Args:
+        side: The number, as the result shows it.
+        run: Its run.
+        call: Its call.
+        before: Calls of the run that trained the same model before it, each from where the one
+            before it had ended.
+        fold: The fold that it is; `None` where no training step made it (`evaluate`).
+        moves: What leads from the number to the fold: rounding, where it was reported.
+        epoch: Its epoch, as the driver counts.
+        begin: Entries of the call before the epoch.
+    """
+
+    side: Side
+    run: Run
+    call: Call
+    before: tuple[Call, ...]
+    fold: Fold | None
+    moves: tuple[Move, ...]
+    epoch: int
+    begin: int
+
+    @property
+    def keras(self) -> str:
+        """The version of the Keras that reported."""
+        return _keras(self.run)
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls that are one training, up to its own."""
+        return (*self.before, self.call)
+
+    @property
+    def steps(self) -> int:
+        """Steps of that training up to the end of the epoch."""
+        length = len(self.fold.ledger) if self.fold else self.call.steps - self.begin
+        return sum(call.steps for call in self.before) + self.begin + length
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Fingerprints of the training's initial and final weights; "" where there are none."""
+        return _weights(self.calls[0], "initial"), _weights(self.call, "final")
+
+
+def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) -> Reading:
+    """Reads a number.
+
+    Args:
+        spec: Which.
+        epoch: Its epoch, unless the spec names one; from the end where negative.
+        directory: The folder of runs in which a bare name is looked up.
+        steps_per_epoch: As in `lossledger.open`.
+
+    Raises:
+        LossLedgerError: There is no such run, call, epoch, statistic or reported number.
+    """
+    if isinstance(spec.run, Run):
+        run = spec.run
+    else:
+        run = runs.open(spec.run, directory=directory, steps_per_epoch=steps_per_epoch)
+    calls = [call for call in run.select(spec.call, spec.model) if call.steps]
+    wanted = epoch if spec.epoch is None else spec.epoch
+    call, label, begin, end = _epoch_of(run, calls, wanted)
+    before = _before(run, call)
+    if spec.batch is not None:
+        end = _up_to(spec, begin, end)
+    name = spec.statistic.name if spec.statistic else _driver_reports(run, call)
+    text = spec.statistic.text if spec.statistic else name
+
+    def side(value: float, note: str = "") -> Side:
+        note = note or _unknown_epochs(call)
+        of = None if name == "evaluate" else label  # measured after the call
+        return Side(str(run.path), _said(text, spec), value, call.number, of, note)
+
+    if name not in STATISTICS and name not in ("reported", "returned"):
+        number = _measured(run, call, name, label)
+        return Reading(side(number), run, call, before, None, (), label, begin)
+    form = _form(spec, run, call, name)
+    ledger = _ledger(run, call, (begin, end), form)
+    if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
+        unreset = conventions.of("keras", _keras(run), "returned").statistic == "cumulative_mean"
+        number, fold, moves = returned(Fold(ledger, form), unreset)
+        return Reading(side(number), run, call, before, fold, moves, label, begin)
+    if name == "reported":
+        number = _history(run, call, spec, label)
+        fold, moves, note = reported(Fold(ledger, form), number, _inside(call, label))
+        return Reading(side(number, note), run, call, before, fold, moves, label, begin)
+    fold = Fold(ledger, form)
+    return Reading(side(fold.value), run, call, before, fold, (), label, begin)
+
+
+def _keras(run: Run) -> str:
+    return run.info.get("versions", {}).get("keras") or NEWEST
+
+
+def _weights(call: Call, which: str) -> str:
+    return call.info.get(f"{which}_weights") or ""
+
+
+def _before(run: Run, call: Call) -> tuple[Call, ...]:
+    """The calls that led to where a call began, without a gap."""
+    found: list[Call] = []
+    begins = _weights(call, "initial")
+    for each in reversed([each for each in run.calls if each.number < call.number]):
+        if each.model == call.model and each.steps:
+            if not begins or _weights(each, "final") != begins:
+                break
+            found.insert(0, each)
+            begins = _weights(each, "initial")
+    return tuple(found)
+
+
+def _unknown_epochs(call: Call) -> str:
+    return "its epochs are not known: all its steps" if call.epochs_from == "none" else ""
+
+
+def _said(text: str, spec: Spec) -> str:
+    """The statistic with what of the selection changes its arithmetic."""
+    more = [("batch", spec.batch, None), ("every", spec.every, 1), ("loss", spec.loss, "loss")]
+    found = [f"{key}={value}" for key, value, usual in more if value != usual]
+    if spec.weight is not None and "weight=" not in text:
+        found.append(f"weight={spec.weight}")
+    if spec.finite:
+        found.append("finite")
+    return f"{text} ({', '.join(found)})" if found else text
+
+
+def _form(spec: Spec, run: Run, call: Call, name: str) -> Form:
+    own = spec.statistic.parameters if spec.statistic else {}
+    if name in ("reported", "returned"):
+        name = "last" if name == "returned" else _driver_reports(run, call)
+        if own or spec.weight or spec.finite or spec.every > 1:
+            raise LossLedgerError(
+                f"A number that was reported is what it is. Received: {spec.text}. "
+                "Leave parameters, weight, finite and every out, or choose a statistic.",
+                slug="selection",
+                exit_code=2,
+            )
+    return Form.named(
+        name,
+        weight=spec.weight,
+        loss=spec.loss,
+        every=spec.every,
+        finite=spec.finite,
+        parameters=tuple(sorted(own.items())),
+    )
+
+
+def _driver_reports(run: Run, call: Call) -> str:
+    """The statistic that the driver reports: of a list of losses, their plain mean."""
+    if call.driver not in ("fit", "loop"):
+        return "batch_mean"
+    if call.info.get("history_is") == "last":
+        return "last"
+    return conventions.of("keras", _keras(run), "history").statistic
+
+
+def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, int, int]:
+    """The call that has an epoch, the epoch's number, and where in the call it begins and ends."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    starts = dict.fromkeys((call.number for call in calls), 0)
+    for call, block in entries_of(run.path, calls, ["epoch"]):
+        before = starts[call.number]
+        for begin, end in zip(*(each.tolist() for each in bounds(block["epoch"])), strict=True):
+            key = (call.number, int(block["epoch"][begin]))
+            first = found[key][0] if key in found else before + begin
+            found[key] = (first, before + end + 1)
+        starts[call.number] = before + len(block["epoch"])
+    keys = sorted(found)
+    meant = [key for key in keys if key[1] == epoch] if epoch >= 0 else keys[epoch:][:1]
+    if not meant or -epoch > len(keys):
+        has = f"{keys[0][1]} to {keys[-1][1]}" if keys else "none"
+        raise LossLedgerError(
+            f"The run has no such epoch. Received: {epoch} of {run.path}. It has: {has}.",
+            slug="no-epoch",
+        )
+    number, label = meant[-1]
+    call = next(call for call in calls if call.number == number)
+    return call, label, *found[number, label]
+
+
+def _up_to(spec: Spec, begin: int, end: int) -> int:
+    last = begin + (spec.batch or 0)
+    if last >= end:
+        raise LossLedgerError(
+            f"The epoch has no such batch. Received: {spec.text}. It has {end - begin}, "
+            "counted from 0.",
+            slug="no-batch",
+        )
+    return last + 1
+
+
+def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
+    """The entries that a form folds: one epoch, or all of the call up to its end."""
+    outputs = store.outputs(run.path)
+    has = [*_COLUMNS, *outputs]
+    has += [name for name in _OPTIONAL if name not in has and name in store.NAMES]
+    begin = 0 if form.looks_back else span[0]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
+    done = 0
+    for _, block in entries_of(run.path, [call], has):
+        length = len(block["epoch"])
+        window = slice(max(begin - done, 0), max(span[1] - done, 0))
+        for name in has:
+            parts[name].append(block[name][window])
+        done += length
+        if done >= span[1]:
+            break
+    columns = {name: np.concatenate(found) for name, found in parts.items()}
+    kept = {name: _typed(name, column) for name, column in columns.items()}
+    for name in _OPTIONAL:
+        if name in kept and not np.isfinite(kept[name]).any():
+            del kept[name]
+    ledger = Ledger(kept, span[0] - begin, call.weight_kind)
+    unknown = [part for part in form.loss.split("+") if part not in ("loss", "data", *outputs)]
+    if unknown or (form.loss == "data" and not ledger.has("penalty")):
+        raise LossLedgerError(
+            f"The run's entries have no such loss. Received: loss={form.loss}. "
+            f"They have: {', '.join(('loss', 'data', *outputs))}; data needs a known penalty.",
+            slug="no-loss",
+            exit_code=2,
+        )
+    return ledger
+
+
+def _typed(name: str, column: np.ndarray) -> np.ndarray:
+    kinds = {"epoch": np.int64, "batch_id": np.uint64}
+    return column.astype(kinds.get(name, np.float64))
+
+
+def _history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
+    """What `fit` reported for an epoch."""
+    name = call.loss_name if spec.loss == "loss" else spec.loss
+    if spec.batch is not None:
+        raise LossLedgerError(
+            f"What fit reports, it reports for an epoch. Received: {spec.text}. Leave batch out, "
+            "or take running_mean.",
+            slug="not-reported",
+        )
+    return _item(run, call, "history", name, epoch)
+
+
+def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
+    """What `evaluate` returned, or a validation loss."""
+    if name == "evaluate":
+        return _item(run, call, "evaluate", call.loss_name, None)
+    if not any(item.get("name") == name for item in call.reported):
+        named(name)
+    return _item(run, call, None, name, epoch)
+
+
+def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
+    """The evaluations inside an epoch of `fit`: steps before each, and its loss."""
+    return [
+        (int(item["batch"]), float(item["value"]))
+        for item in call.reported
+        if item.get("place") == "evaluate" and item.get("epoch") == epoch and "batch" in item
+    ]
+
+
+def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
+    found = [
+        float(item["value"])
+        for item in call.reported
+        if item.get("place") == (place or item.get("place"))
+        and item.get("name") == name
+        and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
+    ]
+    if not found:
+        what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")
+        raise LossLedgerError(
+            f"Nothing like that was reported. Received: {what}, in call {call.number} of "
+            f"{run.path}. `lossledger show` says what was.",
+            slug="not-reported",
+        )
+    return found[-1]

@@ -1,0 +1,112 @@
+"""What the exact causes leave: whose it is, where two trainings can tell, and else nobody's."""
+
+import math
+
+from lossledger.reconciliation.divergence import UNKNOWN
+from lossledger.reconciliation.fold import Fold
+from lossledger.reconciliation.moves import near, number, signed
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.result import Cause, Divergence
+
+_ADVICE = {
+    "hyperparameters": "Give both trainings the same.",
+    "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
+    "unseen_rows": "Train both on the same rows, the remainder included.",
+    "data": "Train both on the same rows.",
+    "penalty": "Give both models the same regularizers.",
+    "randomness": "Give the layers the same rates and seeds.",
+    "precision": "Compute both in the same dtype.",
+    "compilation": "Compile both alike.",
+    "backend": "Train both on the same backend and device.",
+    "keras_version": "Train both with the same version of Keras.",
+    "initial_weights": "Begin both from the same weights: load them, or set one seed.",
+    "sample_weight": "Train both with the same sample weights.",
+    "class_weight": "Train both with the same class weights.",
+}
+
+
+def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | None:
+    """The one cause of what is left, where two trainings tell it.
+
+    Two trainings that differ in one recorded thing are a replay of each other with that thing
+    swapped: what is left is its amount, of unknown noise, once. Nothing is told where more things
+    differ, or where chance does: other seeds, other initial weights, orders drawn at random on
+    both sides, other draws of dropout.
+
+    Args:
+        a: What is left of the first fold.
+        b: The same fold of the other side.
+        pair: The two.
+        parted: Where they part.
+    """
+    left = b.value - a.value
+    if near(a.value, b.value) or not math.isfinite(left):
+        return None
+    if pair.same_call:
+        return _epochs(a, b, pair, left)
+    if pair.goes_on:
+        return _went_on(a, b, pair, left)
+    if parted is None and pair.a.epoch != pair.b.epoch:
+        return _epochs(a, b, pair, left)
+    if parted is None or parted.cause == UNKNOWN or by_chance(pair, parted):
+        return None
+    causes = causes_of(pair, parted)
+    if len(causes) != 1:
+        return None
+    (cause,) = causes
+    kind = "exact" if pair.held else "replayed"
+    evidence = (
+        f"The same {a.form.text} is {number(a.value)} of a's steps, {number(b.value)} of b's. "
+        f"{parted.evidence} Nothing else that is recorded differs, so each training is the "
+        "other's replay; one pair tells no noise."
+    )
+    if pair.held:
+        evidence = f"{parted.evidence} The weights stood still, and nothing else differs."
+    advice = _ADVICE.get(cause, "Give both trainings the same.")
+    return Cause(cause, left, kind, None, evidence, advice)
+
+
+def by_chance(pair: Pair, parted: Divergence) -> bool:
+    """Whether what tells the trainings apart was drawn at random."""
+    if parted.cause == "initial_weights":
+        return True
+    if parted.cause == "order" and pair.shuffled:
+        return True
+    if parted.cause == "randomness" and "randomness" not in pair.factors:
+        return True
+    return pair.noisy and pair.seeds_differ
+
+
+def causes_of(pair: Pair, parted: Divergence) -> set[str]:
+    """All causes that what differs could be."""
+    causes = {parted.cause, *pair.factors}
+    if parted.cause != "order":
+        causes.discard("order")  # an argument of shuffle that changed no batch
+    rows = [int(each.fold.ledger["rows"].sum()) for each in (pair.a, pair.b) if each.fold]
+    if len(set(rows)) > 1 and parted.cause != "double_count":
+        causes.add("unseen_rows")
+    if parted.cause == "double_count":
+        causes.discard("unseen_rows")
+    if pair.a.epoch != pair.b.epoch:
+        causes.add("convention")
+    return causes
+
+
+def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
+    """Two epochs of one call, or of two trainings that are the same as far as both go."""
+    one = "one call" if pair.same_call else "the same training"
+    evidence = (
+        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}: their {a.form.text} is "
+        f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."
+    )
+    return Cause("convention", left, "exact", None, evidence, "Compare the same epoch.")
+
+
+def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
+    """Two calls of which the one goes on where the other ended."""
+    other = "a" if pair.goes_on == "b" else "b"
+    evidence = (
+        f"{pair.goes_on}'s call began with the weights that {other}'s ended with: {a.form.text} is "
+        f"{number(a.value)} and {number(b.value)}."
+    )
+    return Cause("initial_weights", left, "replayed", None, evidence, _ADVICE["initial_weights"])

@@ -1,0 +1,135 @@
+"""From a number that was shown or handed out to the fold over entries that it is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lossledger.exact import running_mean
+from lossledger.reconciliation.fold import Fold, Form
+from lossledger.reconciliation.moves import Move, counted, near, number, signed
+from lossledger.reconciliation.result import same
+from lossledger.returned import are_whole, roundings
+from lossledger.statistics import Mean, keras_mean
+
+DIFFERS = "differs"
+"""How the note begins of a number that is none of its statistics."""
+
+_OUTSIDE = "Evaluate between epochs (on_epoch_end), or a copy of the model."
+_ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
+
+
+def reported(
+    stated: Fold, value: float, inside: Sequence[tuple[int, float]] = ()
+) -> tuple[Fold, tuple[Move, ...], str]:
+    """A loss that `fit` reported for an epoch.
+
+    Keras adds `loss * weight` and `weight` in float32 and divides, so its number is the fold up
+    to `stated - value` of rounding. Where it is another fold of the same entries (a plain mean,
+    the last step's loss), it is taken for that.
+
+    Args:
+        stated: What the convention of its Keras says that it is.
+        value: The number.
+        inside: Evaluations while the epoch went on: how many steps came before each, and the loss.
+
+    Returns:
+        The fold that it is, what leads there, and a note where it is none of them.
+    """
+    names = (stated.form.statistic, "epoch_mean", "batch_mean", "last")
+    for form in dict.fromkeys((stated.form, *(_like(stated.form, name) for name in names))):
+        fold = Fold(stated.ledger, form)
+        how = _rounding(fold, value)
+        if how is not None:
+            left = 0.0 if same(value, fold.value) else fold.value - value
+            moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
+            return fold, moves, ""
+    how = _evaluated(stated, value, *inside[-1]) if inside else None
+    if how is not None:
+        return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
+    off = value - stated.value
+    return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
+
+
+def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | None:
+    """How an `evaluate` inside the epoch makes a number; `None` where it can't.
+
+    It resets the mean and leaves its own loss e of R rows in it, so Keras reports
+    `(e R + sum(w l)) / (R + sum(w))` over the steps that follow. R is what solves it, and has to
+    be a whole number.
+    """
+    tail = slice(stated.ledger.start + place, None)
+    losses, weights = stated.losses[tail], stated.ledger.weights(stated.form.weight)[tail]
+    whole = ""
+    if len(losses):
+        distance = Mean.of(losses, weights).result - value
+        rows = float(weights.sum()) * distance / (value - loss) if value != loss else math.inf
+        if not (math.isfinite(rows) and abs(rows - round(rows)) <= 1e-3 * rows):
+            return None
+        whole = f" of {counted(round(rows), 'row')}"
+    elif not near(value, loss):
+        return None
+    return (
+        f"An evaluate{whole} after {counted(place, 'step')} of the epoch reset its mean: "
+        f"{number(value)} is made of the evaluated loss {number(loss)} and of the "
+        f"{counted(len(losses), 'step')} that followed, not of all."
+    )
+
+
+def _like(form: Form, name: str) -> Form:
+    other = Form.named(name)
+    return replace(form, statistic=other.statistic, parameters=(), weight=other.weight)
+
+
+def _rounding(fold: Fold, value: float) -> str | None:
+    """How rounding makes a fold into the value; `None` where it can't."""
+    with np.errstate(over="ignore"):
+        short, stated = float(np.float32(value)), float(np.float32(fold.value))
+    text = f"reported {number(value)} for {fold.value:.9g}"
+    if same(short, stated):
+        return f"Float32 has no nearer number: {text}."
+    if fold.form.shape != "mean":
+        return None
+    loss, weight = fold.losses[fold.ledger.start :], fold.ledger.weights(fold.form.weight)
+    weight = weight[fold.ledger.start :]
+    if same(short, float(keras_mean(loss, weight, np.zeros(len(loss)))[0])):
+        return f"Keras's float32 sums, repeated, give it to the last bit: {text}."
+    size = running_mean(np.abs(loss), np.abs(weight), np.zeros(len(loss), np.int64))[-1:]
+    bound = float(roundings([len(loss)], size, are_whole(weight))[0])
+    if abs(value - fold.value) > bound:
+        return None
+    steps = counted(len(loss), "step")
+    return f"Within the {bound:.1e} that float32 sums over {steps} can come to: {text}."
+
+
+def returned(raw: Fold, unreset: bool) -> tuple[float, Fold, tuple[Move, ...]]:
+    """What `train_on_batch` returned: its plain mean over the epoch, or its last value.
+
+    Before Keras 3.15 the n-th value is `sum(w l) / sum(w)` of all steps since the metrics were
+    reset, which `train_on_batch` never does.
+
+    Args:
+        raw: The same fold of the losses that the steps computed.
+        unreset: Whether this Keras returns that mean, and not the step's loss.
+
+    Returns:
+        The number, the fold of the raw losses, and what leads there.
+    """
+    shown = raw.ledger["reported"]
+    losses = raw.ledger["loss"]
+    mean = raw.form.shape == "mean"
+    value = Mean.of(shown).result if mean else float(shown[-1])
+    left = raw.value - value
+    if same(raw.value, value) or math.isnan(value):
+        return value, raw, ()
+    if not unreset:
+        how = "train_on_batch returned each step's loss, rounded to float32."
+        return value, raw, (Move("float32_accumulation", left, how, _ROUNDED),)
+    how = (
+        f"train_on_batch returned a mean over all steps since the metrics were last reset: at the "
+        f"epoch's end {number(float(shown[-1]))}, where that step's loss was "
+        f"{number(float(losses[-1]))}."
+    )
+    advice = "Call model.reset_metrics() before each train_on_batch, or use Keras 3.15 or newer."
+    return value, raw, (Move("state_not_reset", left, how, advice),)

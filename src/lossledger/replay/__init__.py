@@ -1,0 +1,1 @@
+"""Training again with one thing swapped, to price what bookkeeping can't."""

@@ -1,0 +1,30 @@
+"""What a call's record says of its model's layers."""
+
+import keras
+import pytest
+
+import lossledger
+
+from .conftest import X, Y
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_that_decide_a_loss_are_described(tmp_path, nested):
+    inner = [
+        keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.05)),
+        keras.layers.Dropout(0.5),
+    ]
+    inner = [keras.Sequential(inner)] if nested else inner
+    model = keras.Sequential([keras.Input((3,)), *inner, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with lossledger.record(tmp_path) as run:
+        model.fit(X, Y, verbose=0)
+    found = lossledger.open(run.path).calls[0].configuration["layers"]
+    dense = [layer for layer in found if layer["class"] == "Dense"]
+    (dropout,) = [layer for layer in found if layer["class"] == "Dropout"]
+    assert {layer["class"] for layer in found} == {"InputLayer", "Dense", "Dropout"}
+    assert sorted(layer["units"] for layer in dense) == [1, 4]
+    (regular,) = [layer for layer in dense if "kernel_regularizer" in layer]
+    assert regular["kernel_regularizer"]["config"]["l2"] == pytest.approx(0.05)
+    assert dropout["rate"] == 0.5
+    assert [layer for layer in found if layer.get("training")] == [dropout]

@@ -1,0 +1,59 @@
+"""Run folders written as the recorder writes them, for tests that need no Keras."""
+
+from datetime import datetime
+
+import numpy as np
+
+from lossledger import store
+from lossledger.run import Run
+
+NOW = datetime(2026, 11, 22, 18, 38, 54)
+
+
+class Made:
+    """A run folder written as the recorder writes it."""
+
+    def __init__(
+        self, directory, name="train", *, when=NOW, keras="3.15.1", segment_rows=50, **info
+    ):
+        self.path = store.create_folder(directory, name, when)
+        self.info = {"format": 1, "id": self.path.name, "name": name, "complete": False}
+        self.info |= {"created": when.isoformat(), "versions": {"keras": keras}, **info}
+        store.write_json(self.path / "run.json", self.info)
+        self.writer = store.Writer(self.path, segment_rows=segment_rows)
+        self.step = 0
+
+    def call(self, number, **info):
+        store.append_line(self.path / "calls.jsonl", {"call": number, **info})
+
+    def history(self, number, name, values, first=0):
+        items = [
+            {"place": "history", "name": name, "epoch": first + place, "value": float(value)}
+            for place, value in enumerate(values)
+        ]
+        self.call(number, reported=items)
+
+    def steps(self, loss, *, call=0, model=0, epoch=-1, weight=8.0, **columns):
+        loss = np.asarray(loss, "f4")
+        n = len(loss)
+        weight = np.broadcast_to(np.asarray(weight, "f8"), n)
+        self.writer.append(
+            {
+                "step": np.arange(self.step, self.step + n),
+                "call": np.full(n, call),
+                "model": np.full(n, model),
+                "epoch": np.broadcast_to(epoch, n),
+                "loss": loss,
+                "weight": weight,
+                "rows": np.asarray(columns.pop("rows", weight)),
+                **columns,
+            }
+        )
+        self.step += n
+        return loss.astype("f8"), weight
+
+    def close(self):
+        self.writer.close()
+        self.info |= {"complete": True, "entries": self.step}
+        store.write_json(self.path / "run.json", self.info)
+        return Run(self.path)

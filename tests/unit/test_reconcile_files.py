@@ -1,0 +1,120 @@
+"""A number in another tool's file against a run's: as far as a file without entries goes."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from trained import recorded, sgd
+
+import lossledger as ll
+from lossledger.cli import main
+from lossledger.errors import LossLedgerError
+
+LAST = slice(3, 6)  # the second of two epochs of three batches: 32, 32 and 6 rows
+ROWS = np.array([32.0, 32.0, 6.0])
+
+
+@pytest.fixture
+def run(tmp_path):
+    return recorded(tmp_path, "fit")
+
+
+@pytest.fixture
+def means():
+    """What `fit` logs: the mean of each epoch, in float32."""
+    losses = sgd()[0]["loss"].astype("f4").astype("f8").reshape(2, 3)
+    return np.float32(np.average(losses, axis=1, weights=ROWS)).astype("f8")
+
+
+@pytest.fixture
+def log(tmp_path, means):
+    path = tmp_path / "training.log"
+    path.write_text(
+        "epoch,loss,val_loss\n" + "".join(f"{e},{m},9.5\n" for e, m in enumerate(means))
+    )
+    return path
+
+
+def sums(result):
+    total = math.fsum((*(cause.amount for cause in result.causes), result.unexplained))
+    assert total == pytest.approx(result.gap, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_runs_own_log_leads_over_its_entries(run, log, means, turned) -> None:
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")[LAST]
+    pair = (log, (run, "batch_mean"))
+    result = ll.reconcile(*(reversed(pair) if turned else pair))
+    sums(result)
+    sign = -1 if turned else 1
+    amounts = {cause.cause: cause.amount for cause in result.causes}
+    weighting = losses.mean() - np.average(losses, weights=ROWS)
+    assert amounts.pop("weighting") == pytest.approx(sign * weighting, rel=1e-6)
+    rounding = np.average(losses, weights=ROWS) - means[1]
+    assert amounts.pop("float32_accumulation", 0.0) == pytest.approx(sign * rounding, abs=1e-15)
+    assert not amounts
+    assert result.unexplained == 0
+    assert "The file's number is the run's epoch_mean" in result.verdict
+    side = result.b if turned else result.a
+    assert (side.value, side.epoch, side.note) == (means[1], 1, "keras-csvlogger")
+
+
+def test_an_epoch_is_chosen_in_both(run, log, means) -> None:
+    result = ll.reconcile(log, run, epoch=0)
+    assert (result.a.value, result.a.epoch) == (means[0], 0)
+    assert {cause.cause for cause in result.causes} <= {"float32_accumulation"}
+    assert abs(result.gap) < 1e-6
+
+
+def test_a_log_of_another_training_stays_unexplained(run, tmp_path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({"loss": [5.0, 4.0]}))
+    result = ll.reconcile(path, (run, "batch_mean"))
+    sums(result)
+    own = ll.reconcile((run, "epoch_mean"), (run, "batch_mean"))
+    assert [cause.cause for cause in result.causes] == ["weighting"]
+    assert result.causes[0].amount == own.causes[0].amount
+    assert result.unexplained == pytest.approx(own.a.value - 4.0)
+    assert "is not the run's epoch_mean" in result.verdict
+
+
+def test_a_rounded_log_is_known_as_far_as_it_goes(run, tmp_path, means) -> None:
+    path = tmp_path / "rounded.json"
+    path.write_text(json.dumps({"loss": [round(float(each), 3) for each in (*means, means[1])]}))
+    result = ll.reconcile(path, run, epoch=1)
+    assert "rounded" in result.verdict
+    assert abs(result.unexplained) <= 5e-4
+
+
+def test_two_files_have_a_gap_but_no_causes(log, tmp_path) -> None:
+    result = ll.reconcile(f"{log}:val_loss", f"{log}:loss")
+    sums(result)
+    assert not result.causes
+    assert "different things: evaluate in a, epoch_mean in b" in result.verdict
+    assert "No gap" in ll.reconcile(log, str(log)).verdict
+
+
+def test_what_the_run_does_not_have_is_no_crash(run, log) -> None:
+    result = ll.reconcile((log, "val_loss"), run)
+    sums(result)
+    assert not result.causes
+    assert "The run has no val_loss" in result.verdict
+
+
+def test_one_error_for_what_is_not_in_the_file(run, log) -> None:
+    with pytest.raises(LossLedgerError, match="It has: loss, val_loss") as error:
+        ll.reconcile(f"{log}:acuracy", run)
+    assert error.value.slug == "no-series"
+    for epoch in (7, -7):
+        with pytest.raises(LossLedgerError, match="no such epoch"):
+            ll.reconcile(log, run, epoch=epoch)
+
+
+def test_on_the_command_line(run, log, capsys) -> None:
+    assert main(["reconcile", str(log), f"{run.path}:batch_mean", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["a"]["run"] == str(log)
+    assert printed["causes"][0]["cause"] == "weighting"
+    assert main(["reconcile", str(log), f"{run.path}:batch_mean", "--fail-over", "1e-9"]) == 3
+    assert "keras-csvlogger" in capsys.readouterr().out

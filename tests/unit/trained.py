@@ -1,0 +1,137 @@
+"""Small trainings in plain numpy, recorded as lossledger records them: no Keras is needed."""
+
+import hashlib
+
+import numpy as np
+from made import Made
+
+RNG = np.random.default_rng(3)
+X = RNG.random((70, 3))
+Y = RNG.random(70)
+
+
+def batch_id(x, y):
+    """A multiset fingerprint of a batch: two 32-bit lanes, sums over its rows modulo 2^32."""
+    pairs = zip(x, y, strict=True)
+    rows = [hashlib.blake2b(np.append(*pair).tobytes(), digest_size=8).digest() for pair in pairs]
+    lanes = np.frombuffer(b"".join(rows), "<u4").reshape(-1, 2).sum(0, dtype="u8") % 2**32
+    return int(lanes[0]) << 32 | int(lanes[1]) or 1
+
+
+def batches(count, size, drop=False):
+    return [
+        slice(at, min(at + size, count))
+        for at in range(0, count, size)
+        if not drop or at + size <= count
+    ]
+
+
+def sgd(
+    x=X,
+    y=Y,
+    *,
+    rate=0.1,
+    size=32,
+    epochs=2,
+    drop=False,
+    seed=0,
+    order=None,
+    penalty=0.0,
+    weight=None,
+    noise=None,
+    reduction="mean",
+    kind="mse",
+):
+    """Trains a linear model; returns entries by column, and its first and last weights.
+
+    Args:
+        x: (rows, 3).
+        y: (rows,).
+        rate: The learning rate.
+        size: Rows of a batch.
+        epochs: How many.
+        drop: Whether the remainder is dropped.
+        seed: Of the initial weights.
+        order: A function from the epoch to a permutation of the rows.
+        penalty: Of `penalty * sum(weights ** 2)`.
+        weight: (rows,), sample weights.
+        noise: A generator that scales each prediction, as dropout does.
+        reduction: `mean`, or `sum`.
+        kind: `mse` or `mae`.
+    """
+    theta = np.random.default_rng(seed).normal(size=3)
+    first = theta.copy()
+    found = {name: [] for name in ("epoch", "loss", "rows", "penalty", "batch_id", "sample_weight")}
+    for epoch in range(epochs):
+        rows = np.arange(len(x)) if order is None else order(epoch)
+        for part in batches(len(x), size, drop):
+            bx, by = x[rows[part]], y[rows[part]]
+            w = np.ones(len(bx)) if weight is None else weight[rows[part]]
+            scale = 1.0 if noise is None else noise.random(len(bx)) * 2
+            error = bx @ theta * scale - by
+            losses = error**2 if kind == "mse" else np.abs(error)
+            divisor = len(bx) if reduction == "mean" else 1
+            extra = penalty * float(theta @ theta)
+            found["epoch"].append(epoch)
+            found["loss"].append((w * losses).sum() / divisor + extra)
+            found["rows"].append(len(bx))
+            found["penalty"].append(extra)
+            found["batch_id"].append(batch_id(bx, by))
+            found["sample_weight"].append(w.sum())
+            slope = 2 * error * w if kind == "mse" else np.sign(error) * w
+            step = bx.T @ (slope * scale) / divisor + 2 * penalty * theta
+            theta = theta - rate * step
+    columns = {name: np.array(column) for name, column in found.items()}
+    columns["batch_id"] = np.array(found["batch_id"], "u8")
+    if weight is None:
+        del columns["sample_weight"]
+    return columns, first, theta
+
+
+def hashed(weights):
+    return hashlib.blake2b(weights.tobytes(), digest_size=16).hexdigest()
+
+
+def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None, **training):
+    """Records such a training as one call; returns its run."""
+    info = dict(info or {})
+    columns, first, last = sgd(**training)
+    rate = training.get("rate", 0.1)
+    arguments = {
+        "x": {"shape": [len(training.get("x", X)), 3], "dtype": "float32"},
+        "batch_size": training.get("size", 32),
+        "shuffle": False,
+        **info.pop("arguments", {}),
+    }
+    if driver != "fit":
+        arguments = {}
+    configuration = {
+        "loss": training.get("kind", "mse"),
+        "optimizer": {"class": "SGD", "learning_rate": rate},
+        "layers": [{"class": "Dense", "units": 1}],
+        **info.pop("configuration", {}),
+    }
+    if training.get("reduction", "mean") == "sum":
+        configuration["reduction"] = "sum"
+    made = Made(directory, name, keras=keras)
+    made.call(
+        0,
+        driver=driver,
+        model=0,
+        weight_kind="rows",
+        arguments=arguments,
+        configuration=configuration,
+        initial_weights=hashed(first),
+        final_weights=hashed(last),
+        **info,
+    )
+    loss = columns.pop("loss")
+    made.steps(
+        loss,
+        epoch=columns.pop("epoch"),
+        weight=columns["rows"].astype("f8"),
+        learning_rate=np.full(len(loss), rate),
+        updated=np.ones(len(loss), bool),
+        **columns,
+    )
+    return made.close()
