@@ -9,6 +9,9 @@ from lossledger.call import Call
 from lossledger.reconciliation.result import Difference
 from lossledger.run import Run
 
+WHOLE = ("fit", "loop")
+"""Drivers that are given all data at once, and count epochs."""
+
 # What of the arguments decides nothing, or is looked at in the entries.
 _ARGUMENTS = {"verbose", "callbacks", "workers", "use_multiprocessing", "max_queue_size"}
 _DATA = {"x", "y"}
@@ -63,7 +66,7 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
 def _record(run: Run, call: Call) -> dict[str, Any]:
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
-        if name in _DATA and call.driver != "fit":
+        if name in _DATA and call.driver not in WHOLE:
             continue  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lossledger.reconciliation.align import order
+from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, parting
@@ -41,8 +42,7 @@ def divergence(pair: Pair) -> Divergence | None:
     if found is None:
         return None
     cause, evidence = _why(pair, found)
-    fit = pair.a.call.driver == "fit"
-    batch = int(found.a["batch"]) if fit else None
+    batch = int(found.a["batch"]) if pair.a.call.driver in WHOLE else None
     evidence = f"{_agreed(found)}{evidence}"
     return Divergence(found.step, int(found.a["epoch"]), batch, cause, evidence)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from lossledger.call import Call
 from lossledger.reconciliation.align import order
-from lossledger.reconciliation.comparable import differences
+from lossledger.reconciliation.comparable import WHOLE, differences
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -131,8 +131,8 @@ class Pair:
     def same_data(self) -> bool | None:
         """Whether both calls were given data of one shape; `None` where a call doesn't say."""
         shapes = [each.call.arguments.get("x") for each in (self.a, self.b)]
-        fits = all(each.call.driver == "fit" for each in (self.a, self.b))
-        return shapes[0] == shapes[1] if fits and None not in shapes else None
+        whole = all(each.call.driver in WHOLE for each in (self.a, self.b))
+        return shapes[0] == shapes[1] if whole and None not in shapes else None
 
     @cached_property
     def goes_on(self) -> str:
@@ -181,7 +181,7 @@ def _usual(difference: Difference) -> bool:
 
 
 def _shuffles(call: Call) -> bool:
-    return call.driver == "fit" and call.arguments.get("shuffle", True) is not False
+    return call.driver in WHOLE and call.arguments.get("shuffle", True) is not False
 
 
 def _reorders(reading: Reading) -> bool:

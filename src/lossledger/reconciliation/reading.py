@@ -10,6 +10,7 @@ from lossledger import conventions, store
 from lossledger import run as runs
 from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
 from lossledger.reconciliation.moves import Move
 from lossledger.reconciliation.result import Side
@@ -179,7 +180,7 @@ def _form(spec: Spec, run: Run, call: Call, name: str) -> Form:
 
 def _driver_reports(run: Run, call: Call) -> str:
     """The statistic that the driver reports: of a list of losses, their plain mean."""
-    if call.driver not in ("fit", "loop"):
+    if call.driver not in WHOLE:
         return "batch_mean"
     if call.info.get("history_is") == "last":
         return "last"
