@@ -34,7 +34,10 @@ ALONE = {
     "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
     "rich": {"render.terminal"},
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
-    "tensorflow": {"keras.tensorflow", "keras.describe", "loop.tensorflow", "loop.resident"},
+    "tensorflow": {
+        *("keras.tensorflow", "keras.tensorflow_ring", "keras.describe"),
+        *("loop.tensorflow", "loop.resident"),
+    },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
 }

@@ -100,7 +100,9 @@ class Buffer:
     @property
     def batch(self) -> int:
         """The batch of the epoch that is on after those collected."""
-        return self._marks[0].batch + self._batch if self._marks else 0
+        if len(self._marks) == 1:
+            return self._marks[0].batch + self._batch
+        return self._marks[-1].batch if self._marks else 0
 
     def take(self, count: int) -> Any:
         """A handle on the rows of the first `count` steps, by a device copy at most."""

@@ -83,7 +83,7 @@ class TensorFlowRingTap(TensorFlowTap):
         """See base class; the step returns its logs alone."""
 
         def step(data: Any) -> Any:
-            return self.stepped(train_step, data)[0]
+            return self.traced(train_step, data)[0]
 
         return step
 

@@ -72,7 +72,7 @@ class TorchTap(base.Tap[TorchBuffer]):
             self.begin((data,))
             # Before the step: a training step of the user's may change its batch in place.
             before = self.before(data[0])
-            trace = Trace()
+            trace = Trace(copy=torch.clone)
             with tracing(trace):
                 logs = function(data)
             buffer.rows.append(self.leave(trace, logs, data[0], *before))

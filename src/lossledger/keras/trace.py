@@ -54,9 +54,12 @@ class Trace:
     Args:
         keep: Called with each noted value; returns what to hold on to, or `GONE`. TensorFlow uses
             it to carry a scalar out of a nested graph.
+        copy: Makes a copy of sample weights where the loss will write to them, as Keras's does on
+            PyTorch where there is a mask, too (`apply_mask` in `keras/src/losses/loss.py`).
     """
 
     keep: Callable[[Any], Any] = _itself
+    copy: Callable[[Any], Any] = _itself
     updates: list[Update] = field(default_factory=list)
     data: Any = None
     data_calls: int = 0
@@ -153,8 +156,12 @@ def noting_reduction(original: Any) -> Any:
         trace = current()
         if trace is not None:
             with suppress(Exception):
-                noted = (None if v is None else trace.keep(v) for v in (sample_weight, mask))
-                trace.reductions.append(Reduction(*noted))
+                weights, held = (
+                    None if each is None else trace.keep(each) for each in (sample_weight, mask)
+                )
+                if weights is not None and held is not None:
+                    weights = trace.copy(weights)
+                trace.reductions.append(Reduction(weights, held))
         return original(values, sample_weight, mask, *args, **kwargs)
 
     return reduce_weighted_values

@@ -60,7 +60,7 @@ class TorchEngine(base.Engine):
         """See base class."""
         tap = self.tap
         before = tap.before(batch) if self.full else ((), None)
-        trace = Trace()
+        trace = Trace(copy=torch.clone)
         with tracing(trace):
             logs = self._step(form)(batch)
         window.values.append(tap.leave(trace, logs, batch, *before))

@@ -131,9 +131,11 @@ def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Step | None:
 
 def _cut_alike(a: Fold, b: Fold) -> bool:
     """Whether both cut their rows into batches of the same sizes, but for a short last one."""
-    rows = [fold.ledger["rows"] for fold in (a, b)]
-    full = min(len(each) for each in rows) - 1
-    return bool(np.array_equal(rows[0][:full], rows[1][:full]))
+    fewer, more = sorted((fold.ledger["rows"] for fold in (a, b)), key=len)
+    full = len(fewer) - 1
+    if not np.array_equal(fewer[:full], more[:full]):
+        return False
+    return len(fewer) == len(more) or bool(fewer[full] <= more[full])
 
 
 def _weighed(before: Fold, after: Fold) -> str:

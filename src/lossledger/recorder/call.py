@@ -41,6 +41,14 @@ class RecordedCall:
         return None if self._tap is None else self._tap()
 
     @property
+    def reached(self) -> int:
+        """The batch of its epoch that comes next."""
+        if self.buffer is None:
+            return self.batch
+        self.recording.collect()
+        return self.buffer.batch
+
+    @property
     def loss_name(self) -> str:
         """The name under which Keras reports the loss."""
         layout = None if self.buffer is None else self.buffer.layout
@@ -48,12 +56,10 @@ class RecordedCall:
 
     def attach(self, tap: "Tap[Any]") -> None:
         """Let the tap's executions belong to this call."""
-        if self.buffer is not None:
-            self.recording.collect()
-            self.batch = self.buffer.batch
+        reached = self.reached
         buffer: Buffer = tap.buffer
         buffer.attach(self.recording.numbers, returning=self.driver == "train_on_batch")
-        buffer.mark(self.index, self.model, self.epoch, self.batch)
+        buffer.mark(self.index, self.model, self.epoch, reached)
         self._tap, self.buffer = weakref.ref(tap), buffer
         tap.attach(self)
 

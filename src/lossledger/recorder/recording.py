@@ -271,7 +271,7 @@ class Recording:
             return
         # Inside fit it also resets the mean that fit is to report, so where it was is kept.
         inside = call.open and call.driver in OF_EPOCHS
-        where = {"epoch": call.epoch, "batch": call.batch} if inside else {"epoch": None}
+        where = {"epoch": call.epoch, "batch": call.reached} if inside else {"epoch": None}
         with self.guarded("reported-not-read"):
             name = call.loss_name
             if not isinstance(result, Mapping) or name in result:
