@@ -33,7 +33,9 @@ help:
 demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
 
-test: test-core test-jax test-tensorflow test-torch test-oldest
+# Two at a time: each part imports its own backend, and waits for the disk and the interpreter.
+test: $(ALL) $(OLD_KERAS)/.made
+	@$(MAKE) --no-print-directory -j2 -Otarget test-tensorflow test-oldest test-jax test-core test-torch
 	@echo "== all tests passed"
 
 test-core: $(ALL)
@@ -44,10 +46,13 @@ test-jax test-tensorflow test-torch: test-%: $(ALL)
 	@echo "== recording on $*"
 	@$(QUIET) KERAS_BACKEND=$* $(PYTEST) tests/keras
 
-# Not on JAX: this Keras needs an older one. Not on torch: it fails there on its own.
+# Not on JAX: this Keras needs an older one. Not on torch: it fails there on its own. What is
+# reckoned from entries is the same on every Keras.
 test-oldest: $(ALL) $(OLD_KERAS)/.made
 	@echo "== recording with Keras $(OLDEST), the oldest supported, on tensorflow"
-	@$(QUIET) KERAS_BACKEND=tensorflow PYTHONPATH=$(CURDIR)/$(OLD_KERAS) $(PYTEST) tests/keras
+	@$(QUIET) KERAS_BACKEND=tensorflow PYTHONPATH=$(CURDIR)/$(OLD_KERAS) $(PYTEST) tests/keras \
+	  --ignore=tests/keras/test_reconcile.py --ignore=tests/keras/test_compare.py \
+	  --ignore=tests/keras/test_loop_plan.py
 
 lint: $(ALL)
 	@echo "== ruff and pyright"

@@ -1,10 +1,11 @@
 """What recording costs a training step, against the same training without it.
 
-Rounds of both in turn in one process, the median of the rounds' ratios; the same model, data and
-batches. A round's recording has begun and its step is compiled before the clock starts.
+Two equal models train on the same batches in one process, one of them recorded, in short blocks in
+turn; the median of the blocks' differences and ratios. `fit` is timed within, by its second and
+third epoch: what begins and ends a call is a row of its own.
 
     python benchmarks/recording.py                      # every backend that is installed
-    python benchmarks/recording.py --backend jax --rounds 15
+    python benchmarks/recording.py --backend jax --rounds 100
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 
 BACKENDS = ("tensorflow", "jax", "torch")
 HEADER = (
-    "| backend | model | driver | plain, µs/step | recorded | difference | ratio (quartiles) |\n"
+    "| backend | model | driver | plain, µs a step | recorded | difference | ratio (quartiles) |\n"
     "| --- | --- | --- | --- | --- | --- | --- |"
 )
 
@@ -51,7 +52,8 @@ def convnet(keras):
     return keras.Sequential([keras.Input((16, 16, 3)), *body, head]), (16, 16, 3)
 
 
-MODELS = {"toy": (toy, 1000), "mlp": (mlp, 150), "convnet": (convnet, 150)}
+MODELS = {"toy": (toy, 100), "mlp": (mlp, 30), "convnet": (convnet, 30)}
+"""Each model, and the steps of a block."""
 
 
 def measure(backend: str, rounds: int, chosen: list[str]) -> None:
@@ -69,40 +71,62 @@ def measure(backend: str, rounds: int, chosen: list[str]) -> None:
         _, shape = make(keras)
         x = rng.random((32 * steps, *shape), dtype="float32")
         y = rng.integers(0, 2, (len(x), 1)).astype("float32")
-        for driver in ("fit", "train_on_batch"):
+        models = []
+        for _ in range(2):
+            keras.utils.set_random_seed(0)
+            model, _ = make(keras)
+            model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
+            models.append(model)
+        for driver, train in (("fit", fit), ("train_on_batch", train_on_batch)):
             with tempfile.TemporaryDirectory() as folder:
-                recording = lossledger.record(folder, name="benchmark")
-                times = compare(make, keras, driver, x, y, rounds, recording)
-            print(row(backend, name, driver, np.array(times) / steps * 1e6), flush=True)
+                with lossledger.record(folder, name="benchmark", model=models[1]):
+                    times = compare(keras, models, train, x, y, rounds)
+            print(row(backend, name, driver, times[:, :, 0] / steps * 1e6), flush=True)
+            if driver == "fit":
+                print(row(backend, name, "a call of fit", times[:, :, 1] * 1e6), flush=True)
 
 
-def compare(make, keras, driver, x, y, rounds, recording):
-    """Seconds of each round without and with the recording, shape `(rounds, 2)`."""
-    models = []
-    for _ in range(2):
-        keras.utils.set_random_seed(0)
-        model, _ = make(keras)
-        model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
-        models.append(model)
+def compare(keras, models, train, x, y, rounds):
+    """Seconds of each block without and with the recording, of steps and of the rest."""
+    import numpy as np
+
+    for model in models:
+        train(keras, model, x, y)
     times = []
-    for _ in range(rounds + 1):
-        plain = train(models[0], driver, x, y)
-        with recording:
-            train(models[1], driver, x[:64], y[:64])
-            recorded = train(models[1], driver, x, y)
-        times.append((plain, recorded))
-    return times[1:]
+    for number in range(rounds):
+        # In turn, so that what slows the machine down slows both.
+        order = (0, 1) if number % 2 else (1, 0)
+        block = {each: train(keras, models[each], x, y) for each in order}
+        times.append((block[0], block[1]))
+    return np.array(times)
 
 
-def train(model, driver, x, y):
+def fit(keras, model, x, y):
+    """Three epochs; returns seconds of a later one, and of what is no epoch."""
+    marks = []
+
+    class Clock(keras.callbacks.Callback):
+        async_safe = True
+
+        def on_epoch_begin(self, epoch, logs=None):
+            marks.append(time.perf_counter())
+
+        def on_epoch_end(self, epoch, logs=None):
+            marks.append(time.perf_counter())
+
+    began = time.perf_counter()
+    model.fit(x, y, batch_size=32, epochs=3, verbose=0, callbacks=[Clock()])
+    whole = time.perf_counter() - began
+    epochs = [end - begin for begin, end in zip(marks[::2], marks[1::2], strict=True)]
+    return min(epochs[1:]), whole - sum(epochs)
+
+
+def train_on_batch(keras, model, x, y):
     """One pass over the data in batches of 32; returns its seconds."""
     began = time.perf_counter()
-    if driver == "fit":
-        model.fit(x, y, batch_size=32, verbose=0)
-    else:
-        for start in range(0, len(x), 32):
-            model.train_on_batch(x[start : start + 32], y[start : start + 32])
-    return time.perf_counter() - began
+    for start in range(0, len(x), 32):
+        model.train_on_batch(x[start : start + 32], y[start : start + 32])
+    return time.perf_counter() - began, 0.0
 
 
 def row(backend, name, driver, times):
@@ -122,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument("--model", choices=MODELS, action="append")
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--child", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     chosen = options.model or list(MODELS)
