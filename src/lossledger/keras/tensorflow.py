@@ -1,13 +1,14 @@
-"""The tap on TensorFlow: the row leaves the compiled step as one more output.
+"""The tap on TensorFlow: the compiled step writes its row into a variable, which is read after it.
 
-With `steps_per_execution`, whose loop returns the last step's outputs only, it is written into a
-ring in a variable (`tensorflow_ring.py`). All operations are added after the user's `train_step`
-has been traced, so that nothing which TensorFlow derives from an operation's place in the graph
-changes for the user's.
+An output more would cost a call of `fit` 20 microseconds of Python, in which Keras unpacks it from
+an `Optional`. Where a variable of one row won't do, it is a ring (`tensorflow_ring.py`). All
+operations are added after the user's `train_step` has been traced, so that nothing which TensorFlow
+derives from an operation's place in the graph changes for the user's.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,9 +22,6 @@ from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import GONE, Trace, tracing
 
-KEY = "lossledger"
-"""Names the vector among the outputs of a step; nothing of Keras's or the user's sees it."""
-
 SLOTS = 32
 """Scalars that can be carried out of nested graphs."""
 
@@ -33,17 +31,22 @@ _ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
 class TensorFlowBuffer(Buffer):
     """Rows as vectors of float32: the row's values, then the bits of the leaves of its batch.
 
-    Each output of a step costs a call of `fit` some 12 microseconds of Python, an operation one or
-    two: so there is one output. `widths` are those of the leaves.
+    They are hashed here: that takes as many operations again as the rest of the row. `widths` are
+    those of the leaves. The vector of a step without a row is empty.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.widths: tuple[int, ...] = ()
 
+    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        vectors = [np.asarray(vector) for vector in handle]
+        return super().fetch([vector if len(vector) else None for vector in vectors])
+
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
-        vectors = [np.asarray(row) for row in rows]
+        vectors: Sequence[np.ndarray] = rows
         lanes = self.hashed([self._leaves(vector) for vector in vectors])
         return np.column_stack([[vector[: self.values] for vector in vectors], *lanes])
 
@@ -61,7 +64,7 @@ class TensorFlowBuffer(Buffer):
 
 
 class TensorFlowTap(base.Tap[Any]):
-    """Rows as outputs of the compiled step; see `lossledger.keras.tap.Tap`.
+    """Rows in a variable, one at a time; see `lossledger.keras.tap.Tap`.
 
     The variables are made beforehand: inside a `tf.function` that is not possible but on its first
     call, which may have been before.
@@ -69,17 +72,18 @@ class TensorFlowTap(base.Tap[Any]):
 
     def __init__(self, model: Any, buffer: Buffer | None = None) -> None:
         super().__init__(model, buffer or TensorFlowBuffer())
+        self.row_of_step = tf.Variable(tf.zeros(0), shape=(None,))
         self.moved = tf.Variable(-1, dtype=tf.int64)
         self.carried = tf.Variable(tf.zeros(SLOTS))
 
     def wrap_step(self, train_step: Any) -> Any:
-        """See base class; the step's vector is one of its logs, or beside them."""
+        """See base class."""
 
         def step(data: Any) -> Any:
             logs, vector = self.traced(train_step, data)
-            if type(logs) is dict and vector is not None:
-                return {**logs, KEY: vector}
-            return logs if vector is None else (logs, {KEY: vector})
+            vector = tf.zeros(0) if vector is None else vector
+            self.row_of_step.assign(vector, read_value=False)
+            return logs
 
         return step
 
@@ -147,29 +151,22 @@ class TensorFlowTap(base.Tap[Any]):
         return columns
 
     def wrap_function(self, function: Any) -> Any:
-        """The train function that keeps the rows back."""
-        buffer = self.buffer
-        rows = buffer.rows
+        """The train function that keeps the rows."""
+        buffer, rows = self.buffer, self.buffer.rows
+        read = partial(
+            tf.raw_ops.ReadVariableOp, resource=self.row_of_step.handle, dtype=tf.float32
+        )
 
         def train_function(iterator: Any) -> Any:
             if self.position is None:
-                return _parted(function(iterator))[0]
+                return function(iterator)
             self.begin((iterator,))
-            logs, vector = _parted(function(iterator))
-            rows.append(vector)
+            logs = function(iterator)
+            rows.append(read())
             buffer.executed()
             return logs
 
         return train_function
-
-
-def _parted(outputs: Any) -> tuple[Any, Any]:
-    """The logs and the vector of a step."""
-    if type(outputs) is dict:
-        return outputs, outputs.pop(KEY, None)
-    if type(outputs) is tuple and len(outputs) == 2 and type(outputs[1]) is dict:
-        return outputs[0], outputs[1].get(KEY)
-    return outputs, None
 
 
 class _Carrier:

@@ -1,4 +1,9 @@
-"""TensorFlow with `steps_per_execution`: a ring of rows in a variable, written inside the graph."""
+"""TensorFlow with `steps_per_execution` or XLA: a ring of rows in a variable.
+
+Of several steps in one execution none but the last could be read from a variable of one row; and
+XLA lets no variable change its shape, as one does whose row holds the batch. A fingerprint inside
+the step is cheap where XLA fuses it.
+"""
 
 from typing import Any
 
@@ -123,5 +128,6 @@ class TensorFlowRingTap(TensorFlowTap):
 
 
 def tap_of(model: Any) -> TensorFlowTap:
-    """The tap of a model, by how many steps it executes at once."""
-    return TensorFlowRingTap(model) if model.steps_per_execution > 1 else TensorFlowTap(model)
+    """The tap of a model, by how its steps are executed."""
+    ring = model.steps_per_execution > 1 or (model.jit_compile and not model.run_eagerly)
+    return TensorFlowRingTap(model) if ring else TensorFlowTap(model)
