@@ -1,6 +1,7 @@
 """What happens around a training: validation, stops, copies, saved files, several recordings."""
 
 import copy
+import gc
 import pickle
 import threading
 
@@ -123,6 +124,35 @@ def test_recompiling_begins_another_call(twins):
 
     run = twins(train).run
     assert [len(run.losses(call=k)) for k in range(4)] == [6, 6, 1, 1]
+
+
+def test_recompiling_while_the_recorder_collects(tmp_path):
+    class Model(keras.Model):
+        def make_train_function(self, force=False):
+            recording.collect()
+            return super().make_train_function(force=force)
+
+    with lossledger.record(tmp_path) as recording:
+        model = network(cls=Model)
+        for loss in ("mse", "mae"):
+            model.compile("sgd", loss)
+            model.train_on_batch(X, Y)
+    run = lossledger.open(recording.path)
+    assert [call.steps for call in run.calls] == [1, 1]
+
+
+def test_calls_of_models_that_are_gone_end(tmp_path):
+    with lossledger.record(tmp_path) as recording:
+        for _ in range(2):
+            model = compiled()
+            model.train_on_batch(X, Y)
+            del model
+            keras.backend.clear_session()
+            gc.collect()
+        recording.collect()
+        assert recording.models.open == []
+    run = lossledger.open(recording.path)
+    assert [(call.steps, "ended" in call.info) for call in run.calls] == [(1, True)] * 2
 
 
 def test_copies_and_files_of_a_recorded_model(tmp_path):

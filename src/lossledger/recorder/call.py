@@ -33,12 +33,18 @@ class RecordedCall:
         self.open = True
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
+        self._model: weakref.ref[Any] | None = None
         self._described = False
 
     @property
     def tap(self) -> "Tap[Any] | None":
         """The tap that this call's steps come from, while its model lives."""
         return None if self._tap is None else self._tap()
+
+    @property
+    def gone(self) -> bool:
+        """Whether its model has been let go of; a model compiled anew lets go of its tap only."""
+        return self._model is not None and self._model() is None
 
     @property
     def reached(self) -> int:
@@ -60,7 +66,7 @@ class RecordedCall:
         buffer: Buffer = tap.buffer
         buffer.attach(self.recording.numbers, returning=self.driver == "train_on_batch")
         buffer.mark(self.index, self.model, self.epoch, reached)
-        self._tap, self.buffer = weakref.ref(tap), buffer
+        self._tap, self._model, self.buffer = weakref.ref(tap), weakref.ref(tap.model), buffer
         tap.attach(self)
 
     def write(self, **values: Any) -> None:

@@ -15,6 +15,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.recorder.call import RecordedCall, loss_of
 from lossledger.recorder.custom import Steps
 from lossledger.recorder.hook import AfterImport
+from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
 
@@ -72,12 +73,9 @@ class Recording:
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
         self._epoch = NO_EPOCH
-        self._calls = self._model_count = 0
-        self._open: dict[int, RecordedCall] = {}
-        self._last: dict[int, RecordedCall] = {}
-        self._models: dict[int, tuple[weakref.ref[Any], int]] = {}
+        self._calls = 0
+        self.models = Models()
         self._custom = Steps(self)
-        self._counting = threading.Lock()
         self._collecting = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -125,7 +123,7 @@ class Recording:
             patches.remove(self)
         if self._pid != os.getpid():
             return
-        for call in list(self._open.values()):
+        for call in self.models.open:
             call.finish()
         if self._thread is not None:
             self._wake.set()
@@ -187,7 +185,7 @@ class Recording:
         """
         self._epoch = self._epoch + 1 if epoch is None else epoch
         self._custom.begin_epoch(self._epoch)
-        for call in self._open.values():
+        for call in self.models.open:
             if call.driver not in OF_EPOCHS:
                 call.say_epoch(self._epoch)
 
@@ -208,7 +206,7 @@ class Recording:
 
     def tapped(self, model: Any, tap: "Tap[Any]") -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
+        call = self.models.call(model)
         if call is None:
             return
         if call.buffer is not None and call.driver == "train_on_batch":
@@ -220,7 +218,7 @@ class Recording:
 
     def begin_fit(self, model: Any, arguments: dict[str, Any]) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
+        call = self.models.call(model)
         if call is not None:
             call.finish()
         return self._begin(model, "fit", arguments)
@@ -229,7 +227,7 @@ class Recording:
         self, model: Any, arguments: dict[str, Any], tap: "Tap[Any]"
     ) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
+        call = self.models.call(model)
         if call is not None:
             call.finish()
         return self._begin(model, "loop", arguments, tap)
@@ -237,16 +235,16 @@ class Recording:
     def fit_call(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
         if model is not None:
-            call = self._open_call(model)
+            call = self.models.call(model)
             return call if call is not None and call.driver in OF_EPOCHS else None
-        fits = [call for call in self._open.values() if call.driver in OF_EPOCHS]
+        fits = [call for call in self.models.open if call.driver in OF_EPOCHS]
         return fits[-1] if fits else None
 
     def begin_batch(
         self, model: Any, signature: "inspect.Signature", args: Any, kwargs: Any
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
+        call = self.models.call(model)
         if call is not None and call.driver == "loop":
             # The loop's series of steps is broken; it begins another call at its next step.
             call.finish()
@@ -260,14 +258,14 @@ class Recording:
 
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._open_call(model)
+        call = self.models.call(model)
         if call is not None and call.driver != "loop":
             call.returned(result)
 
     def evaluated(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self._last.get(id(model))
-        if call is None or self._models[id(model)][0]() is not model:
+        call = self.models.last(model)
+        if call is None:
             return
         # Inside fit it also resets the mean that fit is to report, so where it was is kept.
         inside = call.open and call.driver in OF_EPOCHS
@@ -301,7 +299,7 @@ class Recording:
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
 
-            call = self.new_call(driver, self._model_number(model))
+            call = self.new_call(driver, self.models.number(model))
             with self.guarded("configuration-not-read"):
                 call.write(
                     model_name=str(getattr(model, "name", "model")),
@@ -309,8 +307,7 @@ class Recording:
                     configuration=describe.configuration(model),
                     mean_of_rows=describe.mean_of_rows(model),
                 )
-            self._open[id(model)] = call
-            self._last[id(model)] = call
+            self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None:
                 call.attach(tap)
@@ -342,33 +339,11 @@ class Recording:
             call.say_epoch(self._epoch)
         return call
 
-    def _open_call(self, model: Any) -> RecordedCall | None:
-        """The call that is on of this very model: an `id` may be that of a model long gone."""
-        known = self._models.get(id(model))
-        return self._open.get(id(model)) if known is not None and known[0]() is model else None
-
-    def _model_number(self, model: Any) -> int:
-        known = self._models.get(id(model))
-        if known is None or known[0]() is not model:
-            known = (weakref.ref(model), self.new_model())
-            self._models[id(model)] = known
-            if id(model) in self._open:
-                self._open[id(model)].finish()
-        return known[1]
-
-    def new_model(self) -> int:
-        """The number of a model not seen before."""
-        with self._counting:
-            self._model_count += 1
-            return self._model_count - 1
-
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it."""
         tap = call.tap
         self.collect()
-        for key, open_call in list(self._open.items()):
-            if open_call is call:
-                del self._open[key]
+        self.models.end(call)
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
         with self.guarded("weights-not-read"):
@@ -402,7 +377,7 @@ class Recording:
     def collect(self) -> None:
         """Fetch the entries that the taps hold and write them out."""
         with self._collecting, self.guarded("cannot-write"):
-            calls = list(self._open.values())
+            calls = self.models.open
             blocks = [self._collected(call) for call in calls]
             custom = self._custom.collect()
             self.steps += sum(len(block["step"]) for block in custom)
@@ -410,7 +385,7 @@ class Recording:
             if blocks:
                 self.output.append(blocks)
             for call in calls:
-                if call.buffer is not None and call.tap is None:  # its model is gone
+                if call.gone:
                     call.finish()
 
     def _collected(self, call: RecordedCall) -> dict[str, Any]:
