@@ -93,7 +93,7 @@ class TorchTap(base.Tap[TorchBuffer]):
             if self.scaled:
                 moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
             leaves = fingerprint.content(data)
-            if any(type(leaf) is not torch.Tensor for leaf in leaves):
+            if type(leaves) is not tuple or any(type(leaf) is not torch.Tensor for leaf in leaves):
                 leaves = tree.flatten(leaves)
             return [each for leaf in leaves if (each := self._seen(leaf)) is not None], moved
         except Exception as error:
