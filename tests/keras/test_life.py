@@ -113,7 +113,7 @@ def test_an_error_in_the_training_is_the_users(tmp_path):
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere a step that failed leaves no row")
 def test_steps_that_fail_and_steps_of_nobody_leave_no_entry(tmp_path):
-    """300 steps: more than one list of rows. Losses are recomputed with the weights of each step."""
+    """More steps than a list of rows holds; the weights stay, so each loss is known."""
     import tensorflow as tf
 
     class Checks(keras.Model):

@@ -33,11 +33,53 @@ _NO_DIMS = np.zeros(0, np.int64)
 _ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
 
 
-class TensorFlowBuffer(Buffer):
+class VectorBuffer(Buffer):
     """Rows as vectors of float32: the row's values, then the bits of the leaves of its batch.
 
     They are hashed here: that takes as many operations again as the rest of the row. `widths` are
     those of the leaves. The vector of a step without a row is empty.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths: tuple[int, ...] = ()
+
+    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        vectors = [np.asarray(vector) for vector in handle]
+        return super().fetch([vector if len(vector) else None for vector in vectors])
+
+    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
+        """See base class."""
+        found = np.zeros((len(rows), len(self.columns)), "f4")
+        lengths = np.array([len(vector) for vector in rows])
+        for length in set(lengths.tolist()):
+            (places,) = np.nonzero(lengths == length)
+            block = np.stack([rows[place] for place in places])
+            found[places, : self.values] = block[:, : self.values]
+            if self.widths:
+                self.hold(block[0].nbytes)
+                found[places, -2:] = fingerprint.of_stacked(self._leaves(block))
+        return found
+
+    @property
+    def values(self) -> int:
+        """How many values a vector begins with."""
+        return len(self.columns) - 2 * ("id0" in self.columns)
+
+    def _leaves(self, block: np.ndarray) -> list[np.ndarray]:
+        """Leaves of shape `(steps, rows, width)` from vectors of one length."""
+        bits = np.ascontiguousarray(block[:, self.values :]).view("i4")
+        rows = bits.shape[1] // max(1, sum(self.widths))
+        ends = np.cumsum([rows * width for width in self.widths]).tolist()
+        return [
+            bits[:, end - rows * width : end].reshape(len(block), rows, width)
+            for end, width in zip(ends, self.widths, strict=True)
+        ]
+
+
+class TensorFlowBuffer(VectorBuffer):
+    """Vectors in a list on the device.
 
     A list that was put aside may end with rows that are no step's: of a step that failed, or of
     executions that nobody recorded. The steps of the next list begin before those.
@@ -45,7 +87,6 @@ class TensorFlowBuffer(Buffer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.widths: tuple[int, ...] = ()
         self._none = tf.raw_ops.EmptyTensorList(
             element_shape=_VECTOR, max_num_elements=-1, element_dtype=tf.float32
         )
@@ -103,25 +144,7 @@ class TensorFlowBuffer(Buffer):
             steps = range(max(begin, first), min(stop, end))
             if steps:
                 vectors += _split(each)[steps.start - first : steps.stop - first]
-        return super().fetch([vector if len(vector) else None for vector in vectors])
-
-    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
-        """See base class."""
-        vectors: Sequence[np.ndarray] = rows
-        lanes = self.hashed([self._leaves(vector) for vector in vectors])
-        return np.column_stack([[vector[: self.values] for vector in vectors], *lanes])
-
-    @property
-    def values(self) -> int:
-        """How many values a vector begins with."""
-        return len(self.columns) - 2 * ("id0" in self.columns)
-
-    def _leaves(self, vector: np.ndarray) -> list[np.ndarray]:
-        bits = vector[self.values :].view("i4")
-        rows = len(bits) // max(1, sum(self.widths))
-        ends = np.cumsum([rows * width for width in self.widths])
-        begins = ends - [rows * width for width in self.widths]
-        return [bits[begin:end].reshape(rows, -1) for begin, end in zip(begins, ends, strict=True)]
+        return super().fetch(vectors)
 
 
 def _split(vectors: Any) -> list[np.ndarray]:
