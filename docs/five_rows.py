@@ -26,5 +26,6 @@ def why(a, b, **options):
     for each in found.causes:
         print(f"{each.amount:+.6f}  {each.cause} ({each.kind})")
     if abs(found.unexplained) > 1e-6:
-        print(f"{found.unexplained:+.6f}  unexplained; they part by {found.divergence.cause}")
+        part = found.divergence.cause
+        print(f"{found.unexplained:+.6f}  unexplained; they part by {part}")
     print(f"{found.gap:+.6f}  = {found.b.value:.6f} - {found.a.value:.6f}")
