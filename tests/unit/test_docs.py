@@ -106,11 +106,11 @@ def commands() -> str:
     try:
         parser, _ = _parser()
         action = next(action for action in parser._actions if action.dest == "command")
-        helps = [
-            f"## lossledger {name}\n\n```text\n{subparser.format_help().strip()}\n```"
-            for name, subparser in action.choices.items()
-        ]
-        return "\n\n".join(helps)
+        parsers = {"": parser, **action.choices}
+        return "\n\n".join(
+            f"## lossledger {name}".rstrip() + f"\n\n```text\n{each.format_help().strip()}\n```"
+            for name, each in parsers.items()
+        )
     finally:
         if before is None:
             del os.environ["COLUMNS"]
