@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import lossledger
-from lossledger.cli import _parser
+from lossledger.cli import COMMANDS, _parser
 from lossledger.cli.configuration import _TYPES
 from lossledger.conventions import CONVENTIONS
 from lossledger.entry import COLUMNS
@@ -99,23 +99,25 @@ def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
 
-def commands() -> str:
-    """What each command says of itself, on a line of 80 characters."""
+def helps() -> dict[str, str]:
+    """What the program and each command say of themselves, on a line of 80 characters."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "80"
     try:
         parser, _ = _parser()
         action = next(action for action in parser._actions if action.dest == "command")
-        parsers = {"": parser, **action.choices}
-        return "\n\n".join(
-            f"## lossledger {name}".rstrip() + f"\n\n```text\n{each.format_help().strip()}\n```"
-            for name, each in parsers.items()
-        )
+        parsers = {"lossledger": parser}
+        parsers |= {f"lossledger {name}": each for name, each in action.choices.items()}
+        return {n: f"```text\n{p.format_help().strip()}\n```" for n, p in parsers.items()}
     finally:
         if before is None:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
+
+
+def commands() -> str:
+    return "\n\n".join(f"## {name}\n\n{text}" for name, text in helps().items())
 
 
 WRITERS: dict[str, Callable[[], str]] = {
@@ -128,6 +130,11 @@ WRITERS: dict[str, Callable[[], str]] = {
     "five rows": five_rows,
     **{f"cause {name}": lambda name=name: cause(name) for name in SLUGS},
 }
+ALSO: dict[str, Callable[[], str]] = {
+    f"help {command.name}": lambda name=command.name: helps()[f"lossledger {name}"]
+    for command in COMMANDS
+}
+"""What a page may show once more."""
 
 
 def generated() -> list[tuple[str, str]]:
@@ -141,10 +148,15 @@ def words(text: str) -> str:
 
 
 def test_generated_parts_are_current() -> None:
-    assert {name for name, _ in generated()} == set(WRITERS)
+    names = {name for name, _ in generated()}
+    assert set(WRITERS) <= names <= WRITERS.keys() | ALSO.keys()
     for name, text in generated():
-        wanted = WRITERS[name]()
-        same = words(text) == words(wanted) if name == "commands" else text == wanted
+        wanted = (WRITERS | ALSO)[name]()
+        same = (
+            words(text) == words(wanted)
+            if name.startswith(("commands", "help"))
+            else text == wanted
+        )
         assert same, f"{name} is not current: python tests/unit/test_docs.py writes it anew"
 
 
@@ -279,7 +291,7 @@ def main() -> None:
     """Write the generated parts anew."""
     for path in DOCS:
         text = path.read_text()
-        new = GENERATED.sub(lambda m: f"{m[1]}{WRITERS[m[2]]()}\n{m[4]}", text)
+        new = GENERATED.sub(lambda m: f"{m[1]}{(WRITERS | ALSO)[m[2]]()}\n{m[4]}", text)
         if new != text:
             path.write_text(new)
             print(path.relative_to(ROOT))
