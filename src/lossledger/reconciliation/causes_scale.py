@@ -20,7 +20,7 @@ _MEANS = (None, "sum_over_batch_size", "mean", "auto")
 def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """A batch's loss is a sum on one side and a mean on the other.
 
-    To the mean over the batch's d losses, those of its rows or, under a mask, the valid ones: `l / d`
+    To the mean over the d losses of a batch, all of its rows or, under a mask, the valid: `l / d`
     of a sum, `l s / d` of a mean by sample weights that add to s. Sums on both sides depend on the
     batches, too.
     """

@@ -167,7 +167,11 @@ def _measure(
             "was evaluated: that was of other data, or of other weights."
         )
     kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
-    names = " and ".join(f"{each.cause} {signed(each.amount)}" for each, _ in kept)
+    names = " and ".join(
+        f"{each.cause} {signed(each.amount)}"
+        + (" (noise)" if noise and abs(each.amount) <= noise else "")
+        for each, noise in kept
+    )
     return kept, f"Measured: {names or 'nothing'}."
 
 
