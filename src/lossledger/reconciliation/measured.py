@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import SAME, Move, near, number, signed
+from lossledger.reconciliation.moves import SAME, Move, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
@@ -133,6 +133,9 @@ def _other_rows(trained: Reading, evaluated: Reading) -> tuple[str, str]:
         return "", ""
     if arguments.get("validation_split"):
         return "unseen_rows", "the validation data are rows that training doesn't see"
+    steps = arguments.get("validation_steps")
+    if steps:
+        return "unseen_rows", f"the validation ends after {counted(int(steps), 'step')}"
     given = arguments.get("validation_data")
     shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
     own = trained.call.arguments.get("x")

@@ -87,6 +87,14 @@ class Pair:
         return found
 
     @cached_property
+    def other_losses(self) -> tuple[str, ...]:
+        """Why two named losses of several outputs may not be compared; empty where they may."""
+        names = [each.fold.form.loss for each in (self.a, self.b) if each.fold]
+        if len(set(names)) < 2 or {"loss", "data"} & set(names):
+            return ()
+        return (f"The numbers are of different outputs' losses: {names[0]} in a, {names[1]} in b.",)
+
+    @cached_property
     def measuring(self) -> list[str]:
         """Names of the differences in how a validation loss was measured."""
         return [each.name for each in self.differences if re.match(_MEASURING, each.name)]

@@ -42,6 +42,8 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     left = b.value - a.value
     if near(a.value, b.value) or not math.isfinite(left):
         return None
+    if pair.same_entries:
+        return None
     if pair.same_call:
         return _epochs(a, b, pair, left)
     if pair.goes_on:
