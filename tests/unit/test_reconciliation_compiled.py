@@ -254,3 +254,65 @@ def test_validation_losses_of_two_trainings_that_differ_in_one_thing(tmp_path):
         runs.append(recorded(tmp_path, f"rate{rate}", rate=rate, info={"reported": [item]}))
     result = ll.reconcile(*((run, "val_loss") for run in runs))
     close(causes(result), {("hyperparameters", "replayed"): 0.4 - 0.5})
+
+
+@pytest.mark.parametrize("column", ["sample_weight", "elements"])
+def test_weights_of_other_values_show_in_their_sums(tmp_path, column):
+    """Arguments keep shapes alone; the first step's sum of weights tells them apart."""
+    runs = []
+    for scale in (1.0, 1.5):
+        made = Made(tmp_path, f"of{scale}")
+        made.call(0, driver="fit", model=0, initial_weights="w", final_weights=f"w{scale}")
+        rest = {"penalty": np.zeros(3), "batch_id": [1, 2, 3], column: ROWS * scale}
+        losses, _ = made.steps(A * scale, weight=ROWS, epoch=0, **rest)
+        runs.append(made.close())
+    cause = {"elements": "mask"}.get(column, column)
+    assert ll.reconcile(*runs).divergence.cause == cause
+    close(causes(ll.reconcile(*runs)), {(cause, "replayed"): mean(losses) - mean(losses / 1.5)})
+
+
+def test_weights_that_double_each_loss_are_no_scaling(tmp_path):
+    plain = recorded(tmp_path, "plain", rate=0.0)
+    said = {"arguments": {"sample_weight": {"shape": [70], "dtype": "float32"}}}
+    twice = recorded(tmp_path, "twice", rate=0.0, weight=np.full(70, 2.0), info=said)
+    result = ll.reconcile(plain, twice)
+    close(causes(result), {("sample_weight", "exact"): result.a.value})
+
+
+def test_a_loop_that_says_nothing_of_its_model_has_no_cause(tmp_path):
+    made = Made(tmp_path, "custom")
+    made.call(0, driver="custom", model=0)
+    made.steps(A * 9, weight=ROWS, epoch=0, batch_id=[0, 0, 0])
+    result = ll.reconcile(recorded(tmp_path, "fit", epochs=1), made.close())
+    assert {each.cause for each in result.causes} <= {"weighting"}
+    assert "nothing that is recorded" in result.verdict
+
+
+def test_losses_of_two_outputs_are_not_compared(tmp_path):
+    run = two_outputs(tmp_path, "run", None)
+    result = ll.reconcile((run, "@loss=a_loss"), (run, "@loss=b_loss"))
+    assert not result.comparable
+    assert "a_loss in a, b_loss in b" in result.reasons[0]
+
+
+@pytest.mark.parametrize(("epoch", "value"), [(0, 0.25), (1, 0.125), (-1, 0.125)])
+def test_evaluations_at_each_epochs_end(tmp_path, epoch, value):
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0)
+    made.steps(np.r_[A, A], weight=np.r_[ROWS, ROWS], epoch=np.repeat([0, 1], 3))
+    items = [
+        {"place": "evaluate", "name": "loss", "epoch": at, "batch": 3, "value": each}
+        for at, each in enumerate((0.25, 0.125))
+    ]
+    made.call(0, reported=items)
+    run = made.close()
+    assert ll.reconcile(run, (run, "evaluate"), epoch=epoch).b.value == value
+
+
+def test_a_validation_that_ends_early(tmp_path):
+    item = {"place": "validation", "name": "val_loss", "epoch": 1, "value": 0.5}
+    info = {"reported": [item], "arguments": {"validation_steps": 2}}
+    run = recorded(tmp_path, "fit", rate=0.0, info=info)
+    result = ll.reconcile(run, (run, "val_loss"))
+    close(causes(result), {("unseen_rows", "measured"): 0.5 - result.a.value})
+    assert "ends after 2 steps" in result.causes[0].evidence

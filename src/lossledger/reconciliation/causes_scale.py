@@ -14,6 +14,7 @@ from lossledger.reconciliation.reading import Reading
 LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""
 
+_WEIGHTS = {"sample_weight", "class_weight", "loss_weights", "mask"}
 _MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
@@ -56,6 +57,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
     if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
         return None
+    if _WEIGHTS & set(pair.factors):
+        return None  # all of them scale alike, too
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
         return None

@@ -207,6 +207,8 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
         return [cause], f"One cause: convention, {signed(left)}."
+    if pair.goes_on:
+        return [], f"{signed(left)} is unexplained: {pair.goes_on} was trained on from there."
     if parted is None:
         return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
     cause = sole_cause(pair, parted)

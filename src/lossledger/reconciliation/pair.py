@@ -72,7 +72,10 @@ class Pair:
     def factors(self) -> Mapping[str, list[str]]:
         """The causes that the differences could be, each with the names of its differences."""
         found: dict[str, list[str]] = {}
+        known = all(each.call.configuration for each in (self.a, self.b))
         for each in self.differences:
+            if not known and not re.match(r"arguments|versions|environment|device", each.name):
+                continue  # a loop of the user's says nothing of its model
             if each.name == "layers":
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
