@@ -18,7 +18,7 @@ LEVELS: tuple[set[str], ...] = (
     # Values and errors.
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "totals", "series", "statistics", "epochs", "conventions"}
+    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
     | {"folder", "segments.*", "store", "catalog"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
