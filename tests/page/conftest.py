@@ -48,7 +48,7 @@ class Seen:
         return self.page.locator("html").get_attribute(f"data-{name}")
 
     def painted(self) -> None:
-        self.page.wait_for_selector("html[data-painted]", timeout=5000)
+        self.page.wait_for_selector("html[data-painted]", state="attached", timeout=60_000)
 
     def after(self, act: Callable[[], object]) -> None:
         """Does something, and waits until the chart of losses is painted anew."""

@@ -28,7 +28,8 @@ floats = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
 
 def unpacked(packed):
     size = {"f4": 4, "f8": 8}[packed["type"]]
-    planes = np.frombuffer(zlib.decompress(base64.b64decode(packed["data"])), np.uint8)
+    data = base64.b64decode(packed["data"])
+    planes = np.frombuffer(zlib.decompress(data) if packed["zip"] else data, np.uint8)
     values = planes.reshape(size, -1).T.copy().view(f"<{packed['type']}").ravel()
     assert len(values) == packed["length"]
     return np.cumsum(values) if packed["delta"] else values
@@ -38,6 +39,12 @@ def unpacked(packed):
 def test_packed_numbers_come_back_bit_by_bit(values):
     found = unpacked(json.loads(json.dumps(pack(values), allow_nan=False)))
     np.testing.assert_array_equal(found, np.array(values, "f4"))
+
+
+def test_many_numbers_are_compressed():
+    packed = pack(np.arange(100_000))
+    assert len(packed["data"]) < 400_000
+    np.testing.assert_array_equal(unpacked(packed), np.arange(100_000))
 
 
 @given(st.lists(st.integers(-(2**52), 2**52)))
@@ -108,7 +115,13 @@ def long(folder, steps=5000, epochs=5):
     for epoch in range(epochs):
         part = slice(epoch * steps, (epoch + 1) * steps)
         rows = rng.integers(1, 9, steps)
-        run.steps(loss[part], epoch=epoch, rows=rows, weight=rows, time=np.arange(steps) * 1000)
+        run.steps(
+            loss[part],
+            epoch=epoch,
+            rows=rows,
+            weight=rows,
+            time=np.arange(steps * epochs)[part] * 1000,
+        )
     return run.close()
 
 
@@ -141,8 +154,12 @@ def test_a_long_run_is_an_envelope_of_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr(gather, "BUCKETS", 1000)
     made = drawn(Content([run]))
     assert made["lines"][0]["bucket"] == 32
+    times = unpacked(whole["lines"][0]["axes"]["time"])
     for name in ("raw", "running_mean", "ema", "step_time"):
-        values = curve(whole, name)["value"].astype("f8")
+        if name == "step_time":
+            values = np.diff(times, prepend=np.nan) / 1e6
+        else:
+            values = curve(whole, name)["value"].astype("f8")
         padded = np.full(32 * -(-len(values) // 32), np.nan)
         padded[: len(values)] = np.where(np.isfinite(values), values, np.nan)
         buckets, found = padded.reshape(-1, 32), curve(made, name)

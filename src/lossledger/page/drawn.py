@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from lossledger.page.content import Content, Line
+from lossledger.page.gather import GLANCE, GLANCES, bucket_for
 from lossledger.page.pack import pack
 from lossledger.statistics import STATISTICS
 
@@ -30,17 +33,37 @@ def drawn(content: Content, have: Mapping[tuple[int, int], int] | None = None) -
             these is sent again, since it may not have been full.
     """
     known = have or {}
+    return {**_named(content), "lines": [_line(content, each, known) for each in content.lines]}
+
+
+def glance(content: Content) -> dict[str, Any] | None:
+    """The same in few buckets, to be painted first; `None` where all of it is not much more."""
+    if content.enveloped or content.entries <= GLANCE:
+        return None
+    lines: list[dict[str, Any]] = []
+    for line in content.lines:
+        bucket = bucket_for(line.track.entries, GLANCES, len(content.lines))
+        arrays = line.track.glance(bucket)
+        lines.append({**_line(content, line, {}, arrays), "bucket": bucket, "glance": True})
+    return {**_named(content), "lines": lines}
+
+
+def _named(content: Content) -> dict[str, Any]:
     return {
         "runs": [
             {"name": name, "id": run.id}
             for name, run in zip(content.names, content.runs, strict=True)
         ],
         "series": series(content),
-        "lines": [_line(content, line, known) for line in content.lines],
     }
 
 
-def _line(content: Content, line: Line, have: Mapping[tuple[int, int], int]) -> dict[str, Any]:
+def _line(
+    content: Content,
+    line: Line,
+    have: Mapping[tuple[int, int], int],
+    arrays: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     track = line.track
     begin = max(have.get((line.run, track.model), 0) - 1, 0)
     names = dict.fromkeys(each.name for each in line.measured)
@@ -64,8 +87,9 @@ def _line(content: Content, line: Line, have: Mapping[tuple[int, int], int]) -> 
         "bucket": track.bucket,
         "begin": begin,
         "growing": not content.runs[line.run].complete,
-        **track.packed(begin),
+        **(arrays or track.packed(begin)),
         "epochs": epochs,
+        "calls": pack(np.cumsum([0, *(call.steps for call in line.calls)])[:-1], "f8", delta=True),
         "points": [{"name": name, "at": at, "value": value} for name, at, value in points],
     }
 

@@ -14,6 +14,9 @@ ENTRIES = 1 << 20
 BUCKETS = 1 << 15
 """Buckets of a page that carries envelopes, at most; a curve has at least `LEAST`."""
 LEAST = 64
+GLANCE = 1 << 16
+"""Entries of a page above which it is painted before they are read, from `GLANCES` buckets."""
+GLANCES = 1 << 12
 
 
 def bucket_of(entries: int, total: int, tracks: int) -> int:
@@ -24,9 +27,12 @@ def bucket_of(entries: int, total: int, tracks: int) -> int:
         total: Of all tracks of the page.
         tracks: How many there are.
     """
-    if total <= ENTRIES:
-        return 1
-    share = max(BUCKETS // max(tracks, 1), LEAST)
+    return 1 if total <= ENTRIES else bucket_for(entries, BUCKETS, tracks)
+
+
+def bucket_for(entries: int, buckets: int, tracks: int) -> int:
+    """The power of two that makes of a track its share of so many buckets, at most."""
+    share = max(buckets // max(tracks, 1), LEAST)
     size = 1
     while -(-entries // size) > share:
         size *= 2
@@ -44,6 +50,10 @@ class Gathered(ABC):
     def packed(self, begin: int) -> dict[str, Packed]:
         """The arrays from bucket `begin` on."""
 
+    def glance(self, bucket: int) -> dict[str, Packed]:
+        """The same at a glance, in larger buckets; what there is where it has buckets already."""
+        return self.packed(0)
+
 
 class Whole(Gathered):
     """Every value, in float32."""
@@ -56,11 +66,19 @@ class Whole(Gathered):
         with np.errstate(over="ignore"):
             self._parts.append(values.astype(np.float32))
 
+    def _values(self) -> NDArray[np.float32]:
+        self._parts = [np.concatenate(self._parts)] if self._parts else []
+        return self._parts[0] if self._parts else np.empty(0, np.float32)
+
     def packed(self, begin: int) -> dict[str, Packed]:
         """The values from entry `begin` on, as `value`."""
-        self._parts = [np.concatenate(self._parts)] if self._parts else []
-        values = self._parts[0] if self._parts else np.empty(0, np.float32)
-        return {"value": pack(values[begin:])}
+        return {"value": pack(self._values()[begin:])}
+
+    def glance(self, bucket: int) -> dict[str, Packed]:
+        """An envelope of the values."""
+        envelope = Envelope(bucket)
+        envelope.feed(0, self._values().astype(np.float64))
+        return envelope.packed(0)
 
 
 class Envelope(Gathered):
@@ -129,10 +147,19 @@ class Axis:
             self._values.append(values[middle :: self._bucket].astype(np.float64))
             self._last = (start + len(values) - 1, float(values[-1]))
 
-    def packed(self, begin: int) -> Packed:
-        """The positions from bucket `begin` on; of an unfinished one its last entry's."""
+    def _known(self) -> Floats:
         self._values = [np.concatenate(self._values)] if self._values else []
         known = self._values[0] if self._values else np.empty(0)
         if self._last is not None and self._last[0] // self._bucket >= len(known):
             known = np.append(known, self._last[1])
-        return pack(known[begin:], "f8", delta=True)
+        return known
+
+    def packed(self, begin: int) -> Packed:
+        """The positions from bucket `begin` on; of an unfinished one its last entry's."""
+        return pack(self._known()[begin:], "f8", delta=True)
+
+    def glance(self, bucket: int) -> Packed:
+        """The positions of larger buckets, where a bucket is one entry."""
+        axis = Axis(bucket)
+        axis.feed(0, self._known())
+        return axis.packed(0)

@@ -1,9 +1,10 @@
 """Arrays as text in JSON: compact, exact, and with NaN and infinities as they are.
 
-Packed, an array is `{"type": "f4" | "f8", "length": n, "delta": bool, "data": text}`. The text is
-base64 over zlib over the array's little-endian bytes, transposed: first the lowest byte of each
-number, then the next. High bytes hardly differ from number to number, so they take next to nothing.
-With `delta`, numbers are differences from the one before; the first is from 0.
+Packed, an array is `{"type": "f4" | "f8", "length": n, "delta": bool, "zip": bool, "data": text}`.
+The text is base64 over the array's little-endian bytes, transposed: first the lowest byte of each
+number, then the next. High bytes hardly differ from number to number, so under zlib, which a long
+array is put through (`zip`), they take next to nothing. With `delta`, numbers are differences from
+the one before; the first is from 0.
 """
 
 import base64
@@ -17,6 +18,8 @@ Packed: TypeAlias = dict[str, Any]
 
 # The low bytes of losses are noise, on which a higher level spends time for nothing.
 _LEVEL = 2
+# To inflate takes a browser's turn, in which it may do something else before it paints.
+_SHORT = 4096
 
 
 def pack(values: ArrayLike, kind: Literal["f4", "f8"] = "f4", *, delta: bool = False) -> Packed:
@@ -32,10 +35,12 @@ def pack(values: ArrayLike, kind: Literal["f4", "f8"] = "f4", *, delta: bool = F
     if delta:
         numbers = np.diff(numbers, prepend=numbers.dtype.type(0))
     planes = numbers.view(np.uint8).reshape(len(numbers), numbers.itemsize).T
-    data = zlib.compress(planes.tobytes(), _LEVEL)
+    short = len(numbers) <= _SHORT
+    data = planes.tobytes() if short else zlib.compress(planes.tobytes(), _LEVEL)
     return {
         "type": kind,
         "length": len(numbers),
         "delta": delta,
+        "zip": not short,
         "data": base64.b64encode(data).decode("ascii"),
     }

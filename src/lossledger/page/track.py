@@ -164,10 +164,18 @@ class Track:
         return [name for name in self._curves if name in always or name in self._seen]
 
     def packed(self, begin: int = 0) -> dict[str, Any]:
-        """The track's arrays from bucket `begin` on."""
+        """The track's arrays from bucket `begin` on; step times of entries are those of `time`."""
+        told = [name for name in self.curves() if name != "step_time" or self.bucket > 1]
         return {
             "axes": {name: axis.packed(begin) for name, axis in self._axes.items()},
-            "curves": {name: self._curves[name].packed(begin) for name in self.curves()},
+            "curves": {name: self._curves[name].packed(begin) for name in told},
+        }
+
+    def glance(self, bucket: int) -> dict[str, Any]:
+        """The same at a glance, in buckets of so many entries; where it carries all of them."""
+        return {
+            "axes": {name: axis.glance(bucket) for name, axis in self._axes.items()},
+            "curves": {name: self._curves[name].glance(bucket) for name in self.curves()},
         }
 
     def epochs(self) -> dict[str, Any]:

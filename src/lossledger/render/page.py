@@ -9,7 +9,7 @@ from typing import Any
 
 from lossledger import __version__
 from lossledger.page.content import Content
-from lossledger.page.drawn import drawn
+from lossledger.page.drawn import drawn, glance
 from lossledger.render import sections
 from lossledger.render.base import Renderer
 from lossledger.render.head import head, remarks, summary, title
@@ -34,12 +34,14 @@ class PageReport(Renderer[Content]):
             live: `generation` of what is in the page; `None` for a page that stands alone.
         """
         script, style = _script(), _style()
+        whole, first = drawn(content), glance(content)
         parts: dict[str, str] = {
             "title": text(title(content)),
             "policy": policy(script, style, live=live is not None),
             "style": style,
             "script": script,
-            "data": _inert({**drawn(content), "live": live}),
+            "data": _inert({**(first or whole), "live": live}),
+            "whole": _inert(whole if first else None),
             "live": "<p id=live role=status>live</p>" if live is not None else "",
             "version": text(__version__),
             **page_sections(content),

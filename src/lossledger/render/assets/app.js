@@ -191,8 +191,8 @@ class App {
       const seen = chart.seen.toLocaleString("en-US");
       if (!chart.dense) parts.push(`Each point is the raw loss of one entry: ${seen} in view.`);
       else {
-        const bucket = chart.bucket > 1
-          ? ` This page keeps buckets of ${chart.bucket.toLocaleString("en-US")} entries.`
+        const bucket = chart.glance ? " Single entries are being read."
+          : chart.bucket > 1 ? ` This page keeps buckets of ${chart.bucket.toLocaleString("en-US")} entries.`
           : " Zoom in to see single entries.";
         parts.push(`The band is an envelope of ${seen} raw losses: smallest to largest in each ` +
                    `column, and their mean.${bucket}`);

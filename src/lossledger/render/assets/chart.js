@@ -108,7 +108,8 @@ class Chart {
     const entries = Math.min(end * track.bucket, track.entries) - begin * track.bucket;
     this.seen += Math.max(entries, 0);
     if (dense || track.bucket > 1) this.dense += Math.max(entries, 0);
-    this.bucket = Math.max(track.bucket, 1);
+    this.bucket = track.bucket;
+    this.glance = track.glance;
   }
 
   points(series, track, axis) {

@@ -19,7 +19,8 @@ function fromBase64(text) {
 
 async function unpack(packed) {
   const size = packed.type === "f8" ? 8 : 4;
-  const planes = await inflate(fromBase64(packed.data));
+  const coded = fromBase64(packed.data);
+  const planes = packed.zip ? await inflate(coded) : coded;
   const n = packed.length;
   const bytes = new Uint8Array(n * size);
   for (let k = 0; k < size; k++) {
@@ -75,19 +76,36 @@ class Curve {
   }
 }
 
+// Seconds between the returns of entries, from the axis of time; none at a call's first.
+class StepTimes extends Curve {
+  constructor(track) { super(); this.track = track; }
+  async load() {
+    if (this.arrays) return this;
+    const times = (await this.track.axes.time.load()).arrays.value;
+    const value = new Float32Array(times.length);
+    for (let i = 1; i < value.length; i++) value[i] = (times[i] - times[i - 1]) / 1e6;
+    for (const first of this.track.calls) if (first < value.length) value[first] = NaN;
+    this.arrays = { value };
+    return this;
+  }
+}
+
 class Track {
   constructor(run, model) {
     this.run = run; this.model = model;
     this.curves = {}; this.axes = {}; this.points = []; this.cache = {}; this.entries = 0;
   }
   async take(line) {
-    Object.assign(this, { bucket: line.bucket, entries: line.entries, name: line.name });
+    Object.assign(this, { bucket: line.bucket, entries: line.entries, name: line.name,
+                          glance: Boolean(line.glance) });
     for (const [name, packed] of Object.entries(line.curves)) {
       (this.curves[name] ||= new Curve()).add(packed, line.begin);
     }
     for (const [name, packed] of Object.entries(line.axes)) {
       (this.axes[name] ||= new Curve()).add({ value: packed }, line.begin);
     }
+    this.calls = await unpack(line.calls);
+    if (this.bucket === 1) this.curves.step_time = new StepTimes(this);
     this.epochs = { stride: line.epochs.stride, count: line.epochs.count };
     for (const name of ["begin", "end", "call", "epoch", "epoch_mean", "batch_mean"]) {
       this.epochs[name] = await unpack(line.epochs[name]);
