@@ -23,11 +23,11 @@ LEVELS: tuple[set[str], ...] = (
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
-    {"keras.*", "reconciliation.*", "render.*", "explain.*"},
+    {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*"},
     # The recording of a training, the loop, and training again.
     {"recorder.*", "callback", "runner", "loop.*", "replay.*"},
     # The programs.
-    {"cli.*", "__main__", "demo.*"},
+    {"cli.*", "__main__", "demo.*", "live.*"},
 )
 
 ALONE = {

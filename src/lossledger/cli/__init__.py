@@ -12,6 +12,7 @@ from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
 from lossledger.cli.list import ListCommand
 from lossledger.cli.reconcile import ReconcileCommand
+from lossledger.cli.report import ReportCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
 from lossledger.errors import LossLedgerError
@@ -22,6 +23,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ShowCommand,
     ExplainCommand,
     ReconcileCommand,
+    ReportCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -34,6 +36,7 @@ examples:
   lossledger show                       the newest run, epoch by epoch
   lossledger explain log.csv            which statistic another tool's numbers are
   lossledger reconcile fit loop         why the losses of two runs differ
+  lossledger report                     a page of the newest run
 """
 
 

@@ -32,7 +32,7 @@ _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledg
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    ours, theirs = _record(*a), _record(*b)
+    ours, theirs = record(*a), record(*b)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
     found = [
         Difference(name, ours.get(name), theirs.get(name))
@@ -57,7 +57,8 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _record(run: Run, call: Call) -> dict[str, Any]:
+def record(run: Run, call: Call) -> dict[str, Any]:
+    """What decides how a call trains, as it is recorded, by dotted names; layers are left out."""
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
         if name in _DATA and call.driver not in WHOLE:
