@@ -10,6 +10,7 @@ from lossledger import __version__
 from lossledger.cli.command import Command
 from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
+from lossledger.cli.export import ExportCommand
 from lossledger.cli.list import ListCommand
 from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.run import RunCommand
@@ -22,6 +23,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ShowCommand,
     ExplainCommand,
     ReconcileCommand,
+    ExportCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -34,6 +36,7 @@ examples:
   lossledger show                       the newest run, epoch by epoch
   lossledger explain log.csv            which statistic another tool's numbers are
   lossledger reconcile fit loop         why the losses of two runs differ
+  lossledger export --to tensorboard    the newest run in another tracker
 """
 
 
