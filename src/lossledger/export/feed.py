@@ -296,7 +296,8 @@ class _Fold:
         items = [item for item in reported if item.get("place") in SHOWN]
         ready: list[Mapping[str, Any]] = []
         for item in items[self.shown :]:
-            if not ended and item.get("epoch") not in {None, *self.waiting}:
+            epoch = item.get("epoch")
+            if not ended and epoch is not None and epoch not in self.waiting:
                 break  # its epoch may still go on
             ready.append(item)
         start, self.shown = self.shown, self.shown + len(ready)
