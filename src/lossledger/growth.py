@@ -1,5 +1,6 @@
 """Whether a run still grows, and waiting until it has."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -62,6 +63,10 @@ def _lives(pid: object) -> bool:
     """Whether a process of this machine lives; what can't be told is taken for dead."""
     if not isinstance(pid, int) or os.name == "nt":
         return False
+    with contextlib.suppress(OSError, IndexError):
+        # One that has died and that nobody has asked after still takes signals.
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            return False
     try:
         os.kill(pid, 0)
     except PermissionError:
