@@ -1,5 +1,6 @@
 """`show --follow`: a growing run as lines, in the order in which things happen."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -7,8 +8,9 @@ import numpy as np
 from lossledger.call import noted
 from lossledger.export.feed import Epochs, Piece, Steps
 from lossledger.render.base import Options
-from lossledger.render.figures import Format, count, shorten
+from lossledger.render.figures import Format, count
 from lossledger.run import Run
+from lossledger.statement import EpochStatement
 
 EPOCHS = 20
 """Epochs of one call that are told at once, at most: a run may have gone on for long."""
@@ -44,6 +46,7 @@ class Follow:
             Lines to keep; and one on the newest entry, "" where there is none.
         """
         kept: list[str] = []
+        ended: dict[int, _Ended] = {}
         newest = ""
         for piece in pieces:
             if not self._chosen(piece):
@@ -52,10 +55,14 @@ class Follow:
                 self._told.add(piece.call)
                 kept.append(self._call(piece))
             if isinstance(piece, Epochs):
-                kept += self._epochs(piece)
+                ended.setdefault(piece.call, _Ended()).add(piece.statements)
             elif isinstance(piece, Steps) and piece.count:
                 self._steps[piece.call] = piece.start + piece.count
                 newest = self._newest(piece)
+        for call, epochs in ended.items():
+            if len(ended) > 1:
+                kept.append(f"call {call}:")
+            kept += self._epochs(epochs)
         return kept, newest
 
     def foot(self, complete: bool) -> Iterator[str]:
@@ -74,18 +81,21 @@ class Follow:
         model = f"model {piece.model}{f' ({name})' if name else ''}"
         return f"call {piece.call}: {info.get('driver', 'custom')}, {model}"
 
-    def _epochs(self, piece: Epochs) -> Iterator[str]:
-        places, left_out = shorten(piece.count, EPOCHS)
-        for number, place in enumerate(places):
-            if left_out and number == EPOCHS // 2:
-                yield f"...  {count(left_out, 'epoch')} left out"
-            each = piece.statements[place]
-            parts = [f"epoch {each.epoch:>4}", f"{count(each.steps, 'step'):>12}"]
-            for name in ("epoch_mean", "batch_mean", "min", "max"):
-                parts.append(f"{name} {self._text(getattr(each, name))}")
-            if each.nonfinite:
-                parts.append(f"{each.steps - each.nonfinite:,} of {each.steps:,} finite")
-            yield "  ".join(parts)
+    def _epochs(self, epochs: "_Ended") -> Iterator[str]:
+        for each in epochs.first:
+            yield self._epoch(each)
+        if epochs.between:
+            yield f"...  {count(epochs.between, 'epoch')} left out"
+        for each in epochs.last:
+            yield self._epoch(each)
+
+    def _epoch(self, each: EpochStatement) -> str:
+        parts = [f"epoch {each.epoch:>4}", f"{count(each.steps, 'step'):>12}"]
+        for name in ("epoch_mean", "batch_mean", "min", "max"):
+            parts.append(f"{name} {self._text(getattr(each, name))}")
+        if each.nonfinite:
+            parts.append(f"{each.steps - each.nonfinite:,} of {each.steps:,} finite")
+        return "  ".join(parts)
 
     def _newest(self, piece: Steps) -> str:
         place = piece.start + piece.count
@@ -102,3 +112,22 @@ class Follow:
         if self._form is None and np.isfinite(value) and value:
             self._form = Format.of([value])
         return (self._form or Format.of([value])).text(value)
+
+
+class _Ended:
+    """Epochs that ended in one reading: the first and the last, and how many lie between."""
+
+    def __init__(self) -> None:
+        self.first: list[EpochStatement] = []
+        self.last: deque[EpochStatement] = deque()
+        self.between = 0
+
+    def add(self, statements: Iterable[EpochStatement]) -> None:
+        for each in statements:
+            if len(self.first) < EPOCHS // 2:
+                self.first.append(each)
+                continue
+            self.last.append(each)
+            if len(self.last) > EPOCHS // 2:
+                self.last.popleft()
+                self.between += 1
