@@ -10,6 +10,7 @@ from lossledger import __version__
 from lossledger.cli.command import Command
 from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
+from lossledger.cli.export import ExportCommand
 from lossledger.cli.list import ListCommand
 from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.report import ReportCommand
@@ -24,6 +25,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ExplainCommand,
     ReconcileCommand,
     ReportCommand,
+    ExportCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -37,6 +39,7 @@ examples:
   lossledger explain log.csv            which statistic another tool's numbers are
   lossledger reconcile fit loop         why the losses of two runs differ
   lossledger report                     a page of the newest run
+  lossledger export --to tensorboard    the newest run in another tracker
 """
 
 
