@@ -43,6 +43,15 @@ def page(opened, tmp_path):
     return opened(trained(tmp_path / "runs"))
 
 
+def assert_true_entry(page, losses):
+    """Zoomed in, a point is an entry, and the line below has its loss."""
+    assert "Each point is the raw loss of one entry" in page.page.inner_text("#caption")
+    page.page.keyboard.press("ArrowRight")
+    text = page.page.inner_text("#readout")
+    step = int(re.match(r"step (\d+)", text)[1])
+    assert f"raw {losses[step]:.6g}".rstrip("0") in text
+
+
 def view(seen):
     return json.loads(seen.data("view"))
 
@@ -318,11 +327,7 @@ def test_more_entries_than_pixels_are_an_envelope_until_zoomed(opened, tmp_path)
     page.page.locator("#loss .plot").focus()
     for _ in range(5):
         page.after(lambda: page.page.keyboard.press("+"))
-    assert "Each point is the raw loss of one entry" in page.page.inner_text("#caption")
-    page.page.keyboard.press("ArrowRight")
-    text = page.page.inner_text("#readout")
-    step = int(re.match(r"step (\d+)", text)[1])
-    assert f"raw {loss[step]:.6g}" in text.replace(",", "")
+    assert_true_entry(page, loss)
 
 
 def lasting(tmp_path, steps=70_000):
@@ -341,11 +346,7 @@ def test_a_long_page_is_painted_before_all_of_it_is_read(opened, tmp_path):
     page.page.locator("#loss .plot").focus()
     for _ in range(6):
         page.after(lambda: page.page.keyboard.press("+"))
-    assert "Each point is the raw loss of one entry" in page.page.inner_text("#caption")
-    page.page.keyboard.press("ArrowRight")
-    text = page.page.inner_text("#readout")
-    step = int(re.match(r"step (\d+)", text)[1])
-    assert f"raw {run.losses()[step]:.6g}".rstrip("0") in text
+    assert_true_entry(page, run.losses())
 
 
 def test_a_page_of_buckets_says_so_however_far_it_is_zoomed(opened, tmp_path, monkeypatch):
