@@ -6,23 +6,25 @@ Each output is made by a process of its own; the run is recorded once.
 """
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
-
-import numpy as np
-
-from lossledger import store
 
 BLOCK = 65_536
 OUTPUTS = ("tensorboard", "csv", "parquet", "show", "follow", "html", "plot", "list")
 
 
-def recorded(folder: Path, steps: int, epochs: int) -> Path:
+def recorded(folder: Path, steps: int, epochs: int) -> None:
+    from datetime import datetime
+
+    import numpy as np
+
+    from lossledger import store
+
     path = store.create_folder(folder, "train", datetime(2026, 11, 24))
     info = {"format": 1, "id": path.name, "name": "train", "created": "2026-11-24T00:00:00"}
     store.write_json(path / "run.json", {**info, "complete": False})
@@ -50,7 +52,6 @@ def recorded(folder: Path, steps: int, epochs: int) -> Path:
         )
     writer.close()
     store.write_json(path / "run.json", {**info, "complete": True, "entries": steps})
-    return path
 
 
 def make(output: str, path: Path, out: Path) -> None:
@@ -58,7 +59,9 @@ def make(output: str, path: Path, out: Path) -> None:
     from lossledger.cli import main
     from lossledger.run import Run
 
-    if output == "show":
+    if output == "record":
+        recorded(path, *map(int, out.name.split("-")))
+    elif output == "show":
         main(["show", str(path)])
     elif output == "follow":
         main(["show", str(path), "--follow"])
@@ -83,7 +86,11 @@ def main() -> None:
         make(options.make[0], Path(options.make[1]), Path(options.make[2]))
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = recorded(Path(folder, "runs"), int(options.steps), options.epochs)
+        # By a process of its own: what a process held before it began another counts as that one's.
+        size = f"{int(options.steps)}-{options.epochs}"
+        command = [sys.executable, __file__, "--make", "record", f"{folder}/runs", size]
+        subprocess.run(command, check=True)
+        path = Path(folder, "runs", "latest").resolve()
         print(f"{int(options.steps):,} steps in {options.epochs:,} epochs")
         print(
             "| output | s | MB of the process, at most | MB written |\n| --- | ---: | ---: | ---: |"
@@ -103,8 +110,6 @@ def main() -> None:
 
 
 def wait(child: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-    import os
-
     found = os.wait4(child.pid, 0)
     child.returncode = found[1]
     return found
