@@ -482,6 +482,18 @@ def test_runs_of_every_kind(kind, tracker, tmp_path):
         assert found["loss/epoch_mean"] == [(2, 1.0), (5, 4.0), (6, 6.0)]
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_commands_on_runs_of_every_kind(kind, tmp_path, capsys):
+    path = kind(tmp_path / "runs")
+    for command in (["show"], ["show", "--json"], ["show", "--follow"]):
+        assert main([*command, str(path)]) == 0
+        said = capsys.readouterr()
+        assert "train" in said.out
+        assert said.err == ""
+    assert main(["list", str(path.parent)]) == 0
+    assert "train" in capsys.readouterr().out
+
+
 # The command
 
 
