@@ -1,8 +1,6 @@
 """What every subcommand is."""
 
 import argparse
-import importlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -38,21 +36,6 @@ class Command(ABC):
         Raises:
             LossLedgerError: It can't be done; `main` prints the message.
         """
-
-
-def import_numpy() -> None:
-    """Imports numpy without the threads of its OpenBLAS, whose start takes as long as the rest.
-
-    For commands that multiply no matrices, and train nothing: what they start inherits nothing.
-    """
-    name = "OPENBLAS_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ.setdefault(name, "1")
-    try:
-        importlib.import_module("numpy")
-    finally:
-        if before is None:
-            del os.environ[name]
 
 
 def add_steps_per_epoch(parser: argparse.ArgumentParser) -> None:

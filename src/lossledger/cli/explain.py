@@ -2,7 +2,7 @@
 
 import argparse
 
-from lossledger.cli.command import Command, import_numpy
+from lossledger.cli.command import Command
 
 _TOOLS = ("keras", "transformers", "lightning")
 
@@ -37,7 +37,6 @@ examples:
 
     def run(self, options: argparse.Namespace) -> int:
         """Prints what the file says to standard output."""
-        import_numpy()
         from lossledger import explain
         from lossledger.cli import output
 

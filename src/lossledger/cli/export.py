@@ -2,7 +2,7 @@
 
 import argparse
 
-from lossledger.cli.command import Command, add_steps_per_epoch, import_numpy
+from lossledger.cli.command import Command, add_steps_per_epoch
 from lossledger.cli.configuration import configuration
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "csv", "parquet")
@@ -52,7 +52,6 @@ examples:
 
     def run(self, options: argparse.Namespace) -> int:
         """Exports, and says what was written and where on standard output."""
-        import_numpy()
         from lossledger import run as runs
         from lossledger.cli import output
         from lossledger.export import export

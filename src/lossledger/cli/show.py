@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command, add_steps_per_epoch, import_numpy
+from lossledger.cli.command import Command, add_steps_per_epoch
 from lossledger.cli.configuration import configuration
 from lossledger.errors import LossLedgerError
 
@@ -62,7 +62,6 @@ statistics:
 
     def run(self, options: argparse.Namespace) -> int:
         """Prints the run to standard output."""
-        import_numpy()
         from lossledger import run as runs
         from lossledger.cli import output
         from lossledger.render.base import Request
