@@ -68,7 +68,12 @@ class Call:
     @property
     def mean_of_rows(self) -> bool:
         """Whether the loss is a mean of row losses; if not, weighting it otherwise says nothing."""
-        return self.info.get("mean_of_rows", True)
+        return self.info.get("mean_of_rows", True) and self.losses_per_row != 0
+
+    @property
+    def losses_per_row(self) -> int | None:
+        """Loss values that one row has; 0 of a loss of the whole batch, `None` if not known."""
+        return self.info.get("losses_per_row")
 
     def epochs_of(self, stored: np.ndarray, start: int) -> np.ndarray:
         """The epoch of each of the call's entries from `start` on.

@@ -18,16 +18,16 @@ LEVELS: tuple[set[str], ...] = (
     # Values and errors.
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "totals", "series", "statistics", "epochs", "conventions"}
+    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
     | {"folder", "segments.*", "store", "catalog", "growth"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
-    {"keras.*", "reconciliation.*", "render.*", "explain.*", "export.*"},
+    {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.
     {"recorder.*", "callback", "runner", "loop.*", "replay.*"},
     # The programs.
-    {"cli.*", "__main__", "demo.*"},
+    {"cli.*", "__main__", "demo.*", "live.*"},
 )
 
 ALONE = {

@@ -283,6 +283,13 @@ class Recording:
                 item = {"place": "evaluate", "name": name, "value": value, **where}
                 call.write(reported=[item])
 
+    def tested(self, model: Any, result: Any) -> None:
+        """See `lossledger.keras.patches.Listener`; inside `fit` it resets the mean, too."""
+        call = self.models.last(model)
+        if call is not None and call.open and call.driver in OF_EPOCHS:
+            with self.guarded("reported-not-read"):
+                call.tested = (call.reached, loss_of(result, call.loss_name))
+
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
         self.trouble.applied_unseen(optimizer)
