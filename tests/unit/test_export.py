@@ -175,7 +175,7 @@ def test_a_second_export_adds_nothing(tracker, tmp_path):
     assert READERS[tracker](out) == first
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_run_that_grows_is_exported_once(data, tmp_path_factory):
     """Whatever the moments of the exports, the tracker has in the end what one export gives."""
@@ -271,7 +271,7 @@ def test_a_killed_export_goes_on(tracker, tmp_path, monkeypatch):
         "exporting.tracker_class", "from lossledger.export import tables; tables._GROUP = 4\n"
         "exporting.tracker_class",
     )  # fmt: skip
-    for place, moments in (("commit", (0, 2)), ("_save", (1, 3, 5))):
+    for place, moments in (("commit", (1,)), ("_save", (1, 4))):
         for moment in moments:
             out = tmp_path / f"{place}{moment}"
             command = [sys.executable, "-c", script, made.path, tracker, out, place, str(moment)]
