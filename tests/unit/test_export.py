@@ -175,6 +175,24 @@ def test_a_second_export_adds_nothing(tracker, tmp_path):
     assert READERS[tracker](out) == first
 
 
+@pytest.mark.parametrize("tracker", FILES)
+def test_what_was_not_committed_goes(tracker, tmp_path):
+    """A write that a kill left behind, in a file and as a file, where nothing more is to come."""
+    made, _, _ = trained(tmp_path)
+    out = tmp_path / "out"
+    export(Run(made.path), tracker, out)
+    place = out / made.path.name
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    note = json.loads(before["lossledger.json"])
+    name = next(iter(note["files"]))
+    (place / name).write_bytes(before[name] + b"torn")
+    (place / f"x{name}").write_bytes(b"torn")
+    note["files"][f"x{name}"] = 0
+    (place / "lossledger.json").write_text(json.dumps(note))
+    assert export(Run(made.path), tracker, out).added == 0
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_run_that_grows_is_exported_once(data, tmp_path_factory):
