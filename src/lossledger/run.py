@@ -23,6 +23,8 @@ from lossledger.statistics import named
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Call", "EpochStatement", "Reported", "Run", "RunInfo", "open", "runs_in"]
 
@@ -86,6 +88,11 @@ class Run:
 
     def __repr__(self) -> str:
         return f"lossledger.open({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        from lossledger.notebook import html
+
+        return html(self)
 
     @property
     def id(self) -> str:
@@ -316,6 +323,32 @@ class Run:
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
         return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
+
+    def plot(
+        self,
+        *,
+        call: int | Call | None = None,
+        model: int | None = None,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draws the raw losses, their running mean, and the mean of each epoch; needs matplotlib.
+
+        Args:
+            call: A call or its number.
+            model: A model's number.
+            ax: Axes of matplotlib's to draw into; those of a new figure by default.
+
+        Returns:
+            The figure. Each curve's label is its statistic; where there are more steps than can
+            be drawn, an envelope (smallest to largest) stands for the raw losses, and its label
+            says of how many steps.
+
+        Raises:
+            LossLedgerError: matplotlib isn't installed (slug `not-installed`).
+        """
+        from lossledger.plot import plot
+
+        return plot(self, self.select(call, model), ax)
 
 
 def summary(path: Path) -> dict[str, Any]:

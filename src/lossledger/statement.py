@@ -103,6 +103,28 @@ def bounds(labels: np.ndarray) -> tuple[Places, Places]:
     return begins, np.append(begins[1:], len(labels)).astype(np.int64)[: len(begins)] - 1
 
 
+class RunningMeans:
+    """The running mean of one call, reset each epoch, as its entries come piece by piece."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float, float] | None = None
+
+    def feed(self, loss: Floats, weight: Floats, epoch: np.ndarray) -> Floats:
+        """The running mean at each of the next entries, one at least."""
+        begins, ends = bounds(epoch)
+        first = np.repeat(begins, ends - begins + 1)
+        goes_on = self._last is not None and self._last[0] == int(epoch[0])
+        if goes_on and self._last is not None:
+            # The mean so far, as one entry of all the weight so far, goes before the others.
+            _, mean, before = self._last
+            loss, weight = np.append(mean, loss), np.append(before, weight)
+            first = np.append(0, np.where(first == 0, 0, first + 1))
+        means = running_mean(loss, weight, first)
+        last = weight[first == first[-1]]
+        self._last = int(epoch[-1]), float(means[-1]), float(last[np.isfinite(last)].sum())
+        return means[int(goes_on) :]
+
+
 class Statements:
     """States the epochs of one call, without what was reported, as its blocks are fed in order."""
 

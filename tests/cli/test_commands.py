@@ -375,11 +375,21 @@ def made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_options_reach_the_recording(made: list[Any], folder: Path) -> None:
-    arguments = ["run", "-o", "d", "--name", "n", "--steps-per-epoch", "7", "-q", "s.py", "-q"]
-    assert main(arguments) == 17
-    command = ["s.py", "-q"]
-    assert made[0] == ((Path("d"), "n", Path("s.py"), command), {"steps_per_epoch": 7})
+    exports = ["--export", "csv", "--export", "tensorboard=logs"]
+    options = ["-o", "d", "--name", "n", "--steps-per-epoch", "7", *exports, "-q"]
+    assert main(["run", *options, "s.py", "-q"]) == 17
+    named = {
+        "steps_per_epoch": 7,
+        "export": {"csv": Path("exports/csv"), "tensorboard": Path("logs")},
+    }
+    assert made[0] == ((Path("d"), "n", Path("s.py"), ["s.py", "-q"]), named)
     assert made[1] == (runner.Target("s.py", ("-q",)), True, True)
+
+
+def test_an_export_to_nowhere_is_refused(made: list[Any], capsys: Any) -> None:
+    assert main(["run", "--export", "excel", "s.py"]) == 2
+    assert "[unknown-tracker]" in capsys.readouterr().err
+    assert made == []
 
 
 def test_settings_reach_the_recording(

@@ -25,7 +25,8 @@ def test_the_recorder_exports(tmp_path):
     assert train([]) == (weights, history)
     tables = {path.stem: csv.read_csv(path) for path in (tmp_path / "out").rglob("*.csv")}
     run = lossledger.open(recorder.path)
-    np.testing.assert_array_equal(tables["steps"]["loss/raw"], run.losses())
+    raw = np.asarray(tables["steps"]["loss/raw"], "f4")  # written with a float32's digits
+    np.testing.assert_array_equal(raw, run.losses().astype("f4"))
     means = run.statistic("running_mean")
     np.testing.assert_allclose(tables["steps"]["loss/running_mean"], means, rtol=1e-14)
     np.testing.assert_array_equal(tables["epochs"]["loss/epoch_mean"], run.statistic("epoch_mean"))
@@ -38,3 +39,15 @@ def test_the_recorder_exports(tmp_path):
     per_epoch = run.epochs()[0].steps
     ends = [row["optimizer_step"] for row in reported if row["name"] == "loss"]
     assert ends == [per_epoch - 1, 2 * per_epoch - 1]
+
+
+def test_a_loop_in_a_notebook():
+    model = network()
+    model.compile("sgd", "mse")
+    loop = lossledger.Loop(model, X, Y, **FIT)
+    assert "not begun" in loop._repr_html_()
+    assert loop._training is None  # looking begins nothing
+    loss = loop.run().history["loss"][-1]
+    html = loop._repr_html_()
+    assert f">{loss:.6g}<" in html
+    assert "ended" in html

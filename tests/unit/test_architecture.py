@@ -21,7 +21,7 @@ LEVELS: tuple[set[str], ...] = (
     {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
     | {"folder", "segments.*", "store", "catalog", "growth"},
     # What a run says.
-    {"call", "statement", "reported", "returned", "run"},
+    {"call", "statement", "reported", "returned", "run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.
@@ -40,7 +40,7 @@ ALONE = {
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
-    "matplotlib": {"render.plot"},
+    "matplotlib": {"plot"},
 }
 """The only modules that import a library."""
 

@@ -175,7 +175,25 @@ def test_a_second_export_adds_nothing(tracker, tmp_path):
     assert READERS[tracker](out) == first
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("tracker", FILES)
+def test_what_was_not_committed_goes(tracker, tmp_path):
+    """A write that a kill left behind, in a file and as a file, where nothing more is to come."""
+    made, _, _ = trained(tmp_path)
+    out = tmp_path / "out"
+    export(Run(made.path), tracker, out)
+    place = out / made.path.name
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    note = json.loads(before["lossledger.json"])
+    name = next(iter(note["files"]))
+    (place / name).write_bytes(before[name] + b"torn")
+    (place / f"x{name}").write_bytes(b"torn")
+    note["files"][f"x{name}"] = 0
+    (place / "lossledger.json").write_text(json.dumps(note))
+    assert export(Run(made.path), tracker, out).added == 0
+    assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_run_that_grows_is_exported_once(data, tmp_path_factory):
     """Whatever the moments of the exports, the tracker has in the end what one export gives."""
@@ -271,7 +289,7 @@ def test_a_killed_export_goes_on(tracker, tmp_path, monkeypatch):
         "exporting.tracker_class", "from lossledger.export import tables; tables._GROUP = 4\n"
         "exporting.tracker_class",
     )  # fmt: skip
-    for place, moments in (("commit", (0, 2)), ("_save", (1, 3, 5))):
+    for place, moments in (("commit", (1,)), ("_save", (1, 4))):
         for moment in moments:
             out = tmp_path / f"{place}{moment}"
             command = [sys.executable, "-c", script, made.path, tracker, out, place, str(moment)]
@@ -480,6 +498,18 @@ def test_runs_of_every_kind(kind, tracker, tmp_path):
         np.testing.assert_array_equal(values(found["reported/loss"]), [np.nan, np.nan, np.inf])
     if kind is crashed:  # its last epoch ends where the writer died
         assert found["loss/epoch_mean"] == [(2, 1.0), (5, 4.0), (6, 6.0)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_commands_on_runs_of_every_kind(kind, tmp_path, capsys):
+    path = kind(tmp_path / "runs")
+    for command in (["show"], ["show", "--json"], ["show", "--follow"]):
+        assert main([*command, str(path)]) == 0
+        said = capsys.readouterr()
+        assert "train" in said.out
+        assert said.err == ""
+    assert main(["list", str(path.parent)]) == 0
+    assert "train" in capsys.readouterr().out
 
 
 # The command

@@ -14,10 +14,17 @@ import numpy as np
 from lossledger import store
 from lossledger.call import Call, noted, split
 from lossledger.entry import NO_EPOCH
-from lossledger.exact import running_mean
 from lossledger.run import Run
 from lossledger.segments.tables import null
-from lossledger.statement import Block, EpochStatement, Floats, Places, Statements, bounds
+from lossledger.statement import (
+    Block,
+    EpochStatement,
+    Floats,
+    Places,
+    RunningMeans,
+    Statements,
+    bounds,
+)
 
 COLUMNS = (
     *("call", "model", "epoch", "loss", "weight", "rows", "penalty", "learning_rate"),
@@ -208,8 +215,7 @@ class _Fold:
     model: int
     known: Call | None
     count: int = 0
-    mean: float = 0.0
-    weight: float = 0.0
+    running: RunningMeans = field(default_factory=RunningMeans)
     last: End | None = None
     open: Statements = field(default_factory=Statements)
     ends: list[End] = field(default_factory=list[End])
@@ -226,10 +232,10 @@ class _Fold:
             return
         epoch = self.known.epochs_of(part["epoch"], start).astype(np.int64)
         begins, ends = bounds(epoch)
-        goes_on = self.last is not None and self.last.epoch == int(epoch[0])
-        if not goes_on:
+        if self.last is not None and self.last.epoch != int(epoch[0]):
             self._end()
-        means = self._running(part, begins, ends, goes_on)
+        loss, weight = part["loss"].astype(np.float64), part["weight"].astype(np.float64)
+        means = self.running.feed(loss, weight, epoch)
         yield Steps(self.call, self.model, start, part, optimizer_step, epoch, means)
         self._state(part, epoch, begins)
         time = part["time"]
@@ -245,18 +251,6 @@ class _Fold:
         self.ends += found[:-1]
         self.last = found[-1]
         yield from self._epochs()
-
-    def _running(self, part: Block, begins: Places, ends: Places, goes_on: bool) -> Floats:
-        loss, weight = part["loss"].astype(np.float64), part["weight"].astype(np.float64)
-        first = np.repeat(begins, ends - begins + 1)
-        if goes_on:
-            # The mean so far, as one entry of all the weight so far, goes before the others.
-            loss, weight = np.append(self.mean, loss), np.append(self.weight, weight)
-            first = np.append(0, np.where(first == 0, 0, first + 1))
-        means = running_mean(loss, weight, first)[int(goes_on) :]
-        tail = weight[first == first[-1]]
-        self.mean, self.weight = float(means[-1]), float(tail[np.isfinite(tail)].sum())
-        return means
 
     def _state(self, part: Block, epoch: Places, begins: Places) -> None:
         """Folds the epochs: the one that was open, the whole ones in between, the one that is."""

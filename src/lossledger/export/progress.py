@@ -148,8 +148,8 @@ class Place:
         file = self._open.get(name)
         if file is None:
             self._note(name)
-            file = self._open[name] = (self.folder / name).open("ab")
-            file.truncate(self.files[name])
+            mode = "ab" if self.files[name] else "wb"
+            file = self._open[name] = (self.folder / name).open(mode)
         file.write(data)
 
     def put(self, name: str, data: bytes | memoryview) -> None:

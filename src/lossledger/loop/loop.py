@@ -107,6 +107,22 @@ class Loop:
             epoch.run()
         return self.history
 
+    def _repr_html_(self) -> str:
+        from lossledger.notebook import EPOCHS, number, table
+
+        history = self.history.history if self._training is not None else {}
+        names = [name for name, values in history.items() if values]
+        epochs = self.history.epoch[-EPOCHS:] if names else []
+        rows = [
+            [str(epoch), *(number(float(history[name][place])) for name in names)]
+            for place, epoch in enumerate(epochs, start=-len(epochs))
+        ]
+        state = "ended" if self._over else "under way" if self._training else "not begun"
+        what = f"Loop over {self.model.name}, {state}, plan {self.plan.form}"
+        if rows:
+            what += f"; History of the last {len(rows)} epochs"
+        return table(what, rows, ("epoch", *names) if rows else ())
+
     def __iter__(self) -> Iterator[Epoch]:
         try:
             while (epoch := self._advance()) is not None:
