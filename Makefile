@@ -42,8 +42,8 @@ test: $(ALL) $(OLD_KERAS)/.made
 	@echo "== all tests passed"
 
 test-core: $(ALL)
-	@echo "== the command line, the statistics, the files"
-	@$(QUIET) KERAS_BACKEND=jax $(PYTEST) tests/unit tests/docs tests/cli tests/crash
+	@echo "== the command line, the statistics, the files, the pages in Chromium"
+	@$(QUIET) KERAS_BACKEND=jax $(PYTEST) tests/unit tests/docs tests/cli tests/crash tests/page
 
 test-jax test-tensorflow test-torch: test-%: $(ALL)
 	@echo "== recording on $*"

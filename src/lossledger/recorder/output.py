@@ -64,8 +64,8 @@ class Output:
         """Nanoseconds since the run began."""
         return time.perf_counter_ns() - self.began
 
-    def begin(self) -> None:
-        """Create the folder, or go on in it."""
+    def begin(self) -> Path:
+        """Create the folder, or go on in it; gives its path."""
         from lossledger.store import Writer
 
         if self.path is None:
@@ -74,6 +74,7 @@ class Output:
             self._created = created.isoformat(timespec="seconds")
         self._writer = Writer(self.path)
         self._write_run(complete=False)
+        return self.path
 
     def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Append blocks of entries; they survive the death of the process afterwards."""

@@ -99,6 +99,17 @@ def block_of(chunk: "pa.Table") -> dict[str, np.ndarray]:
     return {name: _numpy(chunk.column(name), name) for name in chunk.column_names}
 
 
+def null(name: str) -> str:
+    """The column of a block that says where another column is null; no name begins so."""
+    return f"\0{name}"
+
+
+def nulls_of(chunk: "pa.Table") -> dict[str, np.ndarray]:
+    """Where a chunk's columns are null: bool (rows,), of those that are somewhere."""
+    columns = {name: chunk.column(name).chunk(0) for name in chunk.column_names}
+    return {null(name): ~_bits(a, 0) for name, a in columns.items() if a.null_count}
+
+
 def _numpy(column: "pa.ChunkedArray", name: str) -> np.ndarray:
     array, dtype = column.chunk(0), dtype_of(name)
     if array.null_count == 0:
