@@ -2,6 +2,7 @@
 
 import math
 
+from lossledger.reconciliation.align import match
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -91,7 +92,7 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
     causes = {parted.cause, *pair.factors}
-    if parted.cause != "order":
+    if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
     rows = [int(each.fold.ledger["rows"].sum()) for each in (pair.a, pair.b) if each.fold]
     if len(set(rows)) > 1 and parted.cause != "double_count":
@@ -104,6 +105,12 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     if pair.a.epoch != pair.b.epoch:
         causes.add("convention")
     return causes
+
+
+def _share_batches(pair: Pair) -> bool:
+    """Whether both epochs have a batch in common, as far as they say."""
+    ids = [each.fold.ledger["batch_id"] for each in (pair.a, pair.b) if each.fold]
+    return len(ids) < 2 or bool(len(match(*ids).a))
 
 
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
