@@ -37,6 +37,7 @@ demo: $(ONE)
 
 # Two at a time: each part imports its own backend, and waits for the disk and the interpreter.
 test: $(ALL) $(OLD_KERAS)/.made
+	@echo "== five parts, two at a time, some minutes; each prints when it has ended"
 	@$(MAKE) --no-print-directory -j2 -Otarget test-tensorflow test-oldest test-jax test-core test-torch
 	@echo "== all tests passed"
 

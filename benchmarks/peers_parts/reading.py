@@ -129,7 +129,7 @@ def read_mlflow(folder: Path) -> np.ndarray:
 
 TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
 TOOLS = {
-    "lossledger, `run.losses()`": (write_ours, read_ours, "lossledger.run"),
+    "lossledger, run.losses()": (write_ours, read_ours, "lossledger.run"),
     "TensorBoard, EventAccumulator": (write_tensorboard, read_tensorboard, TENSORBOARD),
     "MLflow, get_metric_history": (write_mlflow, read_mlflow, "mlflow.tracking"),
 }

@@ -33,7 +33,7 @@ BLOCKS = {path: blocks(path) for path in PAGES}
 def played(paths: list[Path], folder: Path) -> dict[str, dict]:
     """Runs pages in one process, each in a folder of its own; results by where the block stands."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("LOSSLEDGER")}
-    kept = {"KERAS_BACKEND": "jax", **kept, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"}
+    kept |= {"KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"}
     command = [sys.executable, Path(__file__).with_name("play.py"), folder, *paths]
     done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger.loop.chunk import Window
-from lossledger.totals import Mean
+from lossledger.statistics import Mean
 
 if TYPE_CHECKING:
     from lossledger.loop.training import Training

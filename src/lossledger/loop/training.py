@@ -52,7 +52,8 @@ class Training:
         self._last: tuple[Any, int, Any] = (None, 0, None)
         self._shown = 0.0
         self._known = 0
-        self._first = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
+        # Keras's TensorBoard writes the model's graph at the first batch that it is told of.
+        self._graph_due = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
         self._waiting: list[tuple[int, dict[str, Any]]] = []
         self._under_way: Any = None
         self.ahead = self.over = False
@@ -93,9 +94,9 @@ class Training:
         if key != self._key or form is None:
             form = self._form_of(epoch, key, chunk)
         window = window or self._new_window(epoch)
-        serving = self._each or self._first
+        serving = self._each or self._graph_due
         if serving:
-            self._first = False
+            self._graph_due = False
             self.callbacks.on_train_batch_begin(epoch.taken)
         timed = key == self._key and most != 1
         try:
@@ -136,7 +137,7 @@ class Training:
         return key
 
     def _limit(self, form: str | None, window: Window | None, most: int | None) -> int:
-        if form is None or self._each or self._first:
+        if form is None or self._each or self._graph_due:
             return 1
         assert self.planner is not None
         space = self.engine.capacity if window is None else window.capacity - window.filled
