@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from lossledger.errors import LossLedgerError
 from lossledger.folder import LATEST, STAMP, read_json
+from lossledger.workers import merged_info
 
-READS = 1
+READS = 2
 """The newest format of a run's folder that this version reads; see `lossledger.entry`."""
 
 _UPGRADE = "Upgrade: pip install -U lossledger."
@@ -189,7 +190,7 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"A newer lossledger recorded this run. Received: {folder}, {newer}. {_UPGRADE}",
             slug="format-newer",
         )
-    return info
+    return merged_info(folder, info)
 
 
 def _newer(info: Mapping[str, Any]) -> str | None:

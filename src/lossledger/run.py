@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import catalog, store
+from lossledger import catalog, shares
 from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
@@ -105,7 +105,7 @@ class Run:
     @property
     def calls(self) -> list[Call]:
         """The calls, in order; read again when the run has grown."""
-        state = store.state(self.path)
+        state = shares.state(self.path)
         if self._calls is None or self._calls[0] != state:
             promised = (self.info.get("entries") or 0) if self.complete else 0
             calls = read_calls(self.path, self._steps_per_epoch, promised)
@@ -144,29 +144,33 @@ class Run:
         call: int | Call | None = None,
         model: int | None = None,
         epoch: int | None = None,
+        replicas: bool = False,
     ) -> "pa.Table":
         """The entries as recorded, one row a step; those of all models where none is chosen.
+
+        A step that several replicas or workers share is their fold, its losses float64.
 
         Args:
             columns: Names of columns; all by default.
             call: A call or its number.
             model: A model's number.
             epoch: An epoch; see the class.
+            replicas: Give such a step a row a replica, as recorded, with `worker` and `replica`.
 
         Returns:
             A table with the columns of `lossledger.entry` and the losses of named outputs.
         """
         if call is None and model is None and epoch is None:
-            return store.table(self.path, columns=columns)
+            return shares.table(self.path, columns=columns, shares=replicas)
         calls = self.calls if call is None and model is None else self.select(call, model)
         spans: list[dict[int, tuple[int, int] | None]] = [{c.number: None for c in calls}]
         if epoch is not None:
             spans = [{number: span} for number, span in self._spans(calls, epoch)]
-        rules = [store.steps_of(span) for span in spans]
+        rules = [shares.steps_of(span) for span in spans]
         rule = rules[0]
         for other in rules[1:]:
             rule = rule | other
-        return store.table(self.path, columns=columns, filter=rule)
+        return shares.table(self.path, columns=columns, filter=rule, shares=replicas)
 
     def _spans(self, calls: Sequence[Call], epoch: int) -> list[tuple[int, tuple[int, int]]]:
         """The calls that have an epoch, with its first and last step."""
@@ -315,7 +319,7 @@ class Run:
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
-        return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
+        return reported_by(chosen, read, shares.outputs(self.path), version, self.complete)
 
 
 def summary(path: Path) -> dict[str, Any]:

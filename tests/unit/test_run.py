@@ -497,7 +497,7 @@ def test_runs_in(tmp_path):
 
 
 def test_a_newer_format(tmp_path):
-    made = Made(tmp_path, format=2)
+    made = Made(tmp_path, format=3)
     with pytest.raises(LossLedgerError, match="Upgrade") as caught:
         ll.open(made.path)
     assert caught.value.slug == "format-newer"

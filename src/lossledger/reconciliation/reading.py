@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lossledger import conventions, store
+from lossledger import conventions, shares
 from lossledger import run as runs
 from lossledger.call import Call, entries_of
+from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
@@ -115,7 +116,9 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
         number = _history(run, call, spec, label)
-        fold, moves, note = reported(Fold(ledger, form), number, _inside(call, label))
+        fold, moves, note = reported(
+            Fold(ledger, form), number, _inside(call, label), _replicas(call)
+        )
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
@@ -224,9 +227,9 @@ def _up_to(spec: Spec, begin: int, end: int) -> int:
 
 def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
     """The entries that a form folds: one epoch, or all of the call up to its end."""
-    outputs = store.outputs(run.path)
+    outputs = shares.outputs(run.path)
     has = [*_COLUMNS, *outputs]
-    has += [name for name in _OPTIONAL if name not in has and name in store.NAMES]
+    has += [name for name in _OPTIONAL if name not in has and name in NAMES]
     begin = 0 if form.looks_back else span[0]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
     done = 0
@@ -279,6 +282,10 @@ def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
     if not any(item.get("name") == name for item in call.reported):
         named(name)
     return _item(run, call, None, name, epoch)
+
+
+def _replicas(call: Call) -> int:
+    return int(call.configuration.get("replicas") or 1)
 
 
 def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:

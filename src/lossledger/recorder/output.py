@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger.entry import FORMAT
+from lossledger.entry import FORMAT, PLAIN_FORMAT
 from lossledger.folder import append_line, create_folder, write_json
 from lossledger.recorder.trouble import Trouble
 
@@ -54,6 +54,7 @@ class Output:
         self._writer: Writer | None = None
         self._created = ""
         self._entries = 0
+        self._format = PLAIN_FORMAT
 
     @property
     def open(self) -> bool:
@@ -81,13 +82,21 @@ class Output:
             return
         try:
             for block in blocks:
+                if "replica" in block:
+                    self._is_shared()
                 self._writer.append({**block, "time": block["time"] - self.began})
-                self._entries += len(block["step"])
+                self._entries += len(np.unique(block["step"]))
         except BaseException:
             # A ledger may end early, but never has a hole.
             self._writer = None
             raise
         self._writer.flush()
+
+    def _is_shared(self) -> None:
+        """Say so before the first step of several rows: a reader must not count it twice."""
+        if self._format != FORMAT:
+            self._format = FORMAT
+            self._write_run(complete=False)
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
         """Append what is known of a call."""
@@ -130,7 +139,7 @@ class Output:
         write_json(
             self.path / "run.json",
             {
-                "format": FORMAT,
+                "format": self._format,
                 "id": self.path.name,
                 "name": self._name,
                 "created": self._created,

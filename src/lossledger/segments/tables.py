@@ -80,6 +80,19 @@ def concatenated(tables: Sequence["pa.Table"], columns: Sequence[str]) -> "pa.Ta
     return pa.concat_tables(tables) if tables else pa.schema(fields).empty_table()
 
 
+def table_of(columns: Block) -> "pa.Table":
+    """Arrays of blocks as a table: what is not known, NaN or no fingerprint, is null again."""
+    import pyarrow as pa
+
+    arrays: dict[str, Any] = {}
+    for name, values in columns.items():
+        unknown = values == 0 if name == "batch_id" else None
+        if values.dtype.kind == "f" and name not in ("loss", "weight"):
+            unknown = np.isnan(values)
+        arrays[name] = pa.array(values, mask=unknown)
+    return pa.table(arrays)
+
+
 def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
     """The expression that keeps the rows of some calls, each from a first to a last step."""
     from pyarrow import compute
