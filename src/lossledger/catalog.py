@@ -89,11 +89,13 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
             content = json.loads(file.read())
         info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
         problem = None if info else "run.json holds no JSON object"
+        if info.get("workers"):
+            info = merged_info(Path(path), info)
         if newer := _newer(info):
             problem = f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LossLedgerError) as error:
         problem = f"run.json can't be read: {error}"
     return RunInfo(
         path=Path(path),

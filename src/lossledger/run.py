@@ -18,6 +18,7 @@ from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
+from lossledger.shares import Missing
 from lossledger.statement import EpochStatement, Statements, bounds
 from lossledger.statistics import named
 
@@ -111,6 +112,11 @@ class Run:
             calls = read_calls(self.path, self._steps_per_epoch, promised)
             self._calls = (state, calls)
         return self._calls[1]
+
+    @property
+    def missing(self) -> list[Missing]:
+        """What is missing of the workers of a run that several processes recorded."""
+        return shares.missing(self.path)
 
     def select(self, call: int | Call | None = None, model: int | None = None) -> list[Call]:
         """The calls that `call` and `model` mean.
@@ -308,7 +314,23 @@ class Run:
                     dataclasses.replace(each, reported=shown.get(each.epoch))
                     for each in stated[call.number]
                 ]
+        if self.info.get("workers"):
+            self._state_missing(calls, stated)
         return stated
+
+    def _state_missing(
+        self, calls: Sequence[Call], stated: dict[int, list[EpochStatement]]
+    ) -> None:
+        lacking: dict[int, list[int]] = {call.number: [] for call in calls}
+        for call, block in entries_of(self.path, calls, ["missing"]):
+            lacking[call.number] += (block["missing"] > 0).tolist()
+        for number, epochs in stated.items():
+            ends = np.cumsum([each.steps for each in epochs], dtype=np.int64)
+            sums = np.cumsum([0, *lacking[number]], dtype=np.int64)
+            stated[number] = [
+                dataclasses.replace(each, missing=int(sums[end] - sums[end - each.steps]))
+                for each, end in zip(epochs, ends.tolist(), strict=True)
+            ]
 
     def reported(self, calls: Sequence[Call] | None = None) -> list[Reported]:
         """Every number that was shown or handed out, beside what the entries say of it.

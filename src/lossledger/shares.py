@@ -6,6 +6,7 @@ of a sum and a weight merge (see `lossledger.statistics`). A run without shares 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from lossledger.workers import entries_folders, is_shared, workers_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["fold", "outputs", "scan", "state", "steps_of", "table"]
+__all__ = ["Missing", "fold", "missing", "outputs", "scan", "state", "steps_of", "table"]
 
 MISSING = "missing"
 """A column that `scan` can give of a run with workers: how many have no row of the step."""
@@ -70,6 +71,55 @@ def scan(
     for rows in _in_step(entries_folders(folder), stored):
         block = rows if shares else fold(rows, workers)
         yield {name: block[name] for name in names}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a run with workers lacks of one of them.
+
+    Args:
+        worker: Its rank.
+        call: The call.
+        steps: Steps of which it has no row, though others do.
+        last: The last step of the call of which it has one; `None` without any.
+    """
+
+    worker: int
+    call: int
+    steps: int
+    last: int | None
+
+
+def missing(folder: Path) -> list[Missing]:
+    """What each worker's share lacks; nothing where every row is the whole step."""
+    if not is_shared(folder) or not workers_of(folder):
+        return []
+    count = _workers(folder)
+    steps: dict[int, int] = {}
+    has: dict[tuple[int, int], tuple[int, int]] = {}
+    for rows in scan(folder, ["step", "call"], shares=True):
+        shares = rows["replica"] != WHOLE
+        step, worker = rows["step"][shares], rows[WORKER][shares]
+        if not len(step):
+            continue
+        call = int(rows["call"][0])
+        steps[call] = steps.get(call, 0) + len(_begins(step))
+        first = (np.diff(step, prepend=-1) != 0) | (np.diff(worker, prepend=-1) != 0)
+        for rank in np.unique(worker).tolist():
+            own = step[first & (worker == rank)]
+            before = has.get((call, rank), (0, -1))[0]
+            has[call, rank] = (before + len(own), int(own[-1]))
+    return [
+        Missing(
+            rank,
+            call,
+            total - has.get((call, rank), (0, 0))[0],
+            has.get((call, rank), (0, None))[1],
+        )
+        for call, total in steps.items()
+        for rank in range(count)
+        if has.get((call, rank), (0, 0))[0] < total
+    ]
 
 
 def _workers(folder: Path) -> int:

@@ -5,12 +5,13 @@ only how many workers there are. What a reader needs of all of them comes from h
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossledger.folder import read_json, read_lines
+from lossledger.folder import read_json, read_lines, write_json
 
 WORKER = re.compile(r"worker-(\d{1,6})")
 """The name of a worker's folder; its number is the process's rank."""
@@ -24,6 +25,31 @@ _OF_THE_RUN = ("id", "name", "created", "format", "workers")
 def worker_folder(folder: Path, rank: int) -> Path:
     """Where the process of a rank writes."""
     return folder / f"worker-{rank}"
+
+
+def join_folder(run: Path, rank: int, info: Mapping[str, Any]) -> Path:
+    """Makes the folder of a worker in a run's folder, and what the run says of itself, once.
+
+    Args:
+        run: The run's folder, made if it isn't there: the workers may not share a disk.
+        rank: The worker's.
+        info: The run's `run.json`, the same whoever writes it.
+
+    Raises:
+        FileExistsError: The run has this worker already: it is of an earlier training.
+    """
+    own = worker_folder(run, rank)
+    own.mkdir(parents=True)
+    aside = own / "run.json"
+    write_json(aside, info)
+    try:
+        os.link(aside, run / "run.json")
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not (run / "run.json").exists():
+            (run / "run.json").write_bytes(aside.read_bytes())
+    return own
 
 
 def workers_of(folder: Path) -> dict[int, Path]:

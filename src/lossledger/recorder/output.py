@@ -15,14 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger.entry import FORMAT, PLAIN_FORMAT
-from lossledger.folder import append_line, create_folder, write_json
+from lossledger.folder import append_line, create_folder, point_latest, write_json
 from lossledger.recorder.trouble import Trouble
+from lossledger.recorder.world import World, find_world
+from lossledger.workers import join_folder
 
 if TYPE_CHECKING:
     from lossledger.store import Writer
 
 WEIGHTS_LIMIT = 2**20
 """Bytes of initial weights up to which a call keeps a copy of them."""
+
+_joined = 0
+"""Runs that this process has begun together with others."""
 
 
 class Output:
@@ -51,6 +56,8 @@ class Output:
         self._script = script
         self._command = list(command)
         self._trouble = trouble
+        self._own: Path | None = None
+        self._world: World | None = None
         self._writer: Writer | None = None
         self._created = ""
         self._entries = 0
@@ -69,12 +76,38 @@ class Output:
         """Create the folder, or go on in it."""
         from lossledger.store import Writer
 
-        if self.path is None:
+        if self._own is None:
+            with self._trouble.guarded("workers-apart"):
+                self._world = find_world()
             created = datetime.now(UTC).astimezone()
-            self.path = create_folder(self._directory, self._name, created)
             self._created = created.isoformat(timespec="seconds")
-        self._writer = Writer(self.path)
+            if self._world is None or not self._join(self._world, created):
+                self.path = self._own = create_folder(self._directory, self._name, created)
+        self._writer = Writer(self._own)
         self._write_run(complete=False)
+
+    def _join(self, world: World, now: datetime) -> bool:
+        """Share one folder with the processes that train together; whether they agreed."""
+        global _joined
+        key, _joined = f"lossledger/run/{_joined}", _joined + 1
+        with self._trouble.guarded("workers-apart"):
+            mine = create_folder(self._directory, self._name, now, newest=False)
+            name = "."
+            try:
+                said = world.agree(key, f"{mine.name} {self._created}")
+                name, _, self._created = said.partition(" ")
+            finally:
+                if name != mine.name:
+                    mine.rmdir()
+            # What another process said is no path.
+            self.path = self._directory / Path(name).name
+            about = {"format": FORMAT, "id": self.path.name, "name": self._name}
+            about |= {"created": self._created or None, "workers": world.size}
+            self._own = join_folder(self.path, world.rank, about)
+            self._format = FORMAT
+            point_latest(self._directory, self.path.name)
+            return True
+        return False
 
     def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Append blocks of entries; they survive the death of the process afterwards."""
@@ -100,19 +133,19 @@ class Output:
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
         """Append what is known of a call."""
-        if self.path is not None:
+        if self._own is not None:
             with self._trouble.guarded("cannot-write"):
-                append_line(self.path / "calls.jsonl", {"call": index, **values})
+                append_line(self._own / "calls.jsonl", {"call": index, **values})
 
     def weights(self, index: int, weights: Sequence[np.ndarray]) -> None:
         """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
         from lossledger.keras import describe
 
         self.call(index, {"initial_weights": describe.weights_fingerprint(weights)})
-        if self.path is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
-            (self.path / "weights").mkdir(exist_ok=True)
+        if self._own is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
+            (self._own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
-            np.savez(self.path / file, *weights)
+            np.savez(self._own / file, *weights)
             self.call(index, {"weights_file": file})
 
     def close(self) -> None:
@@ -126,18 +159,19 @@ class Output:
     def _summary(self) -> dict[str, Any]:
         from lossledger.run import summary
 
-        assert self.path is not None
+        assert self._own is not None
         with self._trouble.guarded("no-summary"):
-            return {"summary": summary(self.path)}
+            return {"summary": summary(self._own)}
         return {}
 
     def _write_run(
         self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         assert self.path is not None
+        assert self._own is not None
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         write_json(
-            self.path / "run.json",
+            self._own / "run.json",
             {
                 "format": self._format,
                 "id": self.path.name,
@@ -150,6 +184,7 @@ class Output:
                 "script": _script(self._script),
                 "git": _git_commit(self._script),
                 "pid": os.getpid(),
+                **({} if self._world is None else {"worker": self._world.rank}),
                 **_machine(),
                 "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
                 "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],

@@ -1,5 +1,7 @@
 """The object that `show --json` prints."""
 
+from typing import Any
+
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
@@ -24,6 +26,7 @@ class JsonShow(Renderer[Run]):
                     "path": str(run.path),
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
+                    **_workers(run),
                 },
                 "calls": [
                     {
@@ -46,3 +49,9 @@ class JsonShow(Renderer[Run]):
                 },
             }
         )
+
+
+def _workers(run: Run) -> dict[str, Any]:
+    if not run.info.get("workers"):
+        return {}
+    return {"workers": run.info["workers"], "missing": [vars(each) for each in run.missing]}
