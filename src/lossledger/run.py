@@ -21,6 +21,7 @@ from lossledger.reported import Reported, reported_by
 from lossledger.shares import Missing
 from lossledger.statement import EpochStatement, Statements, bounds
 from lossledger.statistics import named
+from lossledger.workers import workers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -341,7 +342,23 @@ class Run:
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
-        return reported_by(chosen, read, shares.outputs(self.path), version, self.complete)
+        found = reported_by(chosen, read, shares.outputs(self.path), version, self.complete)
+        first = next(iter(workers_of(self.path).values()), None)
+        if first is None or all(item.agreement != "differs" for item in found):
+            return found
+        # What one worker reported may be of its own share alone.
+        own = {
+            (item.call, item.place, item.name, item.epoch): item.agreement
+            for item in Run(first, steps_per_epoch=self._steps_per_epoch).reported()
+        }
+        why = f"{first.name} reports of its own rows alone; the entries are of all workers' rows."
+        return [
+            dataclasses.replace(item, why=why)
+            if item.agreement == "differs"
+            and own.get((item.call, item.place, item.name, item.epoch)) in ("equal", "rounding")
+            else item
+            for item in found
+        ]
 
 
 def summary(path: Path) -> dict[str, Any]:

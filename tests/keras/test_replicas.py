@@ -1,9 +1,6 @@
 """`tf.distribute.MirroredStrategy` on two devices: nothing changes, and every share is kept."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 
 import lossledger
 
+from .children import run_together
 from .conftest import BACKEND, KERAS
 
 pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
@@ -64,26 +62,16 @@ class Trained:
         return before
 
 
-def child(folder, *command):
-    folder.mkdir()
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    return subprocess.Popen(
-        [sys.executable, *command, str(SCRIPT), str(folder)],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mirrored")
     run = ["-m", "lossledger", "run", "-o", str(folder / "runs")]
-    children = [child(folder / "plain"), child(folder / "recorded", *run)]
-    try:
-        told = [each.communicate(timeout=120)[1] for each in children]
-    finally:
-        for each in children:
-            each.kill()
-    assert [each.returncode for each in children] == [0, 0], told
+    for name in ("plain", "recorded"):
+        (folder / name).mkdir()
+    run_together(
+        [str(SCRIPT), str(folder / "plain")],
+        [*run, str(SCRIPT), str(folder / "recorded")],
+    )
     plain, recorded = (Trained(folder / name) for name in ("plain", "recorded"))
     return plain, recorded, lossledger.open(folder / "runs" / "latest")
 

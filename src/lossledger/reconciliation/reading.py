@@ -13,13 +13,14 @@ from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
-from lossledger.reconciliation.moves import Move
+from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import Run
 from lossledger.statement import bounds
 from lossledger.statistics import STATISTICS, named
+from lossledger.workers import workers_of
 
 NEWEST = "3.15"
 """The convention taken for a run that doesn't say its Keras."""
@@ -116,9 +117,7 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
         number = _history(run, call, spec, label)
-        fold, moves, note = reported(
-            Fold(ledger, form), number, _inside(call, label), _replicas(call)
-        )
+        fold, moves, note = _shown(Fold(ledger, form), number, run, call, (label, begin, end))
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
@@ -284,8 +283,30 @@ def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
     return _item(run, call, None, name, epoch)
 
 
-def _replicas(call: Call) -> int:
-    return int(call.configuration.get("replicas") or 1)
+def _shown(
+    stated: Fold, number: float, run: Run, call: Call, epoch: tuple[int, int, int]
+) -> tuple[Fold, tuple[Move, ...], str]:
+    """The fold that a reported number is, what leads there, and a note where it is none."""
+    label, *span = epoch
+    replicas = int(call.configuration.get("replicas") or 1)
+    fold, moves, note = reported(stated, number, _inside(call, label), replicas)
+    of_one = _of_one_worker(run, call, (span[0], span[1]), fold, number) if note else ()
+    return (fold, of_one, "") if of_one else (fold, moves, note)
+
+
+def _of_one_worker(
+    run: Run, call: Call, span: tuple[int, int], fold: Fold, number: float
+) -> tuple[Move, ...]:
+    """What leads from a mean of the first worker's own rows to that of all; nothing if none is."""
+    for rank, path in workers_of(run.path).items():
+        own = Fold(_ledger(Run(path), call, span, fold.form), fold.form)
+        if not near(own.value, number):
+            return ()
+        rows = [int(each.ledger["rows"].sum()) for each in (own, fold)]
+        told = f"Worker {rank} reports the mean of its own {rows[0]:,} rows, of {rows[1]:,} in all."
+        advice = "State the number from the entries of all workers, or average by rows."
+        return (Move("replica_scaling", fold.value - number, told, advice),)
+    return ()
 
 
 def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
