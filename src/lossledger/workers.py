@@ -36,9 +36,12 @@ def join_folder(run: Path, rank: int, info: Mapping[str, Any]) -> Path:
         info: The run's `run.json`, the same whoever writes it.
 
     Raises:
-        FileExistsError: The run has this worker already: it is of an earlier training.
+        FileExistsError: The folder is another run's, or has this worker already.
     """
     own = worker_folder(run, rank)
+    with contextlib.suppress(FileNotFoundError):
+        if read_json(run / "run.json").get("workers") != info["workers"]:
+            raise FileExistsError(f"{run} is another run.")
     own.mkdir(parents=True)
     aside = own / "run.json"
     write_json(aside, info)

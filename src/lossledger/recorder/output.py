@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger.entry import FORMAT, PLAIN_FORMAT
-from lossledger.folder import append_line, create_folder, point_latest, write_json
+from lossledger.folder import LATEST, append_line, create_folder, point_latest, write_json
 from lossledger.recorder.trouble import Trouble
 from lossledger.recorder.world import World, find_world
 from lossledger.workers import join_folder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WEIGHTS_LIMIT = 2**20
 """Bytes of initial weights up to which a call keeps a copy of them."""
 
-_joined = 0
+_begun = 0
 """Runs that this process has begun together with others."""
 
 
@@ -76,38 +76,44 @@ class Output:
         """Create the folder, or go on in it."""
         from lossledger.store import Writer
 
-        if self._own is None:
+        own = self._own
+        if own is None:
             with self._trouble.guarded("workers-apart"):
                 self._world = find_world()
             created = datetime.now(UTC).astimezone()
             self._created = created.isoformat(timespec="seconds")
-            if self._world is None or not self._join(self._world, created):
-                self.path = self._own = create_folder(self._directory, self._name, created)
-        self._writer = Writer(self._own)
+            own = None if self._world is None else self._joined(self._world, created)
+            if own is None:
+                self._world = None
+                self.path = own = create_folder(self._directory, self._name, created)
+            self._own = own
+        self._writer = Writer(own)
         self._write_run(complete=False)
 
-    def _join(self, world: World, now: datetime) -> bool:
-        """Share one folder with the processes that train together; whether they agreed."""
-        global _joined
-        key, _joined = f"lossledger/run/{_joined}", _joined + 1
+    def _joined(self, world: World, now: datetime) -> Path | None:
+        """This process's folder in one that all who train together share; `None` without one."""
+        global _begun
+        key, _begun = f"lossledger/run/{_begun}", _begun + 1
         with self._trouble.guarded("workers-apart"):
             mine = create_folder(self._directory, self._name, now, newest=False)
-            name = "."
+            name = created = ""
             try:
                 said = world.agree(key, f"{mine.name} {self._created}")
-                name, _, self._created = said.partition(" ")
+                name, _, created = said.partition(" ")
             finally:
                 if name != mine.name:
                     mine.rmdir()
-            # What another process said is no path.
-            self.path = self._directory / Path(name).name
+            name = Path(name).name  # what another process said is no path
+            if name in ("", "..", LATEST):
+                raise ValueError(f"The run's folder can't be called {name!r}.")
+            self.path = self._directory / name
             about = {"format": FORMAT, "id": self.path.name, "name": self._name}
-            about |= {"created": self._created or None, "workers": world.size}
-            self._own = join_folder(self.path, world.rank, about)
-            self._format = FORMAT
+            about |= {"created": created or self._created, "workers": world.size}
+            own = join_folder(self.path, world.rank, about)
             point_latest(self._directory, self.path.name)
-            return True
-        return False
+            self._format = FORMAT
+            return own
+        return None
 
     def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
         """Append blocks of entries; they survive the death of the process afterwards."""
