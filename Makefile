@@ -3,7 +3,8 @@
 #   make demo     train a small model in several ways and compare the losses   (BACKEND=jax)
 #   make test     all tests, on TensorFlow, JAX and PyTorch, and on the oldest supported Keras
 #   make lint     ruff and pyright
-#   make bench    what recording costs, and the other measurements
+#   make bench    what recording costs, and what others take
+#   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
 #
 # Everything is installed into .venv, in the versions of constraints.txt, and only once.
@@ -25,10 +26,11 @@ PYTEST := $(BIN)/python -m pytest -q --disable-warnings
 QUIET := TF_CPP_MIN_LOG_LEVEL=3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint bench clean help
+.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint bench docs clean \
+  help
 
 help:
-	@sed -n '3,7s/^#   //p' Makefile
+	@sed -n '3,8s/^#   //p' Makefile
 
 demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
@@ -39,8 +41,8 @@ test: $(ALL) $(OLD_KERAS)/.made
 	@echo "== all tests passed"
 
 test-core: $(ALL)
-	@echo "== the command line, the statistics, the files"
-	@$(QUIET) KERAS_BACKEND=jax $(PYTEST) tests/unit tests/cli tests/crash
+	@echo "== the command line, the statistics, the files, the pages in Chromium"
+	@$(QUIET) KERAS_BACKEND=jax $(PYTEST) tests/unit tests/docs tests/cli tests/crash tests/page
 
 test-jax test-tensorflow test-torch: test-%: $(ALL)
 	@echo "== recording on $*"
@@ -64,6 +66,10 @@ bench: $(ALL)
 	@set -e; for script in benchmarks/*.py; do \
 	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; done
 
+docs: $(VENV)/.with-docs
+	@$(BIN)/zensical build --strict --clean
+	@echo "== the site begins at build/docs/index.html"
+
 clean:
 	rm -rf $(VENV) runs dist build .pytest_cache .ruff_cache .hypothesis .benchmarks
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -85,6 +91,12 @@ $(VENV)/.with-jax $(VENV)/.with-tensorflow $(VENV)/.with-torch: $(VENV)/.with-%:
 $(ALL): $(VENV)/.made constraints.txt pyproject.toml
 	@echo "== installing lossledger with tensorflow, jax, torch and the tools (minutes, once)"
 	@$(PIP) -c constraints.txt -e '.[tensorflow,jax,torch,dev]'
+	@touch $@
+
+# Only with this extra: reading docstrings needs no backend.
+$(VENV)/.with-docs: $(VENV)/.made constraints.txt pyproject.toml
+	@echo "== installing lossledger with what builds the site"
+	@$(PIP) -c constraints.txt -e '.[docs]'
 	@touch $@
 
 $(OLD_KERAS)/.made: $(ALL)

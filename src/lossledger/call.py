@@ -68,7 +68,12 @@ class Call:
     @property
     def mean_of_rows(self) -> bool:
         """Whether the loss is a mean of row losses; if not, weighting it otherwise says nothing."""
-        return self.info.get("mean_of_rows", True)
+        return self.info.get("mean_of_rows", True) and self.losses_per_row != 0
+
+    @property
+    def losses_per_row(self) -> int | None:
+        """Loss values that one row has; 0 of a loss of the whole batch, `None` if not known."""
+        return self.info.get("losses_per_row")
 
     def epochs_of(self, stored: np.ndarray, start: int) -> np.ndarray:
         """The epoch of each of the call's entries from `start` on.
@@ -107,12 +112,7 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
     """
     # Before the calls: a recorder writes a call down before its first entry.
     seen = _look(folder, promised)
-    infos: dict[int, dict[str, Any]] = {}
-    reported: dict[int, list[Mapping[str, Any]]] = {}
-    for line in call_lines(folder):
-        number = int(line.get("call", 0))
-        reported.setdefault(number, []).extend(line.pop("reported", []))
-        infos.setdefault(number, {}).update(line)
+    infos, reported = noted(folder)
     numbers = sorted({*infos, *seen})
     known: dict[int, tuple[Source, NDArray[np.int32] | int | None]] = {}
     for number in numbers:
@@ -131,6 +131,21 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
         model = int(info.get("model", one.model))
         calls.append(Call(number, model, one.steps, info, items, *known[number]))
     return calls
+
+
+def noted(folder: Path) -> tuple[dict[int, dict[str, Any]], dict[int, list[Mapping[str, Any]]]]:
+    """What was written down of each call, and what each reported, by number.
+
+    Raises:
+        LossLedgerError: `calls.jsonl` is damaged.
+    """
+    infos: dict[int, dict[str, Any]] = {}
+    reported: dict[int, list[Mapping[str, Any]]] = {}
+    for line in call_lines(folder):
+        number = int(line.get("call", 0))
+        reported.setdefault(number, []).extend(line.pop("reported", []))
+        infos.setdefault(number, {}).update(line)
+    return infos, reported
 
 
 def _found(folder: Path, numbers: Sequence[int]) -> dict[int, tuple[Source, NDArray[np.int32]]]:

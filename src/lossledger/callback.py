@@ -6,6 +6,7 @@ from typing import Any
 
 from keras.callbacks import Callback
 
+from lossledger.recorder.beside import Exports
 from lossledger.recorder.recording import Recording
 
 
@@ -15,20 +16,27 @@ class Recorder(Callback):
     Args:
         directory: Folder that holds the runs; created if it isn't there.
         name: Name of the run; the script's by default.
+        export: Trackers that the run is exported to as it grows; see `lossledger.record`.
 
     Example:
 
     ```python
-    model.fit(x, y, epochs=10, callbacks=[lossledger.Recorder("runs")])
+    model.fit(x, y, epochs=10, callbacks=[lossledger.Recorder("runs", export=["tensorboard"])])
     ```
     """
 
     # It needs no batch's logs: `fit` need not wait for them.
     async_safe = True
 
-    def __init__(self, directory: str | os.PathLike[str] = "runs", name: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] = "runs",
+        name: str | None = None,
+        *,
+        export: Exports = (),
+    ) -> None:
         super().__init__()
-        self._recording = Recording(directory, name=name)
+        self._recording = Recording(directory, name=name, export=export)
 
     @property
     def path(self) -> Path | None:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
@@ -241,6 +242,50 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def has_writer(folder: Path) -> bool:
+    """Whether a living process writes into a run's folder; where that can't be told, true.
+
+    The lock is only asked after, never taken: that could turn away a writer which begins.
+    """
+    path = folder.resolve() / "writer.lock"
+    if Lock._held.get(path.parent) == os.getpid():  # pyright: ignore[reportPrivateUsage]
+        return True  # to its own process a lock looks free, and a look would let it go
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return _is_locked(descriptor)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    if os.name == "nt":
+        import msvcrt
+
+        try:
+            cast("Any", msvcrt).locking(descriptor, cast("Any", msvcrt).LK_NBLCK, 1)
+        except OSError:
+            return True
+        cast("Any", msvcrt).locking(descriptor, cast("Any", msvcrt).LK_UNLCK, 1)
+        return False
+    import fcntl
+    import struct
+
+    # struct flock begins with its type on Linux; elsewhere (macOS, BSD) its type comes fourth.
+    linux = sys.platform == "linux"
+    layout, place = ("hhqqi", 0) if linux else ("qqihh", 3)
+    request = [fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0] if linux else [0, 0, 0, fcntl.F_WRLCK, 0]
+    # Room to spare: the system may know a longer one.
+    answer = fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(f"{layout}16x", *request))
+    return struct.unpack_from(layout, answer)[place] != fcntl.F_UNLCK
 
 
 def _in_use(folder: Path) -> LossLedgerError:

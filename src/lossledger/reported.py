@@ -35,7 +35,8 @@ class Reported:
     """A number that the user was shown or handed.
 
     Args:
-        place: Where: `history`, `returned` (by `train_on_batch`), `validation`, `evaluate`.
+        place: Where: `history`, `returned` (by `train_on_batch`), `validation`, `evaluate`,
+            `tested` (by a `test_on_batch` inside an epoch, the last one).
         name: Under which name, such as `loss`.
         call: In which call.
         epoch: Of which epoch, as the driver counts; `None` where it belongs to none.

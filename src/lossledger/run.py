@@ -83,7 +83,7 @@ class Run:
     def __init__(self, path: Path, *, steps_per_epoch: int | None = None) -> None:
         self.path = path
         self.info: dict[str, Any] = catalog.read_info(path)
-        self._steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch = steps_per_epoch
         self._calls: tuple[object, list[Call]] | None = None
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class Run:
         state = shares.state(self.path)
         if self._calls is None or self._calls[0] != state:
             promised = (self.info.get("entries") or 0) if self.complete else 0
-            calls = read_calls(self.path, self._steps_per_epoch, promised)
+            calls = read_calls(self.path, self.steps_per_epoch, promised)
             self._calls = (state, calls)
         return self._calls[1]
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from lossledger import store
 from lossledger.entry import NAMES, WHOLE, dtype_of
-from lossledger.segments.tables import table_of
+from lossledger.segments.tables import null, table_of, unknown
 from lossledger.store import steps_of
-from lossledger.workers import entries_folders, is_shared, workers_of
+from lossledger.workers import entries_folders, is_shared, is_written, workers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Missing", "fold", "missing", "outputs", "scan", "state", "steps_of", "table"]
+__all__ = ["Missing", "Tail", "fold", "missing", "outputs", "scan", "state", "steps_of", "table"]
 
 MISSING = "missing"
 """A column that `scan` can give of a run with workers: how many have no row of the step."""
@@ -211,7 +211,7 @@ def _folded(name: str, rows: Block, begins: np.ndarray) -> np.ndarray:
 def _summed(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """Sums; NaN, which is not known, only where no share of a step has a value."""
     if values.dtype.kind != "f":
-        return np.add.reduceat(values, begins)
+        return np.add.reduceat(values, begins).astype(values.dtype)
     known = ~np.isnan(values)
     total = np.add.reduceat(np.where(known, values, 0.0), begins)
     return np.where(np.logical_or.reduceat(known, begins), total, np.nan)
@@ -242,6 +242,66 @@ def _missing(rows: Block, begins: np.ndarray, workers: int) -> np.ndarray:
     there = np.add.reduceat(change, begins, dtype=np.int32)
     whole = rows["replica"][begins] == WHOLE
     return np.where(whole, 0, np.maximum(workers - there, 0)).astype("i4")
+
+
+class Tail:
+    """Reads the entries of a run that may grow, each of them once; see `lossledger.store.Tail`.
+
+    What workers share is given when all of them are done: until then a step may lack some rows.
+
+    Args:
+        folder: The run's folder. Writers may be at work in it.
+        columns: Names of columns of `lossledger.entry`; the losses of named outputs are added.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+        self._folder = folder
+        self._columns = list(columns)
+        stored = dict.fromkeys((*columns, *_NEEDED))
+        self._own = store.Tail(folder, [*stored])
+        self._plain = store.Tail(folder, columns)
+        self._done = False
+
+    def read(self) -> Iterator[Block]:
+        """The entries since the last reading, which must have been read to its end."""
+        if not is_shared(self._folder):
+            yield from self._plain.read()
+        elif not workers_of(self._folder):
+            for rows in _by_steps(self._own.read()):
+                yield self._with_nulls(fold(rows))
+        elif not self._done and not is_written(self._folder):
+            self._done = True
+            for block in scan(self._folder, [*self._columns, *outputs(self._folder)]):
+                yield self._with_nulls(block)
+
+    def _with_nulls(self, block: Block) -> Block:
+        apart = {WORKER, MISSING, *_NEEDED} - set(self._columns)
+        found = {name: values for name, values in block.items() if name not in apart}
+        for name, values in [*found.items()]:
+            lacking = unknown(name, values)
+            if lacking is not None and lacking.any():
+                found[null(name)] = lacking
+        return found
+
+
+def _by_steps(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Rows of one process's replicas call by call, no step in two blocks."""
+    held: dict[int, Block] = {}
+    for block in blocks:
+        marks = {null(name) for name in block}
+        columns = {name: values for name, values in block.items() if name not in marks}
+        for call in np.unique(columns["call"]).tolist():
+            rows = {name: values[columns["call"] == call] for name, values in columns.items()}
+            rows[WORKER] = np.zeros(len(rows["step"]), "i4")
+            if call in held and held[call].keys() != rows.keys():  # another named loss
+                yield held.pop(call)
+            if call in held:
+                rows = {name: np.concatenate((held[call][name], v)) for name, v in rows.items()}
+            cut = int(_begins(rows["step"])[-1])
+            held[call] = {name: values[cut:] for name, values in rows.items()}
+            if cut:
+                yield {name: values[:cut] for name, values in rows.items()}
+    yield from held.values()
 
 
 def table(

@@ -28,12 +28,20 @@ from lossledger.folder import (
 from lossledger.segments.sealed import seal
 from lossledger.segments.segment import Segment
 from lossledger.segments.stream import Stream
-from lossledger.segments.tables import BATCH_ROWS, block_of, concatenated, rows_of, steps_of
+from lossledger.segments.tables import (
+    BATCH_ROWS,
+    block_of,
+    concatenated,
+    nulls_of,
+    rows_of,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "Tail",
     "Writer",
     "append_line",
     "check_columns",
@@ -272,6 +280,45 @@ def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[st
     for each in segments:
         for chunk in each.chunks(chosen):
             yield block_of(chunk)
+
+
+class Tail:
+    """Reads the entries of a run that may grow, each of them once, in bounded memory.
+
+    Args:
+        folder: The run's folder. A writer may be at work in it.
+        columns: Names of columns of `lossledger.entry`; the losses of named outputs are added.
+    """
+
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+        self._folder = folder
+        self._columns = list(columns)
+        self._segment = self._rows = 0
+
+    def read(self) -> Iterator[dict[str, np.ndarray]]:
+        """The entries since the last reading, which must have been read to its end.
+
+        Yields:
+            Blocks as `scan` has them. Where a column has nulls, `null(column)` is one more column
+            that says where: bool (rows,).
+
+        Raises:
+            LossLedgerError: A segment is damaged (slug `segment-damaged`).
+        """
+        # A segment that has a successor is whole: look which there are before reading any.
+        for number, segment in enumerate(_segments(self._folder)):
+            if number < self._segment:
+                continue
+            if number > self._segment:
+                self._segment, self._rows = number, 0
+            before = 0
+            outputs = [name for name in segment.outputs() if name not in SPARSE]
+            for chunk in segment.chunks([*self._columns, *outputs]):
+                new = chunk.slice(max(self._rows - before, 0))
+                before += chunk.num_rows
+                if new.num_rows:
+                    self._rows = before
+                    yield {**block_of(new), **nulls_of(new)}
 
 
 def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = None) -> "pa.Table":

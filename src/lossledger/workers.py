@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossledger.folder import read_json, read_lines, write_json
+from lossledger.folder import has_writer, read_json, read_lines, write_json
 
 WORKER = re.compile(r"worker-(\d{1,6})")
 """The name of a worker's folder; its number is the process's rank."""
@@ -64,6 +64,11 @@ def workers_of(folder: Path) -> dict[int, Path]:
             if name and (path / "run.json").is_file():
                 found[int(name[1])] = path
     return dict(sorted(found.items()))
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process that lives writes to a run, or to the share of one of its workers."""
+    return any(has_writer(path) for _, path in entries_folders(folder))
 
 
 def is_shared(folder: Path) -> bool:

@@ -257,6 +257,26 @@ def test_the_scale_is_an_epoch_of_training(demo: Demo) -> None:
     assert demo.numbers("scale") == six(abs(np.mean(np.diff(means))))
 
 
+@pytest.mark.skipif(BACKEND != "jax", reason="the guide has the numbers of JAX")
+def test_the_guide_has_these_numbers(demo: Demo) -> None:
+    """Up to the rounding of other processors."""
+    text = (EXAMPLES.parent / "docs/guide.md").read_text().partition("\nSo name the statistic")[0]
+    found = [float(number) for number in re.findall(r"[-+]?0\.\d{3,}", text)]
+    fit, epochs, raw = (demo.entries[each.name] for each in (FIT, EPOCHS, RAW))
+    fits, plain, weighted = fit.epoch_mean(), epochs.batch_mean(), epochs.epoch_mean()
+    measured = float(lossledger.open(demo.paths[FIT.name]).statistic("evaluate")[-1])
+    wanted = [
+        *(fits, plain, plain - fits, plain - weighted, weighted - fits),
+        *(raw.losses[0].min(), raw.losses[0].max(), np.std(raw.losses[0]), raw.running_std()),
+        *(np.mean(epochs.losses[-1][:31]), plain, demo.entries["drop-remainder"].batch_mean()),
+        *(demo.entries["no-shuffle"].epoch_mean(), weighted, fits, measured),
+    ]
+    digits = [len(number.partition(".")[2]) for number in re.findall(r"[-+]?0\.\d{3,}", text)]
+    assert len(found) == len(wanted)
+    for number, value, places in zip(found, wanted, digits, strict=True):
+        assert number == pytest.approx(float(value), abs=0.5 * 10**-places + 5e-6)
+
+
 def test_the_commands_that_it_ends_with_work(demo: Demo) -> None:
     lines = [line[11:] for line in demo.text.split("\nNext\n")[1].splitlines()[1:]]
     commands = [line.rpartition("lossledger ")[2].split() for line in lines]

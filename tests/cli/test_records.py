@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import LOSSLEDGER, execute
+from pyarrow import csv
 
 BACKENDS = [name for name in ("jax", "torch", "tensorflow") if find_spec(name)]
 SCRIPT = """
@@ -33,7 +34,8 @@ def test_what_a_script_trains_is_recorded_and_shown(tmp_path: Path) -> None:
     # pyproject.toml: the settings of no folder above are in force.
     (tmp_path / "pyproject.toml").write_text("")
     variables = {"KERAS_BACKEND": os.environ.get("KERAS_BACKEND", BACKENDS[0])}
-    ran = execute([*LOSSLEDGER, "run", "train.py"], tmp_path, **variables)
+    command = [*LOSSLEDGER, "run", "--export", "csv", "--export", "parquet=tables", "train.py"]
+    ran = execute(command, tmp_path, **variables)
     assert ran.status == 0, ran.stderr
     line = ran.stderr.decode().splitlines()[-1]
     said = re.fullmatch(
@@ -53,5 +55,12 @@ def test_what_a_script_trains_is_recorded_and_shown(tmp_path: Path) -> None:
         assert epoch["batch_mean"] == pytest.approx(np.mean(values), rel=1e-6)
     for call in (fit, series):
         assert {item["agreement"] for item in call["reported"]} <= {"equal", "rounding"}
+    (steps,) = (tmp_path / "exports/csv").rglob("steps.csv")
+    exported = csv.read_csv(steps)
+    assert exported.column("optimizer_step").to_pylist() == list(range(10))
+    # The epochs of its second call are known only when the run is over.
+    assert exported.column("epoch").to_pylist() == [0] * 3 + [1] * 3 + [0, 0, 1, 1]
+    assert exported.column("reported").to_pylist()[6:] == pytest.approx(printed[2:])
+    assert len(list((tmp_path / "tables").rglob("epochs-*.parquet"))) == 1
     listed = execute([*LOSSLEDGER, "list"], tmp_path).stdout.decode().split()
     assert listed[-4:-2] == ["2", "10"]

@@ -111,6 +111,43 @@ def test_an_error_in_the_training_is_the_users(tmp_path):
     assert len(opened(run).losses(call=2)) == 1
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere a step that failed leaves no row")
+def test_steps_that_fail_and_steps_of_nobody_leave_no_entry(tmp_path):
+    """More steps than a list of rows holds; the weights stay, so each loss is known."""
+    import tensorflow as tf
+
+    class Checks(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(1, kernel_initializer="ones")
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            logs = super().train_step(data)
+            tf.debugging.assert_less(tf.reduce_max(data[0]), 1e3)
+            return logs
+
+    model = Checks()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    with lossledger.record(tmp_path) as run:
+        expected = []
+        for step in range(300):
+            x = np.full((4, 2), step / 100, "f4")
+            if step % 70 == 5:
+                with pytest.raises(tf.errors.InvalidArgumentError):
+                    model.train_on_batch(x + 1e4, np.zeros((4, 1), "f4"))
+            model.train_on_batch(x, np.zeros((4, 1), "f4"))
+            expected.append((2 * np.float64(step / 100)) ** 2)
+    for _ in range(140):
+        model.train_on_batch(np.zeros((4, 2), "f4"), np.ones((4, 1), "f4"))
+    with lossledger.record(tmp_path) as second:
+        model.train_on_batch(np.full((4, 2), 5, "f4"), np.zeros((4, 1), "f4"))
+    np.testing.assert_allclose(opened(run).losses(), expected, rtol=1e-6)
+    np.testing.assert_allclose(opened(second).losses(), [100.0])
+
+
 def test_recompiling_begins_another_call(twins):
     def train():
         model = compiled()

@@ -18,20 +18,20 @@ LEVELS: tuple[set[str], ...] = (
     # Values and errors.
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "totals", "series", "statistics", "epochs", "conventions"}
-    | {"folder", "segments.*", "store", "shares", "workers", "catalog"},
+    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
+    | {"folder", "segments.*", "store", "shares", "workers", "catalog", "growth"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
-    {"keras.*", "reconciliation.*", "render.*", "explain.*"},
+    {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.
     {"recorder.*", "callback", "runner", "loop.*", "replay.*"},
     # The programs.
-    {"cli.*", "__main__", "demo.*"},
+    {"cli.*", "__main__", "demo.*", "live.*"},
 )
 
 ALONE = {
-    "pyarrow": {"segments.tables", "segments.stream", "segments.sealed"},
+    "pyarrow": {"segments.tables", "segments.stream", "segments.sealed", "export.tables"},
     "rich": {"render.terminal"},
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
     "tensorflow": {
@@ -41,6 +41,7 @@ ALONE = {
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
+    "matplotlib": {"render.plot"},
 }
 """The only modules that import a library."""
 
@@ -164,6 +165,10 @@ def test_only_some_modules_know_a_library(library: str) -> None:
         ("from lossledger.cli import main; main(['show', 'absent'])", {"keras"}),
         ("from lossledger.cli import main; main(['explain', '.'])", {"keras", "pyarrow"}),
         ("from lossledger.cli import main; main(['reconcile', 'a', 'b'])", {"keras"}),
+        (
+            "from lossledger.cli import main; main(['export', 'absent', '--to', 'csv'])",
+            {"keras", "mlflow", "wandb"},
+        ),
     ],
 )
 def test_a_program_imports_only_what_it_needs(code: str, absent: set[str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The documents say what the code does: tables, help texts, names, and the programs in them.
+"""The documents say what the code does: tables, help texts, names. Their programs: tests/docs.
 
 Run as a program, this file writes the generated parts anew:
 
@@ -6,13 +6,12 @@ Run as a program, this file writes the generated parts anew:
 """
 
 import ast
+import importlib
 import importlib.util
 import inspect
-import json
 import os
 import re
-import subprocess
-import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,19 +25,16 @@ from lossledger.conventions import CONVENTIONS
 from lossledger.entry import COLUMNS
 from lossledger.reconciliation.slugs import SLUGS
 from lossledger.replay.description import FACTORS
-from lossledger.run import runs_in
 from lossledger.statement import EpochStatement
 from lossledger.statistics import STATISTICS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(lossledger.__file__).parent
-DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-PROGRAMS = ("README.md", "docs/guide.md", "docs/explain.md", "docs/compare.md")
-"""Documents with code; what is to be run in them runs in this order."""
+DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+CAUSES = ROOT / "docs/causes"
 LINES = {"README.md": 119, "CONTRIBUTING.md": 59}
 
 GENERATED = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-BLOCK = re.compile(r"(<!-- run -->\n)?```python\n(.*?)```", re.DOTALL)
 
 
 def table(header: str, rows: Iterator[tuple[str, ...]]) -> str:
@@ -86,27 +82,42 @@ def factors() -> str:
 
 
 def causes() -> str:
-    rows = ((f"[`{s.name}`](#{s.name})", s.kind, s.meaning) for s in SLUGS.values())
+    rows = ((f"[`{s.name}`](causes/{s.name}.md)", s.kind, s.meaning) for s in SLUGS.values())
     return table("cause | kind | what it is", rows)
+
+
+def cause(name: str) -> str:
+    slug = SLUGS[name]
+    return f"*{slug.meaning[0].upper()}{slug.meaning[1:]}* ({slug.kind})."
+
+
+def five_rows() -> str:
+    return f"```python\n{(ROOT / 'docs/five_rows.py').read_text()}```"
 
 
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
 
-def help_of(command: str) -> str:
-    """As on a line of 80 characters."""
+def helps() -> dict[str, str]:
+    """What the program and each command say of themselves, on a line of 80 characters."""
     before = os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "80"
     try:
         parser, _ = _parser()
         action = next(action for action in parser._actions if action.dest == "command")
-        return f"```text\n{action.choices[command].format_help().strip()}\n```"
+        parsers = {"lossledger": parser}
+        parsers |= {f"lossledger {name}": each for name, each in action.choices.items()}
+        return {n: f"```text\n{p.format_help().strip()}\n```" for n, p in parsers.items()}
     finally:
         if before is None:
             del os.environ["COLUMNS"]
         else:
             os.environ["COLUMNS"] = before
+
+
+def commands() -> str:
+    return "\n\n".join(f"## {name}\n\n{text}" for name, text in helps().items())
 
 
 WRITERS: dict[str, Callable[[], str]] = {
@@ -115,8 +126,15 @@ WRITERS: dict[str, Callable[[], str]] = {
     "conventions": conventions,
     "factors": factors,
     "causes": causes,
-    **{f"help {command.name}": lambda name=command.name: help_of(name) for command in COMMANDS},
+    "commands": commands,
+    "five rows": five_rows,
+    **{f"cause {name}": lambda name=name: cause(name) for name in SLUGS},
 }
+ALSO: dict[str, Callable[[], str]] = {
+    f"help {command.name}": lambda name=command.name: helps()[f"lossledger {name}"]
+    for command in COMMANDS
+}
+"""What a page may show once more."""
 
 
 def generated() -> list[tuple[str, str]]:
@@ -130,10 +148,15 @@ def words(text: str) -> str:
 
 
 def test_generated_parts_are_current() -> None:
-    assert sorted(name for name, _ in generated()) == sorted(WRITERS)
+    names = {name for name, _ in generated()}
+    assert set(WRITERS) <= names <= WRITERS.keys() | ALSO.keys()
     for name, text in generated():
-        wanted = WRITERS[name]()
-        same = words(text) == words(wanted) if name.startswith("help") else text == wanted
+        wanted = (WRITERS | ALSO)[name]()
+        same = (
+            words(text) == words(wanted)
+            if name.startswith(("commands", "help"))
+            else text == wanted
+        )
         assert same, f"{name} is not current: python tests/unit/test_docs.py writes it anew"
 
 
@@ -216,86 +239,59 @@ def test_statements_of_an_epoch_are_listed() -> None:
 
 
 def test_settings_are_listed() -> None:
-    text = (ROOT / "docs/guide.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
+    text = (ROOT / "docs/commands.md").read_text().partition("## Settings")[2].partition("\n## ")[0]
     assert {f"`{key} =" in text for key in _TYPES} == {True}
 
 
-# Programs
+# The site
 
 
-def blocks() -> list[tuple[str, str, bool]]:
-    """Document, code, and whether it is to be run."""
-    return [
-        (path.name, match[2], bool(match[1]))
-        for path in map(ROOT.joinpath, PROGRAMS)
-        for match in BLOCK.finditer(path.read_text())
+def test_every_cause_has_its_page() -> None:
+    assert {path.stem for path in CAUSES.glob("*.md")} == set(SLUGS)
+    for path in CAUSES.glob("*.md"):
+        text = path.read_text()
+        heads = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M), re.M)
+        assert heads[:3] == [path.stem, "Arithmetic", "What removes it"]
+        assert f"<!-- generated: cause {path.stem} -->" in text
+        assert "**You see** " in text
+
+
+LATER = {"report.md", "export.md", "distributed.md", "security.md"}
+"""Pages that the site names before they are written."""
+
+
+def test_every_page_is_found_from_the_site() -> None:
+    """The navigation has every page once; pages of causes are found from their table."""
+
+    def leaves(item: object) -> list[str]:
+        if isinstance(item, str):
+            return [item]
+        parts = item.values() if isinstance(item, dict) else item
+        return [leaf for part in parts for leaf in leaves(part)]
+
+    named = leaves(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"])
+    docs = ROOT / "docs"
+    written = {str(path.relative_to(docs)) for path in docs.rglob("*.md")}
+    assert len(named) == len(set(named))
+    assert written <= set(named) <= written | LATER
+
+
+def test_the_reference_names_what_is_public() -> None:
+    """Each public name once, as the object that it is."""
+    text = (ROOT / "docs/reference.md").read_text()
+    paths = re.findall(r"^::: (\S+)$", text, re.MULTILINE)
+    found = [
+        getattr(importlib.import_module(p.rpartition(".")[0]), p.split(".")[-1]) for p in paths
     ]
-
-
-def test_the_code_compiles() -> None:
-    assert {name for name, _, _ in blocks()} == {Path(name).name for name in PROGRAMS}
-    for name, code, _ in blocks():
-        compile(code, name, "exec")
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs the programs of the documents one after another, in one process and folder."""
-    folder = tmp_path_factory.mktemp("docs")
-    programs = [(name, code) for name, code, run in blocks() if run]
-    (folder / "programs.py").write_text("\n".join(code for _, code in programs))
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("LOSSLEDGER")}
-    variables.setdefault("KERAS_BACKEND", "jax")
-    command = [sys.executable, "programs.py"]
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return folder
-
-
-def test_the_programs_run(ran: Path) -> None:
-    runs = [lossledger.open(info.path) for info in runs_in(ran / "runs")]
-    names = ["programs", "baseline", "one-fit", "batches", "loop", "two"]
-    assert sorted(run.name for run in runs) == sorted(names)
-    assert all(run.complete and not run.info["warnings"] for run in runs)
-    by_name = {run.name: run for run in runs}
-    assert by_name["batches"].calls[0].epochs_from == "said"
-    np.testing.assert_array_equal(by_name["loop"].losses(), [0.5, 0.25] * 2)
-
-
-def test_the_picture_is_what_show_prints(ran: Path) -> None:
-    """Up to the numbers, which depend on the machine."""
-    picture = (ROOT / "README.md").read_text().partition("```text\n")[2].partition("```")[0]
-    assert max(map(len, picture.splitlines())) <= 80
-    command = [sys.executable, "-m", "lossledger", "show", "programs"]
-    variables = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run(
-        command, cwd=ran, env=variables, capture_output=True, text=True, check=True
-    )
-    for start in ("call 0:", "arguments", "epoch  steps", "more "):
-        lines = [[x for x in t.splitlines() if x.startswith(start)] for t in (picture, done.stdout)]
-        assert lines[0] == lines[1] != []
-    for text in (picture, done.stdout):
-        assert re.search(r"loss in History is epoch_mean = sum\(w l\) / sum\(w\)", text)
-        assert len(re.findall(r"^ +\d+ +32 ", text, re.MULTILINE)) == 3
-
-
-def test_every_key_of_the_run_folder_is_described(ran: Path) -> None:
-    of_run = named_in("docs/format.md", "## `run.json`")
-    of_call = named_in("docs/format.md", "## `calls.jsonl`")
-    seen: set[str] = set()
-    for info in runs_in(ran / "runs"):
-        assert set(info.info) == of_run
-        lines = (info.path / "calls.jsonl").read_text().splitlines()
-        seen |= {key for line in lines for key in json.loads(line)}
-    # Those of calls that fail, or were told how long an epoch is.
-    assert seen | {"failed", "steps_per_epoch"} == of_call
+    for name in lossledger.__all__:
+        assert sum(each is getattr(lossledger, name) for each in found) == 1, name
 
 
 def main() -> None:
     """Write the generated parts anew."""
     for path in DOCS:
         text = path.read_text()
-        new = GENERATED.sub(lambda m: f"{m[1]}{WRITERS[m[2]]()}\n{m[4]}", text)
+        new = GENERATED.sub(lambda m: f"{m[1]}{(WRITERS | ALSO)[m[2]]()}\n{m[4]}", text)
         if new != text:
             path.write_text(new)
             print(path.relative_to(ROOT))

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lossledger.chance import Estimate, student
 from lossledger.errors import LossLedgerError
 from lossledger.replay.compare import _players, _sharing
 from lossledger.replay.description import FACTORS, UNTRAINED, described, reading
 from lossledger.replay.entries import Entries, read
 from lossledger.replay.outcome import reconciliation
-from lossledger.replay.shares import Estimate, in_order, sampled, shapley, student
+from lossledger.replay.shares import in_order, sampled, shapley
 
 NAMES = "abcdef"
 

@@ -4,6 +4,7 @@ import json
 import os
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -236,3 +237,46 @@ def test_replicas_of_one_process_lie_in_one_folder(tmp_path):
     assert run.losses().tolist() == [2.0]
     assert not os.path.exists(run.path / "worker-0")
     assert run.entries(["step"], replicas=True)["replica"].to_pylist() == [0, 1]
+
+
+def exported(run, folder):
+    from lossledger.cli import main
+
+    assert main(["export", str(run), "--to", "parquet", "-o", str(folder)]) == 0
+    (file,) = folder.rglob("steps-*.parquet")
+    return pq.read_table(file)
+
+
+def test_exports_have_a_row_a_step(tmp_path):
+    """Of replicas, whatever the blocks in which they were written, and of workers."""
+    made = Made(tmp_path, format=2, segment_rows=7)
+    losses = np.arange(30, dtype="f8").reshape(10, 3)
+    for at in (0, 4, 5):
+        steps = slice(at, {0: 4, 4: 5, 5: 10}[at])
+        n = losses[steps].size
+        made.writer.append(
+            {
+                "step": np.repeat(np.arange(10)[steps], 3), "replica": np.tile(range(3), n // 3),
+                "call": np.zeros(n), "model": np.zeros(n), "epoch": np.zeros(n),
+                "loss": losses[steps].ravel(), "weight": np.tile([1.0, 1.0, 2.0], n // 3),
+                "rows": np.tile([1, 1, 2], n // 3),
+            }
+        )  # fmt: skip
+        made.writer.flush()
+    made.step = 10
+    replicas = made.close()
+    expected = np.average(losses, axis=1, weights=[1, 1, 2])
+    np.testing.assert_allclose(replicas.losses(), expected)
+    table = exported(replicas.path, tmp_path / "a")
+    np.testing.assert_allclose(table["loss/raw"].to_numpy(), expected)
+    assert table["rows"].to_pylist() == [4] * 10
+
+    run = Shared(tmp_path, 2)
+    for rank in (0, 1):
+        run.write(
+            rank, step=np.arange(5), loss=np.full(5, 1.0 + 2 * rank), weight=np.full(5, 2.0),
+            rows=np.full(5, 2),
+        )  # fmt: skip
+        run.close(rank)
+    table = exported(run.path, tmp_path / "b")
+    np.testing.assert_allclose(table["loss/raw"].to_numpy(), [2.0] * 5)

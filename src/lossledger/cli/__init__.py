@@ -10,8 +10,10 @@ from lossledger import __version__
 from lossledger.cli.command import Command
 from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
+from lossledger.cli.export import ExportCommand
 from lossledger.cli.list import ListCommand
 from lossledger.cli.reconcile import ReconcileCommand
+from lossledger.cli.report import ReportCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
 from lossledger.errors import LossLedgerError
@@ -22,6 +24,8 @@ COMMANDS: tuple[type[Command], ...] = (
     ShowCommand,
     ExplainCommand,
     ReconcileCommand,
+    ReportCommand,
+    ExportCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -34,6 +38,8 @@ examples:
   lossledger show                       the newest run, epoch by epoch
   lossledger explain log.csv            which statistic another tool's numbers are
   lossledger reconcile fit loop         why the losses of two runs differ
+  lossledger report                     a page of the newest run
+  lossledger export --to tensorboard    the newest run in another tracker
 """
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from lossledger.render.base import Options
@@ -26,6 +27,12 @@ def write(text: str) -> None:
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, errors="replace").decode(encoding) + "\n")
     sys.stdout.flush()
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Prints lines as `write` does."""
+    for text in texts:
+        write(text)
 
 
 def _encodes(text: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from lossledger import runner
 from lossledger.cli.command import Command, whole_number
 from lossledger.cli.configuration import Configuration, configuration, is_off
+from lossledger.cli.export import TRACKERS
 from lossledger.errors import LossLedgerError
 
 
@@ -24,6 +25,7 @@ examples:
   lossledger run train.py --lr 0.1         what follows train.py belongs to train.py
   lossledger run --name baseline train.py
   lossledger run -o /data/runs -m project.train
+  lossledger run --export tensorboard train.py   export it, too, as it grows
   LOSSLEDGER_OFF=1 lossledger run train.py   run it and record nothing
 """
 
@@ -41,6 +43,14 @@ examples:
             type=whole_number(1),
             metavar="N",
             help="how long an epoch of train_on_batch is (default: found from the batches)",
+        )
+        parser.add_argument(
+            "--export",
+            action="append",
+            default=[],
+            metavar="TRACKER[=DIR]",
+            help="export the run as it grows: to tensorboard, mlflow, wandb, csv or parquet, into "
+            "DIR or exports/TRACKER; may be given several times",
         )
         parser.add_argument(
             "-m",
@@ -62,7 +72,8 @@ examples:
         if is_off():
             return runner.run(target, None)
         settings = configuration()
-        recording = _recording(target, options, settings)
+        exports = dict(_export(text) for text in options.export)
+        recording = _recording(target, options, settings, exports)
         return runner.run(target, recording, quiet=options.quiet or settings.quiet)
 
 
@@ -81,7 +92,10 @@ def _target(options: argparse.Namespace) -> runner.Target:
 
 
 def _recording(
-    target: runner.Target, options: argparse.Namespace, settings: Configuration
+    target: runner.Target,
+    options: argparse.Namespace,
+    settings: Configuration,
+    exports: dict[str, Path],
 ) -> runner.Recording | None:
     script = None if target.module else Path(target.name)
     try:
@@ -93,10 +107,22 @@ def _recording(
             script,
             target.command,
             steps_per_epoch=options.steps_per_epoch,
+            export=exports,
         )
     except Exception as error:
         runner.warn(error)
         return None
+
+
+def _export(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if name not in TRACKERS:
+        raise LossLedgerError(
+            f"No such tracker. Received: --export {text}. Choose one of {', '.join(TRACKERS)}.",
+            slug="unknown-tracker",
+            exit_code=2,
+        )
+    return name, Path(folder or Path("exports", name))
 
 
 def _default_name(target: runner.Target) -> str:

@@ -1,9 +1,16 @@
 """`lossledger show`: what one run says of each epoch."""
 
 import argparse
+import sys
+from typing import TYPE_CHECKING
 
 from lossledger.cli.command import Command, add_steps_per_epoch
 from lossledger.cli.configuration import configuration
+from lossledger.errors import LossLedgerError
+
+if TYPE_CHECKING:
+    from lossledger.render.base import Options
+    from lossledger.run import Run
 
 
 class ShowCommand(Command):
@@ -22,6 +29,7 @@ examples:
   lossledger show baseline                    by name
   lossledger show runs/2026-11-22_18-38-54-train --epoch -1
   lossledger show --statistic ema:beta=0.9 --statistic window_mean:n=10
+  lossledger show --follow                    while it trains, until it ends
   lossledger show --json | jq '.calls[0].epochs[-1].epoch_mean'
 
 statistics:
@@ -47,6 +55,9 @@ statistics:
             help="add a statistic, as name or name:parameter=value; may be given several times",
         )
         add_steps_per_epoch(parser)
+        parser.add_argument(
+            "--follow", action="store_true", help="say what is new as the run grows, until it ends"
+        )
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def run(self, options: argparse.Namespace) -> int:
@@ -66,9 +77,49 @@ statistics:
             epoch=options.epoch,
             statistics=[Request.parse(text) for text in options.statistic],
         )
+        if options.follow:
+            if options.json or options.statistic or options.epoch is not None:
+                raise LossLedgerError(
+                    "--follow shows all epochs as lines. Received: --json, --epoch or --statistic "
+                    "with it. Leave them out, or leave out --follow.",
+                    slug="usage",
+                    exit_code=2,
+                )
+            _follow(run, choices)
+            return 0
         if options.json:
             from lossledger.render.json import JsonShow as Show
         else:
             from lossledger.render.show import TerminalShow as Show
         output.write(Show(choices).render(run))
         return 0
+
+
+def _follow(run: "Run", options: "Options") -> None:
+    """Prints what is new until the run is over; on a terminal the newest entry in one place."""
+    from lossledger import catalog
+    from lossledger.cli import output
+    from lossledger.export.feed import Feed
+    from lossledger.growth import growth, is_over
+    from lossledger.render.follow import Follow
+
+    terminal = sys.stdout.isatty()
+    erase, end = ("\r\x1b[K", "") if terminal else ("", "\n")
+    follow = Follow(run, options)
+    feed = Feed(run, over=is_over(run.path))
+    status = ""
+    output.lines(follow.head())
+    try:
+        for over in growth(run.path):
+            kept, newest = follow.lines(feed.read(over=over))
+            status = newest or status
+            if kept or newest:
+                sys.stdout.write(erase if status else "")
+                output.lines(kept)
+                if newest or terminal:
+                    sys.stdout.write((newest or status) + end)
+                sys.stdout.flush()
+    finally:
+        if terminal and status:
+            sys.stdout.write("\n")
+    output.lines(follow.foot(bool(catalog.read_info(run.path).get("complete"))))

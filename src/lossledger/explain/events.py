@@ -5,11 +5,13 @@ Events are `tensorflow.Event` (tensorflow/core/util/event.proto) with a `Summary
 (tensorflow/core/framework/tensor.proto). Unknown fields are skipped, as the format has it.
 """
 
+import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 Field: TypeAlias = "tuple[int, int | bytes]"
 
@@ -144,3 +146,70 @@ def _of_content(dtype: int, content: bytes) -> float | None:
         return struct.unpack("<f", b"\0\0" + content)[0] if len(content) == 2 else None
     kind = np.dtype(_IN_MEMORY[dtype])
     return float(np.frombuffer(content, kind)[0]) if len(content) == kind.itemsize else None
+
+
+def first_event(version: str, writer: str, time: float) -> bytes:
+    """The event that begins a file: its version, and who wrote it.
+
+    Args:
+        version: As TensorBoard looks for it, `brain.Event:2`.
+        writer: A name, which nothing reads (`SourceMetadata.writer`).
+        time: Unix time in seconds.
+    """
+    source = _bytes(1, writer.encode())
+    return b"\x09" + struct.pack("<d", time) + _bytes(3, version.encode()) + _bytes(10, source)
+
+
+def packed(
+    step: NDArray[np.int64], time: NDArray[np.float64], tags: Sequence[str], values: np.ndarray
+) -> Iterator[NDArray[np.uint8]]:
+    """Events of scalars, each with a number under every tag.
+
+    Args:
+        step: (events,), from 0.
+        time: (events,), Unix time in seconds.
+        tags: (tags,).
+        values: (events, tags), kept as float32.
+
+    Yields:
+        Equally long events as rows of bytes: a step takes more bytes as it grows.
+    """
+    lengths = np.ones(len(step), np.int64)
+    for bits in range(7, 63, 7):
+        lengths += step >= 1 << bits
+    cuts = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(step)]
+    numbers = np.ascontiguousarray(values, "<f4").view(np.uint8).reshape(len(step), -1, 4)
+    times = np.ascontiguousarray(time, "<f8").view(np.uint8).reshape(-1, 8)
+    for begin, end in itertools.pairwise(cuts):
+        if begin == end:
+            continue
+        length = int(lengths[begin])
+        summary, places = _summary(tags)
+        head = b"\x09" + bytes(8) + b"\x10" + bytes(length)
+        template = head + _bytes(5, summary)
+        rows = np.tile(np.frombuffer(template, np.uint8), (end - begin, 1))
+        rows[:, 1:9] = times[begin:end]
+        for place in range(length):
+            more = 0x80 if place + 1 < length else 0
+            rows[:, 10 + place] = (step[begin:end] >> 7 * place & 0x7F) | more
+        start = len(template) - len(summary)
+        for tag, place in enumerate(places):
+            rows[:, start + place : start + place + 4] = numbers[begin:end, tag]
+        yield rows
+
+
+def _summary(tags: Sequence[str]) -> tuple[bytes, list[int]]:
+    """A summary with zeros under its tags, and where the numbers stand in it."""
+    summary, places = b"", list[int]()
+    for tag in tags:
+        summary += _bytes(1, _bytes(1, tag.encode()) + b"\x15" + bytes(4))
+        places.append(len(summary) - 4)
+    return summary, places
+
+
+def _bytes(number: int, content: bytes) -> bytes:
+    """A field that holds bytes."""
+    length, size = b"", len(content)
+    while size > 0x7F:
+        length, size = length + bytes((size & 0x7F | 0x80,)), size >> 7
+    return bytes((number << 3 | _BYTES,)) + length + bytes((size,)) + content

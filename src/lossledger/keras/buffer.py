@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lossledger.entry import dtype_of, number
-from lossledger.keras import fingerprint
 from lossledger.keras.trace import Layout
 
 BACKLOG = 8192
@@ -125,21 +124,9 @@ class Buffer:
         """Rows as they were appended, one or more, as float32 of shape `(steps, columns)`."""
         raise NotImplementedError
 
-    def hashed(self, batches: Sequence[Sequence[np.ndarray] | None]) -> list[np.ndarray]:
-        """The rows' last columns, from what was kept of each batch; bounds how much is kept.
-
-        Args:
-            batches: For each step its batch's leaves; `None` where they are not known any more.
-        """
-        known = [batch for batch in batches if batch is not None]
-        size = sum(leaf.nbytes for leaf in known[0]) if known else 0
-        if known and not size:
-            return []
+    def hold(self, size: int) -> None:
+        """Bound how many steps may wait, by the bytes that are kept of a step's batch."""
         self.backlog = max(1, min(BACKLOG, BACKLOG_BYTES // max(1, size)))
-        lanes = np.zeros((len(batches), 2), "i4")
-        if known:
-            lanes[[batch is not None for batch in batches]] = fingerprint.of_batches(known)
-        return [lane.view("f4") for lane in lanes.T.copy()]
 
     def collect(self) -> dict[str, np.ndarray]:
         """Fetch the steps that wait, as a block of entries; an empty one where there are none."""

@@ -96,7 +96,8 @@ def layers(model: Any) -> list[dict[str, Any]]:
 
     Returns:
         A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
-        its configuration sizes, activation, rates of noise, masks and regularizers.
+        its configuration sizes, activation, rates of noise, masks and regularizers;
+        `trainable`, false, where its weights are held.
     """
     found: list[dict[str, Any]] = []
     for layer in model._flatten_layers(include_self=False):
@@ -108,6 +109,8 @@ def layers(model: Any) -> list[dict[str, Any]]:
             said |= {name: config[name] for name in _SAID_OF_LAYERS if config.get(name)}
         if "training" in inspect.signature(layer.call).parameters and _has_modes(layer, said):
             said["training"] = True
+        if not layer.trainable and layer.weights:
+            said["trainable"] = False
         found.append(said)
         if len(found) == LAYERS:
             break
@@ -150,6 +153,8 @@ def _config(thing: Any) -> Any:
         config = thing.get_config()
     except Exception:
         return type(thing).__name__
+    # A loss made of a function keeps what it passes on; not all of them list it (`Huber`).
+    config = {**getattr(thing, "_fn_kwargs", {}), **config}
     return {"class": type(thing).__name__, **{key: plain(value) for key, value in config.items()}}
 
 

@@ -49,45 +49,47 @@ def lanes_of(bits: np.ndarray) -> np.ndarray:
         bits: int32 of shape `(rows, columns)`: what the fingerprint looks at.
     """
     table = multipliers(bits.shape[1])
-    bits = bits ^ (bits >> 16)
-    with np.errstate(over="ignore"):
-        lanes = np.stack([(bits * row).sum(1, dtype="i4") for row in table[:-1].T], axis=1)
-        lanes = lanes + table[-1]
-        lanes ^= lanes >> 15
-        return lanes * (lanes | 1)
+    lanes = (bits ^ (bits >> 16)) @ table[:-1] + table[-1]
+    lanes ^= lanes >> 15
+    return lanes * (lanes | 1)
 
 
 def of_batches(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Fingerprints of batches, int32 lanes of shape `(batches, 2)`.
+    """Fingerprints of batches: the bits of two int32 lanes each, as float32 `(batches, 2)`.
 
     Args:
         batches: For each batch its leaves, as wide as the fingerprint looks at.
     """
-    widths = {tuple(leaf.shape[1:] for leaf in batch) for batch in batches}
-    if len(widths) > 1:
-        return np.concatenate([of_batches([batch]) for batch in batches])
-    counts = [min((len(leaf) for leaf in batch), default=0) for batch in batches]
-    leaves = [
-        _bits(np.concatenate([b[place][:n] for b, n in zip(batches, counts, strict=True)]))
-        for place in range(len(batches[0]))
-    ]
-    lanes = lanes_of(np.concatenate(leaves, axis=1)) if leaves else np.zeros((0, 2), "i4")
-    ends = np.cumsum(counts)
-    sums = np.concatenate([np.zeros((1, 2), "i4"), lanes.cumsum(0, dtype="i4")])
-    return sums[ends] - sums[ends - counts]
+    found = np.zeros((len(batches), 2), "f4")
+    alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for place, batch in enumerate(batches):
+        alike.setdefault(tuple([leaf.shape for leaf in batch]), []).append(place)
+    for shapes, places in alike.items():
+        leaves = [np.stack([batches[place][n] for place in places]) for n in range(len(shapes))]
+        found[places] = of_stacked(leaves)
+    return found
+
+
+def of_stacked(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """As `of_batches`, for batches of equal shapes: leaves of shape `(batches, rows, ...)`."""
+    count, rows = len(leaves[0]), min(leaf.shape[1] for leaf in leaves)
+    bits = [_bits(leaf[:, :rows].reshape(count * rows, -1)) for leaf in leaves]
+    lanes = lanes_of(np.concatenate(bits, axis=1))
+    return lanes.reshape(count, rows, 2).sum(1, dtype="i4").view("f4")
 
 
 def looked_at(leaf: Any) -> np.ndarray | None:
     """A copy of the columns of a host array that the fingerprint looks at; `None` without any."""
     array = np.asarray(leaf)
+    if array.ndim == 2 and 0 < array.shape[1] <= COLUMNS and array.dtype.kind in "fiub":
+        return array.copy()
     if not array.ndim or 0 in array.shape[1:] or array.dtype.kind not in "fiub":
         return None
     flat = array.reshape(array.shape[0], -1)
     return flat[:, stride(flat.shape[1])].copy()
 
 
-def _bits(leaf: np.ndarray) -> np.ndarray:
-    flat = leaf.reshape(len(leaf), -1)
+def _bits(flat: np.ndarray) -> np.ndarray:
     if flat.dtype.kind == "f":
         return np.ascontiguousarray(flat, "f4").view("i4")
     return flat.astype("i4")

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from lossledger.chance import Estimate
 from lossledger.keras.describe import weights_fingerprint
 from lossledger.statistics import Mean
 
@@ -20,7 +21,8 @@ class Losses:
     Args:
         training: In training mode, as the steps of `fit` compute it; a mean of `draws`.
         inference: In inference mode, as `evaluate` computes it.
-        noise: Standard error of `training`; 0.0 where each draw is the same.
+        noise: How far chance alone takes `training` (`lossledger.chance`); 0.0 where each draw is
+            the same.
         draws: How often `training` was measured.
         weights: The fingerprint of the weights.
     """
@@ -58,9 +60,9 @@ def losses_of(model: Any, x: Any, y: Any, sample_weight: Any, batch_size: int) -
     finally:
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
-    noise = float(np.std(draws, ddof=1) / np.sqrt(len(draws))) if len(draws) > 1 else 0.0
+    estimate = Estimate.of(np.array(draws))
     weights = weights_fingerprint([np.array(weight) for weight in model.get_weights()])
-    return Losses(float(np.mean(draws)), inference, noise, len(draws), weights)
+    return Losses(estimate.mean, inference, estimate.noise or 0.0, len(draws), weights)
 
 
 def _mean(model: Any, batches: list[Any], training: bool) -> float:

@@ -57,6 +57,10 @@ class Listener(Protocol):
         """`evaluate` returned."""
         ...
 
+    def tested(self, model: Any, result: Any) -> None:
+        """`test_on_batch` returned."""
+        ...
+
     def applied(self, optimizer: Any) -> None:
         """An optimizer was applied outside any tapped step."""
         ...
@@ -135,6 +139,7 @@ def _install() -> None:
     _replace(trainer, "fit", _fit)
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
+    _replace(trainer, "test_on_batch", _test_on_batch)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -304,6 +309,17 @@ def _train_on_batch(original: Any) -> Any:
         return result
 
     return train_on_batch
+
+
+def _test_on_batch(original: Any) -> Any:
+    def test_on_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        active = listener()
+        if active is not None:
+            active.tested(self, result)
+        return result
+
+    return test_on_batch
 
 
 def _evaluate(original: Any) -> Any:

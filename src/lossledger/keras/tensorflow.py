@@ -1,14 +1,14 @@
-"""The tap on TensorFlow: the compiled step writes its row into a variable, which is read after it.
+"""The tap on TensorFlow: the compiled step appends its row to a list that lies on the device.
 
 An output more would cost a call of `fit` 20 microseconds of Python, in which Keras unpacks it from
-an `Optional`. Where a variable of one row won't do, it is a ring (`tensorflow_ring.py`). All
-operations are added after the user's `train_step` has been traced, so that nothing which TensorFlow
-derives from an operation's place in the graph changes for the user's.
+an `Optional`; a variable of one row costs as much to read after each step. Where a list won't do,
+it is a ring (`tensorflow_ring.py`). All operations are added after the user's `train_step` has been
+traced, so that nothing which TensorFlow derives from an operation's place in the graph changes for
+the user's.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,10 +25,15 @@ from lossledger.keras.trace import GONE, Trace, tracing
 SLOTS = 32
 """Scalars that can be carried out of nested graphs."""
 
+LONGEST = 128
+"""Rows of a list on the device."""
+
+_VECTOR = np.array([-1], np.int32)
+_NO_DIMS = np.zeros(0, np.int64)
 _ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
 
 
-class TensorFlowBuffer(Buffer):
+class VectorBuffer(Buffer):
     """Rows as vectors of float32: the row's values, then the bits of the leaves of its batch.
 
     They are hashed here: that takes as many operations again as the rest of the row. `widths` are
@@ -46,25 +51,112 @@ class TensorFlowBuffer(Buffer):
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
-        vectors: Sequence[np.ndarray] = rows
-        lanes = self.hashed([self._leaves(vector) for vector in vectors])
-        return np.column_stack([[vector[: self.values] for vector in vectors], *lanes])
+        found = np.zeros((len(rows), len(self.columns)), "f4")
+        lengths = np.array([len(vector) for vector in rows])
+        for length in set(lengths.tolist()):
+            (places,) = np.nonzero(lengths == length)
+            block = np.stack([rows[place] for place in places])
+            found[places, : self.values] = block[:, : self.values]
+            if self.widths:
+                self.hold(block[0].nbytes)
+                found[places, -2:] = fingerprint.of_stacked(self._leaves(block))
+        return found
 
     @property
     def values(self) -> int:
         """How many values a vector begins with."""
         return len(self.columns) - 2 * ("id0" in self.columns)
 
-    def _leaves(self, vector: np.ndarray) -> list[np.ndarray]:
-        bits = vector[self.values :].view("i4")
-        rows = len(bits) // max(1, sum(self.widths))
-        ends = np.cumsum([rows * width for width in self.widths])
-        begins = ends - [rows * width for width in self.widths]
-        return [bits[begin:end].reshape(rows, -1) for begin, end in zip(begins, ends, strict=True)]
+    def _leaves(self, block: np.ndarray) -> list[np.ndarray]:
+        """Leaves of shape `(steps, rows, width)` from vectors of one length."""
+        bits = np.ascontiguousarray(block[:, self.values :]).view("i4")
+        rows = bits.shape[1] // max(1, sum(self.widths))
+        ends = np.cumsum([rows * width for width in self.widths]).tolist()
+        return [
+            bits[:, end - rows * width : end].reshape(len(block), rows, width)
+            for end, width in zip(ends, self.widths, strict=True)
+        ]
+
+
+class TensorFlowBuffer(VectorBuffer):
+    """Vectors in a list on the device.
+
+    A list that was put aside may end with rows that are no step's: of a step that failed, or of
+    executions that nobody recorded. The steps of the next list begin before those.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._none = tf.raw_ops.EmptyTensorList(
+            element_shape=_VECTOR, max_num_elements=-1, element_dtype=tf.float32
+        )
+        self.vectors = tf.Variable(self._none)
+        self._aside: list[tuple[int, Any]] = []
+        self._first = self._fetched = self._held = 0
+
+    def attach(self, *arguments: Any, **options: Any) -> None:
+        """See base class."""
+        super().attach(*arguments, **options)
+        self.put_aside()
+
+    def append(self, vector: Any) -> None:
+        """Append a step's vector; within the step."""
+        now = self.vectors.read_value()
+        longer = tf.raw_ops.TensorListPushBack(input_handle=now, tensor=vector)
+        self.vectors.assign(longer, read_value=False)
+
+    def executed(self) -> None:
+        """See base class."""
+        super().executed()
+        self._held += 1
+        if self._held >= LONGEST:
+            self.put_aside()
+
+    def executed_unrecorded(self) -> None:
+        """An execution that is nobody's has returned: its row is of no use."""
+        self._held += 1
+        if self._held >= LONGEST:
+            self._held = 0
+            self.vectors.assign(self._none)
+
+    def put_aside(self) -> None:
+        """Begin a new list; each step copies the list's references, so it may not grow long."""
+        with self.lock:
+            self._aside.append((self._first, self.vectors.read_value()))
+            self.vectors.assign(self._none)
+            self._first = self._fetched + len(self.times)
+            self._held = 0
+
+    def take(self, count: int) -> Any:
+        """See base class."""
+        begin, self._fetched = self._fetched, self._fetched + count
+        lists = [*self._aside, (self._first, self.vectors.read_value())]
+        ends = [*[first for first, _ in lists[1:]], self._fetched]
+        parts = [(*each, end) for each, end in zip(lists, ends, strict=True)]
+        self._aside = [(first, each) for first, each, end in parts[:-1] if end > self._fetched]
+        return parts, begin, self._fetched
+
+    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        parts, begin, stop = handle
+        vectors: list[np.ndarray] = []
+        for first, each, end in parts:
+            steps = range(max(begin, first), min(stop, end))
+            if steps:
+                vectors += _split(each)[steps.start - first : steps.stop - first]
+        return super().fetch(vectors)
+
+
+def _split(vectors: Any) -> list[np.ndarray]:
+    """The vectors of a list, fetched as one."""
+    whole, lengths = tf.raw_ops.TensorListConcatV2(
+        input_handle=vectors, element_shape=_VECTOR, leading_dims=_NO_DIMS, element_dtype=tf.float32
+    )
+    return np.split(whole.numpy(), np.cumsum(lengths.numpy())[:-1])
 
 
 class TensorFlowTap(base.Tap[Any]):
-    """Rows in a variable, one at a time; see `lossledger.keras.tap.Tap`.
+    """Rows in a list; see `lossledger.keras.tap.Tap`.
 
     The variables are made beforehand: inside a `tf.function` that is not possible but on its first
     call, which may have been before.
@@ -72,7 +164,6 @@ class TensorFlowTap(base.Tap[Any]):
 
     def __init__(self, model: Any, buffer: Buffer | None = None) -> None:
         super().__init__(model, buffer or TensorFlowBuffer())
-        self.row_of_step = tf.Variable(tf.zeros(0), shape=(None,))
         self.moved = tf.Variable(-1, dtype=tf.int64)
         self.carried = tf.Variable(tf.zeros(SLOTS))
 
@@ -81,8 +172,7 @@ class TensorFlowTap(base.Tap[Any]):
 
         def step(data: Any) -> Any:
             logs, vector = self.traced(train_step, data)
-            vector = tf.zeros(0) if vector is None else vector
-            self.row_of_step.assign(vector, read_value=False)
+            self.buffer.append(tf.zeros(0) if vector is None else vector)
             return logs
 
         return step
@@ -151,18 +241,21 @@ class TensorFlowTap(base.Tap[Any]):
         return columns
 
     def wrap_function(self, function: Any) -> Any:
-        """The train function that keeps the rows."""
-        buffer, rows = self.buffer, self.buffer.rows
-        read = partial(
-            tf.raw_ops.ReadVariableOp, resource=self.row_of_step.handle, dtype=tf.float32
-        )
+        """The train function that counts the steps."""
+        buffer = self.buffer
 
         def train_function(iterator: Any) -> Any:
             if self.position is None:
-                return function(iterator)
+                logs = function(iterator)
+                buffer.executed_unrecorded()
+                return logs
             self.begin((iterator,))
-            logs = function(iterator)
-            rows.append(read())
+            try:
+                logs = function(iterator)
+            except BaseException:
+                with suppress(Exception):
+                    buffer.put_aside()
+                raise
             buffer.executed()
             return logs
 

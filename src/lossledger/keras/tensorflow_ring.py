@@ -1,8 +1,7 @@
 """TensorFlow with `steps_per_execution` or XLA: a ring of rows in a variable.
 
-Of several steps in one execution none but the last could be read from a variable of one row; and
-XLA lets no variable change its shape, as one does whose row holds the batch. A fingerprint inside
-the step is cheap where XLA fuses it.
+How many of an execution's steps ran is known on the device alone; and XLA has no list that grows.
+A fingerprint inside the step is cheap where XLA fuses it.
 """
 
 from typing import Any

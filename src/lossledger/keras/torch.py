@@ -13,23 +13,37 @@ from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, tracing
 
+_OF_NUMPY = {torch.float32, torch.float64, torch.int32, torch.int64, torch.bool, torch.uint8}
+"""Types that NumPy copies, in a fifth of the time of PyTorch."""
 
-class Kept(NamedTuple):
-    """A leaf of a batch as it was before the step; `copy` where it may not stay so."""
 
-    leaf: torch.Tensor
+class Quick(NamedTuple):
+    """How the row of a step is made where it can't differ from the last but in its values.
+
+    `metrics` are the `id`s of those updated, `rest` the row's constant end, good as long as the
+    learning rate is of this version.
+    """
+
+    metrics: list[int]
+    picks: list[Any]
+    optimizer: Any
+    rate: Any
+    tensor: Any
     version: int
-    copy: torch.Tensor | None
+    rest: tuple[Any, ...]
 
-    @property
-    def written(self) -> bool:
-        """Whether an operation has since written to the leaf in place."""
-        return self.leaf._version != self.version
-
-    @property
-    def shared(self) -> bool:
-        """Whether others may write to its memory: numpy's, another process's can't be resized."""
-        return not self.leaf.untyped_storage().resizable()
+    def row(self, trace: Trace, batch: Any) -> tuple[Any, ...] | None:
+        """The row; `None` where it has to be made in full."""
+        same = (
+            [id(update.metric) for update in trace.updates] == self.metrics
+            and trace.optimizers == [self.optimizer]
+            and self.optimizer._learning_rate is self.rate
+            and self.tensor._version == self.version
+            and all(weights is None and mask is None for weights, mask in trace.reductions)
+        )
+        if not same:
+            return None
+        return (*[_detached(pick(trace)) for pick in self.picks], *self.rest, batch)
 
 
 class TorchBuffer(Buffer):
@@ -37,8 +51,12 @@ class TorchBuffer(Buffer):
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
-        lanes = self.hashed([_on_host(row[-1]) for row in rows])
-        return np.column_stack([values_of(rows), *lanes])
+        values = values_of(rows)
+        batches = [[_array(leaf) for leaf in row[-1]] for row in rows]
+        if not batches[0]:
+            return values
+        self.hold(sum(leaf.nbytes for leaf in batches[0]))
+        return np.column_stack([values, fingerprint.of_batches(batches)])
 
 
 def values_of(rows: Sequence[Any]) -> np.ndarray:
@@ -57,7 +75,7 @@ class TorchTap(base.Tap[TorchBuffer]):
     def __init__(self, model: Any) -> None:
         super().__init__(model, TorchBuffer())
         self.scaled = scaled(model)
-        self.copies = True
+        self._quick: Quick | None = None
         self._rate_of: Any = None
         self._rate: Rate | None = None
         self._copied: tuple[Any, int, Any] = (None, -1, None)
@@ -84,7 +102,7 @@ class TorchTap(base.Tap[TorchBuffer]):
     def attach(self, position: base.Position | None) -> None:
         """See base class."""
         super().attach(position)
-        self.copies = True
+        self._quick = None
 
     def before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
@@ -95,19 +113,19 @@ class TorchTap(base.Tap[TorchBuffer]):
             leaves = fingerprint.content(data)
             if type(leaves) is not tuple or any(type(leaf) is not torch.Tensor for leaf in leaves):
                 leaves = tree.flatten(leaves)
-            return [each for leaf in leaves if (each := self._seen(leaf)) is not None], moved
+            return [each for leaf in leaves if (each := _seen(leaf)) is not None], moved
         except Exception as error:
             self.failure = error
             return None, None
 
-    def _seen(self, leaf: Any) -> Any:
-        """What the fingerprint looks at: a copy, or the leaf where nobody else writes to it."""
-        if not isinstance(leaf, torch.Tensor):
-            return None if leaf is None else fingerprint.looked_at(leaf)
-        shape = leaf.shape
-        if len(shape) == 2 and 0 < shape[1] <= fingerprint.COLUMNS and not leaf.dtype.is_complex:
-            return Kept(leaf, leaf._version, leaf.detach().clone() if self.copies else None)
-        return _columns(leaf)
+    def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
+        """See base class."""
+        _, batch, _ = context
+        if self._quick is not None and batch is not None:
+            row = self._quick.row(trace, batch)
+            if row is not None:
+                return row
+        return super().leave(trace, logs, *context)
 
     def row(self, selection: Any, trace: Trace, *context: Any) -> tuple[Any, ...] | None:
         """See base class."""
@@ -117,10 +135,20 @@ class TorchTap(base.Tap[TorchBuffer]):
             self._optimizer_columns(columns, trace, moved)
         if not self.settle(selection.layout, [*columns], hashed=bool(batch)):
             return None
-        if self.buffer.returned is None:  # else the batch is the user's
-            kept = [leaf for leaf in batch if type(leaf) is Kept]
-            self.copies = any(leaf.written or (self.copies and leaf.shared) for leaf in kept)
+        self._learn(len(selection.values), columns, trace)
         return (*[_detached(value) for value in columns.values()], batch)
+
+    def _learn(self, chosen: int, columns: dict[str, Any], trace: Trace) -> None:
+        """Make the next rows quickly, where nothing beyond the chosen values can change unseen."""
+        self._quick = None
+        rest = [*columns][chosen:]
+        constant = {"elements", "sample_weight", "learning_rate"}.issuperset(rest)
+        by_value = self._rate is not None and self._rate.schedule is None
+        if self._shortcut and constant and by_value and "learning_rate" in rest:
+            tensor, version, _ = self._copied
+            ends = tuple(columns[name] for name in rest)
+            optimizer = applied(trace, self.model)
+            self._quick = Quick(*self._shortcut, optimizer, self._rate_of, tensor, version, ends)
 
     def _optimizer_columns(self, columns: dict[str, Any], trace: Trace, moved: Any) -> None:
         optimizer = applied(trace, self.model)
@@ -145,24 +173,16 @@ class TorchTap(base.Tap[TorchBuffer]):
         return self._copied[2]
 
 
-def _columns(leaf: torch.Tensor) -> torch.Tensor | None:
+def _seen(leaf: Any) -> Any:
     """A copy of the columns of a leaf that the fingerprint looks at."""
+    if not isinstance(leaf, torch.Tensor):
+        return None if leaf is None else fingerprint.looked_at(leaf)
+    if leaf.is_cpu and leaf.dtype in _OF_NUMPY and not leaf.requires_grad:
+        return fingerprint.looked_at(leaf.numpy())
     if not leaf.ndim or 0 in leaf.shape[1:] or leaf.is_complex():
         return None
     flat = leaf.detach().reshape(leaf.shape[0], -1)
     return flat[:, fingerprint.stride(flat.shape[1])].clone()
-
-
-def _on_host(batch: Sequence[Any]) -> list[np.ndarray] | None:
-    """What was kept of a batch; `None` where a leaf that wasn't copied has been written to."""
-    leaves: list[np.ndarray] = []
-    for leaf in batch:
-        if type(leaf) is Kept:
-            if leaf.copy is None and leaf.written:
-                return None
-            leaf = leaf.leaf if leaf.copy is None else leaf.copy
-        leaves.append(_array(leaf))
-    return leaves
 
 
 def _array(leaf: Any) -> np.ndarray:
@@ -173,10 +193,13 @@ def _array(leaf: Any) -> np.ndarray:
 
 
 def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, torch.Tensor) else value
+    return value.detach() if isinstance(value, torch.Tensor) and value.requires_grad else value
 
 
 def _fetch_column(column: Any) -> np.ndarray:
-    if isinstance(column[0], torch.Tensor):
-        return torch.stack([value.reshape(()) for value in column]).to(torch.float32).cpu().numpy()
-    return np.array(column, "f4")
+    if not isinstance(column[0], torch.Tensor):
+        return np.array(column, "f4")
+    if all(value is column[0] for value in column):
+        return np.full(len(column), column[0].item(), "f4")
+    scalars = [value.reshape(()) if value.ndim else value for value in column]
+    return torch.stack(scalars).to(torch.float32).cpu().numpy()

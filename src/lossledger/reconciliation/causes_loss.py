@@ -1,16 +1,18 @@
 """Causes in what a step's loss is made of: penalties, weights of outputs, a batch's reduction."""
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from lossledger.reconciliation.align import match
+from lossledger.reconciliation.compiled import loss_weights_of, outputs_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
 from lossledger.reconciliation.moves import Step, alike, counted, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 
+_ALONE = "loss"
 _ZERO = 2e-7
 """A penalty that is the float32 rounding of a difference, relatively to the loss."""
 
@@ -122,7 +124,7 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
         return None
     middle = {name: (weights[0][name] + weights[1][name]) / 2 for name in weights[0]}
     changed = [_reweighted(fold, mine, middle) for fold, mine in zip((a, b), weights, strict=True)]
-    told = [", ".join(f"{value:g} {name}" for name, value in each.items()) for each in weights]
+    told = [" + ".join(f"{value:g} {name}" for name, value in each.items()) for each in weights]
     evidence = f"The loss is {told[0]} in a, {told[1]} in b."
     advice = "Compile both with the same loss_weights, or compare the outputs' own losses."
     return Step("loss_weights", changed[0], changed[1], evidence, advice)
@@ -143,29 +145,34 @@ def _summed(a: Fold, b: Fold, first: bool) -> Step | None:
 
 
 def _weights(reading: Reading) -> dict[str, float]:
-    """The weight of each named loss, as `compile` was given them; 1 where it wasn't."""
-    fold = reading.fold
-    names = list(reading.call.info.get("output_weights") or ())
-    given: Any = reading.call.configuration.get("loss_weights")
-    if fold is None or not names:
+    """The weight of each named loss, or, of a single output, of the data term."""
+    fold, names = reading.fold, outputs_of(reading.call) or (_ALONE,)
+    values = loss_weights_of(reading.call)
+    if fold is None or len(values) != len(names) or not all(map(math.isfinite, values)):
         return {}
-    if isinstance(given, Mapping):
-        values = [given.get(name.removesuffix("_loss"), 1.0) for name in names]
-    else:
-        values = list(given) if given is not None else [1.0] * len(names)
-    if len(values) != len(names) or not set(names) <= set(fold.ledger.columns):
-        return {}
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+    found = dict(zip(names, values, strict=True))
+    known = values[0] != 0 if names == (_ALONE,) else set(names) <= set(fold.ledger.columns)
+    return found if known else {}
+
+
+def _terms(ledger: Ledger, weights: Mapping[str, float]) -> dict[str, Floats]:
+    """The losses that the weights are of."""
+    columns = ledger.columns
+    if set(weights) == {_ALONE}:
+        penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+        return {_ALONE: (columns["loss"] - penalties) / weights[_ALONE]}
+    return {name: columns[name] for name in weights}
 
 
 def _adds_up(ledger: Ledger, weights: Mapping[str, float]) -> bool:
     """Whether the named losses, so weighted, and the penalty are the loss."""
-    penalties = np.nan_to_num(ledger["penalty"], nan=0.0)
-    total = penalties + sum(w * ledger[name] for name, w in weights.items())
-    return bool(np.allclose(total, ledger["loss"], rtol=1e-5, equal_nan=True))
+    columns = ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    total = penalties + sum(weights[name] * t for name, t in _terms(ledger, weights).items())
+    return bool(np.allclose(total, columns["loss"], rtol=1e-5, equal_nan=True))
 
 
 def _reweighted(fold: Fold, mine: Mapping[str, float], middle: Mapping[str, float]) -> Fold:
-    columns = fold.ledger.columns
-    more = sum((middle[name] - mine[name]) * columns[name] for name in mine)
-    return fold.of_losses(columns["loss"] + more)
+    terms = _terms(fold.ledger, mine)
+    more = sum((middle[name] - mine[name]) * terms[name] for name in mine)
+    return fold.of_losses(fold.ledger.columns["loss"] + more)

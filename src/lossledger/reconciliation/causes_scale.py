@@ -14,14 +14,16 @@ from lossledger.reconciliation.reading import Reading
 LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""
 
+_WEIGHTS = {"sample_weight", "class_weight", "loss_weights", "mask"}
 _MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
 def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """A batch's loss is a sum on one side and a mean on the other.
 
-    To the mean over the batch's rows, n of m losses each: `l / (n m)` of a sum, `l s / (n m)` of a
-    mean by sample weights that add to s. Sums on both sides depend on the batches, too.
+    To the mean over the d losses of a batch, all of its rows or, under a mask, the valid: `l / d`
+    of a sum, `l s / d` of a mean by sample weights that add to s. Sums on both sides depend on the
+    batches, too.
     """
     kinds = [_reduction(each) for each in (pair.a, pair.b)]
     if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(_MEANS):
@@ -55,6 +57,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
     if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
         return None
+    if _WEIGHTS & set(pair.factors):
+        return None  # all of them scale alike, too
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
         return None
@@ -119,12 +123,15 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     total = columns["loss"] - penalties
     if kind == "mean_with_sample_weight":
         total = total * columns["sample_weight"]
-        return fold.of_losses(total / columns["rows"] + penalties)
-    return fold.of_losses(total / (columns["rows"] * each) + penalties)
+    count = columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
+    return fold.of_losses(total / count + penalties)
 
 
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
-    """How many losses a row has: as the same batches show, or the targets' shape."""
+    """How many losses a row has: as the step's trace, the same batches or the targets tell."""
+    known = pair.a.call.losses_per_row or pair.b.call.losses_per_row
+    if known:
+        return known
     kinds = [_reduction(each) for each in (pair.a, pair.b)]
     if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
         summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]

@@ -1,11 +1,17 @@
 """Whether two numbers may be compared, and what is not the same about how they came about."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lossledger.call import Call
+from lossledger.reconciliation.compiled import (
+    integer_targets,
+    loss_weights_of,
+    losses_of,
+    takes_logits,
+    targets_of,
+)
 from lossledger.reconciliation.result import Difference
 from lossledger.run import Run
 
@@ -23,22 +29,10 @@ _DRIVERS_OWN = {f"arguments.{name}" for name in _OWN.split()}
 _NAMELESS = {"name", "registered_name", "module"}
 _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledger")
 
-_ALIASES = {
-    "mse": "meansquarederror",
-    "mae": "meanabsoluteerror",
-    "mape": "meanabsolutepercentageerror",
-    "msle": "meansquaredlogarithmicerror",
-    "bce": "binarycrossentropy",
-    "kld": "kldivergence",
-    "kullbackleiblerdivergence": "kldivergence",
-}
-# Parts of a loss's configuration that don't change what its number means.
-_HOW = {"class", "name", "reduction", "dtype", "from_logits", "ignore_class", "axis", "fn"}
-
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    ours, theirs = _record(*a), _record(*b)
+    ours, theirs = record(*a), record(*b)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
     found = [
         Difference(name, ours.get(name), theirs.get(name))
@@ -63,14 +57,17 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _record(run: Run, call: Call) -> dict[str, Any]:
+def record(run: Run, call: Call) -> dict[str, Any]:
+    """What decides how a call trains, as it is recorded, by dotted names; layers are left out."""
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
         if name in _DATA and call.driver not in WHOLE:
             continue  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
-    found |= dict(_flat("", {**call.configuration, "optimizer": _optimizer(call)}))
+    weights = loss_weights_of(call)
+    same = {"loss_weights": weights if set(weights) != {1.0} else None}
+    found |= dict(_flat("", {**call.configuration, **same, "optimizer": _optimizer(call)}))
     versions = run.info.get("versions", {})
     found |= {f"versions.{name}": versions[name] for name in _VERSIONS if name in versions}
     found |= dict(_flat("environment", run.info.get("environment") or {}))
@@ -112,60 +109,43 @@ def reasons(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[str, ...]:
     Losses of other functions, of other targets, or of models of another structure are numbers of
     different things. What is not recorded can't tell: a loop of the user's has no configuration.
     """
-    found = [*_losses(a[1], b[1]), *_targets(a[1], b[1]), *_structure(a, b)]
-    return tuple(found)
+    return (*_losses(a[1], b[1]), *_logits(a, b), *_targets(a[1], b[1]), *_structure(a, b))
 
 
 def _losses(a: Call, b: Call) -> Iterator[str]:
     ours, theirs = (call.configuration.get("loss") for call in (a, b))
-    if ours is None or theirs is None:
-        return
-    names = _meaning(ours), _meaning(theirs)
-    if names[0] != names[1]:
+    if None not in (ours, theirs) and losses_of(a) != losses_of(b):
         yield f"The losses are different functions: {_short(ours)} in a, {_short(theirs)} in b."
 
 
-def _meaning(loss: Any) -> Any:
-    """What of a loss makes its number mean what it does."""
-    if isinstance(loss, str):
-        name = re.sub(r"[^a-z0-9]", "", loss.lower())
-        return _ALIASES.get(name, name)
-    if isinstance(loss, Mapping):
-        table = cast("Mapping[str, Any]", loss)
-        if "class" not in table:
-            return {key: _meaning(value) for key, value in table.items()}
-        more = {key: value for key, value in table.items() if key not in _HOW and value}
-        name = _meaning(table["class"])
-        return (name, sorted(map(repr, more.items()))) if _shaped(name, more) else name
-    if isinstance(loss, Sequence):
-        return [_meaning(each) for each in cast("Sequence[Any]", loss)]
-    return loss
+def _logits(a: tuple[Run, Call], b: tuple[Run, Call]) -> Iterator[str]:
+    """A loss that takes logits, and one that doesn't, of outputs that are the same.
 
-
-def _shaped(name: str, more: Mapping[str, Any]) -> bool:
-    """Whether a loss's parameters differ from those that its plain name has."""
-    usual = {"huber": {"delta": 1.0}, "poisson": {}, "kldivergence": {}}.get(name, {})
-    return any(usual.get(key) != value for key, value in more.items())
+    TensorFlow alone finds the logits that a sigmoid or softmax hides.
+    """
+    takes = [takes_logits(call) for _, call in (a, b)]
+    ends = [(call.configuration.get("layers") or [{}])[-1] for _, call in (a, b)]
+    backends = {run.info.get("versions", {}).get("backend") for run, _ in (a, b)}
+    if None in takes or takes[0] == takes[1] or not ends[0] or backends == {"tensorflow"}:
+        return
+    activations = [end.get("activation") or "linear" for end in ends]
+    if activations[0] == activations[1]:
+        names = "a", "b"
+        logits, other = names if takes[0] else reversed(names)
+        yield (
+            f"The losses are different functions: {logits}'s takes the outputs for logits, "
+            f"{other}'s for probabilities, and the outputs are {activations[0]} in both."
+        )
 
 
 def _targets(a: Call, b: Call) -> Iterator[str]:
     """Targets of another shape a row; a series of `train_on_batch` shows its first batch's."""
-    ours, theirs = (call.arguments.get("y") for call in (a, b))
-    shapes = [_row_shape(each) for each in (ours, theirs)]
-    if None not in shapes and shapes[0] != shapes[1]:
-        yield f"The targets have other shapes a row: {shapes[0]} in a, {shapes[1]} in b."
-
-
-def _row_shape(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        table = cast("Mapping[str, Any]", data)
-        if set(table) == {"shape", "dtype"}:
-            # (rows,) and (rows, 1) are the same targets to Keras's losses.
-            return [size for size in table["shape"][1:] if size != 1]
-        return {key: _row_shape(value) for key, value in table.items()}
-    if isinstance(data, list):
-        return [_row_shape(each) for each in cast("list[Any]", data)]
-    return None
+    shapes = [targets_of(call) for call in (a, b)]
+    if integer_targets(a) != integer_targets(b) or None in shapes:
+        return
+    if shapes[0] != shapes[1]:
+        told = [each[0] if each and len(each) == 1 else each for each in shapes]
+        yield f"The targets have other shapes a row: {told[0]} in a, {told[1]} in b."
 
 
 def _structure(a: tuple[Run, Call], b: tuple[Run, Call]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What two trainings part on: the first step that differs, and what differed there."""
 
+import math
 from collections.abc import Sequence
 
 from lossledger.reconciliation.align import order
@@ -129,6 +130,15 @@ def _unequal(pair: Pair, steps: int) -> str:
     return ""
 
 
+def _weighed(found: Parting) -> str | None:
+    """What of the same batch was weighed otherwise, as sums of its weights and targets show."""
+    for column, cause in (("sample_weight", "sample_weight"), ("elements", "mask")):
+        sums = [float(each.get(column, math.nan)) for each in (found.a, found.b)]
+        if all(map(math.isfinite, sums)) and not math.isclose(*sums, rel_tol=SAME):
+            return cause
+    return None
+
+
 def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     losses = [float(each["loss"]) for each in (found.a, found.b)]
     told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
@@ -141,11 +151,14 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     first = found.step == 0 and pair.same_start
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
+    cause = cause or _weighed(found)
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:
-        cause = "driver" if pair.a.call.driver != pair.b.call.driver else UNKNOWN
-    names = ", ".join(pair.factors.get(cause, [])) or "nothing that is recorded"
+        other = pair.same_start and pair.a.call.driver != pair.b.call.driver
+        cause = "driver" if other else UNKNOWN
+    names = ", ".join(pair.factors.get(cause, []))
+    names = names or ("nothing that is recorded" if cause == UNKNOWN else cause)
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}."

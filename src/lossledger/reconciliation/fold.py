@@ -1,7 +1,7 @@
 """A number as a fold over entries: what a chain of counterfactuals changes one thing of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -82,6 +82,7 @@ class Form:
         loss: As in `Spec`.
         every: As in `Spec`.
         finite: As in `Spec`.
+        said: What the user called the statistic, where that is another name.
     """
 
     statistic: str
@@ -90,13 +91,14 @@ class Form:
     loss: str = "loss"
     every: int = 1
     finite: bool = False
+    said: str = field(default="", compare=False)
 
     @classmethod
     def named(cls, statistic: str, **more: Any) -> "Form":
         """The form of a statistic with the weight that it has by itself."""
         weight = more.pop("weight", None) or _MEANS.get(statistic, "recorded")
         name = "epoch_mean" if statistic in _MEANS else statistic
-        return cls(name, weight=weight, **more)
+        return cls(name, weight=weight, said=statistic if name != statistic else "", **more)
 
     @property
     def shape(self) -> Shape:
@@ -118,6 +120,7 @@ class Form:
     def text(self) -> str:
         """The form in the words of the command line."""
         name = "batch_mean" if self.shape == "mean" and self.weight == "one" else self.statistic
+        name = self.said if self.said and self.weight == _MEANS.get(self.said) else name
         own = ",".join(f"{key}={value}" for key, value in self.parameters)
         return f"{name}:{own}" if own else name
 
@@ -166,7 +169,8 @@ class Fold:
 
     def by(self, **changes: Any) -> "Fold":
         """Another form over the same entries."""
-        return Fold(self.ledger, replace(self.form, **changes))
+        said = "" if "statistic" in changes else self.form.said
+        return Fold(self.ledger, replace(self.form, said=said, **changes))
 
     def of_losses(self, loss: Floats, **columns: Floats) -> "Fold":
         """The same fold of other losses, which are what it folds from here on."""

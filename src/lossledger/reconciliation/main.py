@@ -90,6 +90,7 @@ def reconcile(
 
 def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Reconciliation:
     why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
+    why = (*why, *pair.other_losses)
     if why and not across:
         told = f"The two may not be compared. {why[0]}"
         return _result(pair, (), told, why)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import SAME, Move, near, number, signed
+from lossledger.reconciliation.moves import SAME, Move, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
-from lossledger.reconciliation.rest import causes_of
+from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
 
 if TYPE_CHECKING:
@@ -43,12 +43,14 @@ def measured(
     first = pair.a.fold is not None
     trained, evaluated = (pair.a, pair.b) if first else (pair.b, pair.a)
     sign = 1.0 if first else -1.0
-    moves, mean = _to_mean(trained, pair)
+    moves, mean = _to_mean(trained, evaluated.side.value, pair)
     left = gap_of(mean.value, evaluated.side.value)
     if parted is not None:
         more, told = [], f"{signed(left)} is unexplained: the two are of other trainings."
     else:
         more, told = _split(trained, evaluated, mean, left, (model, x, y, sample_weight))
+    if not more and near(mean.value, evaluated.side.value) and (trained.moves or moves):
+        told = f"All of the gap is {' and '.join(move.cause for move in (*trained.moves, *moves))}."
     causes = [
         Cause(each.cause, sign * each.amount, "exact", None, each.evidence, each.advice)
         for each in (*trained.moves, *moves)
@@ -60,11 +62,17 @@ def measured(
     return causes, told
 
 
-def _to_mean(trained: Reading, pair: Pair) -> tuple[list[Move], Fold]:
-    """What leads from the number to the mean over the epoch's rows, which `evaluate` is like."""
+def _to_mean(trained: Reading, value: float, pair: Pair) -> tuple[list[Move], Fold]:
+    """What leads from the number to the mean over the epoch's rows, which `evaluate` is like.
+
+    Under a mask it is like the mean over valid targets where its batch was one.
+    """
     fold = trained.fold
     assert fold is not None
     goal = Fold(fold.ledger, Form.named("epoch_mean"))
+    if fold.ledger.has("elements"):
+        valid = goal.by(weight="elements")
+        goal = valid if near(valid.value, value) and not near(goal.value, value) else goal
     moves: list[Move] = []
     for stage in (convention, state_not_reset, weighting):
         step = stage(fold, goal, pair)
@@ -83,12 +91,15 @@ def _split(
         return _measure(trained, mean, left, live)
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
-    others = _other_rows(trained, evaluated)
-    if others:
-        return [], f"{signed(left)} is unexplained: {others}."
     layers = layers_of(trained.call)
     modes = [layer["class"] for layer in layers if layer.get("training")]
     still = stood_still(trained.call)
+    slug, others = _other_rows(trained, evaluated)
+    if others and layers and still and not modes:
+        evidence = f"The weights never moved, and no layer has a mode: {others}."
+        return [(Move(slug, left, evidence, _SAME_ROWS), None)], f"All of the gap is {slug}."
+    if others:
+        return [], f"{signed(left)} is unexplained: {others}."
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
     if layers and not modes and not still:
@@ -101,6 +112,8 @@ def _split(
         return [(move, None)], f"All of the gap is inference_mode{_IF}"
     if still:
         told = "weights and layers are the same, so the data are not"
+        if mean.ledger.has("elements") or not trained.call.mean_of_rows:
+            told += ", or they were evaluated in other batches, on which this loss depends"
         return [], f"{signed(left)} is unexplained: {told}."
     return [], (
         f"{signed(left)} is moving_weights and inference_mode together: the entries can't tell "
@@ -108,24 +121,29 @@ def _split(
     )
 
 
+_SAME_ROWS = "Evaluate the rows that were trained on."
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 
 
-def _other_rows(trained: Reading, evaluated: Reading) -> str:
+def _other_rows(trained: Reading, evaluated: Reading) -> tuple[str, str]:
     """How the evaluated data are seen not to be those of the training; "" where they may be."""
     arguments = evaluated.call.arguments
     if evaluated.side.statistic == "evaluate":
-        return ""
+        return "", ""
     if arguments.get("validation_split"):
-        return "the validation data are rows that training doesn't see"
+        return "unseen_rows", "the validation data are rows that training doesn't see"
+    steps = arguments.get("validation_steps")
+    if steps:
+        return "unseen_rows", f"the validation ends after {counted(int(steps), 'step')}"
     given = arguments.get("validation_data")
     shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
     own = trained.call.arguments.get("x")
     shape = own.get("shape") if isinstance(own, dict) else None
     if shapes and shape and shapes[0] and shapes[0][0] != shape[0]:
-        return f"the validation data have {shapes[0][0]:,} rows, those of the training {shape[0]:,}"
-    return ""
+        rows = f"{shapes[0][0]:,} rows, those of the training {shape[0]:,}"
+        return "data", f"the validation data have {rows}"
+    return "", ""
 
 
 def _measure(
@@ -152,7 +170,11 @@ def _measure(
             "was evaluated: that was of other data, or of other weights."
         )
     kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
-    names = " and ".join(f"{each.cause} {signed(each.amount)}" for each, _ in kept)
+    names = " and ".join(
+        f"{each.cause} {signed(each.amount)}"
+        + (" (noise)" if noise and abs(each.amount) <= noise else "")
+        for each, noise in kept
+    )
     return kept, f"Measured: {names or 'nothing'}."
 
 
@@ -185,7 +207,15 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
         return [cause], f"One cause: convention, {signed(left)}."
+    if pair.goes_on:
+        return [], f"{signed(left)} is unexplained: {pair.goes_on} was trained on from there."
     if parted is None:
         return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
+    cause = sole_cause(pair, parted)
+    if cause is not None and not pair.measuring:
+        evidence = f"{parted.evidence} Nothing else that is recorded differs."
+        return [Cause(cause, left, "replayed", None, evidence, advice_on(cause))], (
+            f"All of the gap is {cause}."
+        )
     names = ", ".join(sorted(causes_of(pair, parted)))
     return [], f"{signed(left)} is unexplained: the trainings differ in {names}."

@@ -76,17 +76,30 @@ class Pair:
     def factors(self) -> Mapping[str, list[str]]:
         """The causes that the differences could be, each with the names of its differences."""
         found: dict[str, list[str]] = {}
+        known = all(each.call.configuration for each in (self.a, self.b))
         for each in self.differences:
+            if not known and not re.match(r"arguments|versions|environment|device", each.name):
+                continue  # a loop of the user's says nothing of its model
             if each.name == "layers":
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
                 continue
             if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
                 found.setdefault("data", []).append(each.name)
+            if each.name == "arguments.batch_size" and not self.arrays:
+                continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
             if cause is not None and not _usual(each):
                 found.setdefault(cause, []).append(each.name)
         return found
+
+    @cached_property
+    def other_losses(self) -> tuple[str, ...]:
+        """Why two named losses of several outputs may not be compared; empty where they may."""
+        names = [each.fold.form.loss for each in (self.a, self.b) if each.fold]
+        if len(set(names)) < 2 or {"loss", "data"} & set(names):
+            return ()
+        return (f"The numbers are of different outputs' losses: {names[0]} in a, {names[1]} in b.",)
 
     @cached_property
     def measuring(self) -> list[str]:
@@ -139,6 +152,12 @@ class Pair:
         return shapes[0] == shapes[1] if whole and None not in shapes else None
 
     @cached_property
+    def arrays(self) -> bool:
+        """Whether both calls were given arrays, which they cut into batches themselves."""
+        given = [each.call.arguments.get("x") for each in (self.a, self.b)]
+        return all(isinstance(each, Mapping | list) for each in given)
+
+    @cached_property
     def goes_on(self) -> str:
         """Which side's call began with the weights that the other's ended with; "" if none."""
         if self.same_run:
@@ -159,8 +178,8 @@ def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
 
 
 def _of_other_rows(difference: Difference) -> bool:
-    """Whether data differ in more than how many rows they have."""
-    texts = [str(each) for each in (difference.a, difference.b) if each is not None]
+    """Whether arrays differ in more than how many rows they have."""
+    texts = [str(each) for each in (difference.a, difference.b) if "[" in str(each)]
     return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
 
 
@@ -170,14 +189,13 @@ def _usual(difference: Difference) -> bool:
         "arguments.batch_size": (None, 32),
         "arguments.shuffle": (None, True),
         "arguments.validation_split": (None, 0, 0.0),
-        "loss_weights": (None, 1, [1], [1.0]),
         "reduction": (None, "sum_over_batch_size"),
         "loss.reduction": (None, "sum_over_batch_size"),
         "loss.ignore_class": (None, "None"),
     }.get(difference.name)
     if difference.name in ("loss", "loss.class", "loss.from_logits", "loss.axis", "loss.fn"):
         return True  # of losses that mean the same: see `comparable`
-    if re.match(r"arguments\.(sample|class)_weight", difference.name):
+    if difference.name.startswith("arguments.sample_weight"):
         return None not in (difference.a, difference.b)  # values, not shapes, tell: see entries
     if re.match(r"loss\.", difference.name) and unsaid is None:
         return True

@@ -12,7 +12,10 @@ from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
 from lossledger.statement import Block
 
-_COLUMNS = ("epoch", "batch", "loss", "rows", "penalty", "learning_rate", "batch_id", "updated")
+_COLUMNS = (
+    *("epoch", "batch", "loss", "rows", "penalty", "learning_rate", "batch_id", "updated"),
+    *("sample_weight", "elements"),
+)
 
 
 @dataclass(frozen=True)

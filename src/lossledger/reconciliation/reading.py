@@ -107,8 +107,14 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Side(str(run.path), _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
-        number = _measured(run, call, name, label)
+        number = _measured(run, call, name, label, end == call.steps)
         return Reading(side(number), run, call, before, None, (), label, begin)
+    if name == "returned" and call.driver != "train_on_batch":
+        raise LossLedgerError(
+            f"Only train_on_batch returns the loss of a step. Received: {spec.text}, in call "
+            f"{call.number}, of {call.driver}. What fit shows is `reported`.",
+            slug="not-reported",
+        )
     form = _form(spec, run, call, name)
     ledger = _ledger(run, call, (begin, end), form)
     if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
@@ -274,10 +280,11 @@ def _history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
     return _item(run, call, "history", name, epoch)
 
 
-def _measured(run: Run, call: Call, name: str, epoch: int) -> float:
-    """What `evaluate` returned, or a validation loss."""
+def _measured(run: Run, call: Call, name: str, epoch: int, ends: bool) -> float:
+    """What `evaluate` returned, after the call or inside the epoch, or a validation loss."""
     if name == "evaluate":
-        return _item(run, call, "evaluate", call.loss_name, None)
+        after = any(i.get("place") == name and "batch" not in i for i in call.reported)
+        return _item(run, call, name, call.loss_name, None if ends and after else epoch)
     if not any(item.get("name") == name for item in call.reported):
         named(name)
     return _item(run, call, None, name, epoch)
@@ -311,11 +318,14 @@ def _of_one_worker(
 
 def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
     """The evaluations inside an epoch of `fit`: steps before each, and its loss."""
-    return [
+    found = [
         (int(item["batch"]), float(item["value"]))
         for item in call.reported
-        if item.get("place") == "evaluate" and item.get("epoch") == epoch and "batch" in item
+        if item.get("place") in ("evaluate", "tested")
+        and item.get("epoch") == epoch
+        and "batch" in item
     ]
+    return sorted(found, key=lambda each: each[0])
 
 
 def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:

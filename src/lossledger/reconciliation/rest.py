@@ -43,18 +43,17 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     left = b.value - a.value
     if near(a.value, b.value) or not math.isfinite(left):
         return None
+    if pair.same_entries:
+        return None
     if pair.same_call:
         return _epochs(a, b, pair, left)
     if pair.goes_on:
         return _went_on(a, b, pair, left)
     if parted is None and pair.a.epoch != pair.b.epoch:
         return _epochs(a, b, pair, left)
-    if parted is None or parted.cause == UNKNOWN or by_chance(pair, parted):
+    cause = None if parted is None else sole_cause(pair, parted)
+    if parted is None or cause is None:
         return None
-    causes = causes_of(pair, parted)
-    if len(causes) != 1:
-        return None
-    (cause,) = causes
     kind = "exact" if pair.held else "replayed"
     evidence = (
         f"The same {a.form.text} is {number(a.value)} of a's steps, {number(b.value)} of b's. "
@@ -63,8 +62,20 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     )
     if pair.held:
         evidence = f"{parted.evidence} The weights stood still, and nothing else differs."
-    advice = _ADVICE.get(cause, "Give both trainings the same.")
-    return Cause(cause, left, kind, None, evidence, advice)
+    return Cause(cause, left, kind, None, evidence, advice_on(cause))
+
+
+def advice_on(cause: str) -> str:
+    """The change that would remove what tells two trainings apart."""
+    return _ADVICE.get(cause, "Give both trainings the same.")
+
+
+def sole_cause(pair: Pair, parted: Divergence) -> str | None:
+    """The one recorded thing in which two trainings differ; `None` of several, or of chance."""
+    if parted.cause == UNKNOWN or by_chance(pair, parted):
+        return None
+    causes = causes_of(pair, parted)
+    return causes.pop() if len(causes) == 1 else None
 
 
 def by_chance(pair: Pair, parted: Divergence) -> bool:
@@ -90,6 +101,9 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
+    by_layers = pair.factors.get("hyperparameters") == ["layers"]
+    if by_layers and parted.cause == "penalty" and parted.step == 0:
+        causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
     if pair.a.epoch != pair.b.epoch:
         causes.add("convention")
     return causes

@@ -39,8 +39,9 @@ class Cause:
         cause: Its name in `lossledger.reconciliation.slugs.SLUGS`.
         amount: What it adds on the way from a to b.
         kind: `exact`, `measured` or `replayed`.
-        noise: What chance alone makes of such an amount between seeds, in 99 of 100 comparisons;
-            `None` where it is no estimate, or no replay has told.
+        noise: How far chance alone takes such an amount in 99 of 100 cases (`lossledger.chance`):
+            a replayed one between seeds, a measured one between draws of random layers; `None`
+            where it is no estimate, or nothing has told.
         evidence: A sentence with the numbers behind it.
         advice: The change in the user's code that would remove it.
     """
@@ -58,8 +59,8 @@ class Cause:
 
     @property
     def is_noise(self) -> bool:
-        """Whether it is no cause: replays move as much by chance alone."""
-        return self.kind == "replayed" and self.noise is not None and abs(self.amount) <= self.noise
+        """Whether it is no cause: chance alone makes as much."""
+        return self.kind != "exact" and self.noise is not None and abs(self.amount) <= self.noise
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.exact import running_mean
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import Move, counted, near, number, signed
+from lossledger.reconciliation.moves import SAME, Move, counted, near, number, signed
 from lossledger.reconciliation.result import same
 from lossledger.returned import are_whole, roundings
 from lossledger.statistics import Mean, keras_mean
@@ -16,7 +16,12 @@ from lossledger.statistics import Mean, keras_mean
 DIFFERS = "differs"
 """How the note begins of a number that is none of its statistics."""
 
-_OUTSIDE = "Evaluate between epochs (on_epoch_end), or a copy of the model."
+RESETS = 64
+"""Places in an epoch that are tried for a reset, at most."""
+
+_OUTSIDE = (
+    "Evaluate, and reset metrics, between epochs (on_epoch_end), or with a copy of the model."
+)
 _MULTIPLIES = "Use Keras 3.10 or newer, or state the number from the entries."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
@@ -48,6 +53,7 @@ def reported(
             moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
             return fold, moves, ""
     how = _evaluated(stated, value, *inside[-1]) if inside else None
+    how = how or _reset(stated, value)
     if how is not None:
         return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
     how = _multiplied(stated, value, replicas) if replicas > 1 else None
@@ -65,7 +71,7 @@ def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | Non
     be a whole number.
     """
     tail = slice(stated.ledger.start + place, None)
-    losses, weights = stated.losses[tail], stated.ledger.weights(stated.form.weight)[tail]
+    losses, weights = stated.losses[tail], _weights(stated)[tail]
     whole = ""
     if len(losses):
         distance = Mean.of(losses, weights).result - value
@@ -101,6 +107,38 @@ def _multiplied(stated: Fold, value: float, replicas: int) -> str | None:
     )
 
 
+def _reset(stated: Fold, value: float) -> str | None:
+    """How metrics that were reset inside the epoch make a number; `None` where they can't.
+
+    Keras then reports the mean of the steps that follow, or 0 where none does. To be taken for
+    that, its float32 sums have to give the number to the last bit.
+    """
+    start = stated.ledger.start
+    loss, weight = (each[start:] for each in (stated.losses, _weights(stated)))
+    with np.errstate(all="ignore"):
+        sums = [np.cumsum(each[::-1])[::-1] for each in (loss * weight, weight)]
+        means = sums[0] / sums[1]
+    places = [int(place) for place in np.flatnonzero(np.abs(means - value) <= SAME * abs(value))]
+    for place in places[:RESETS]:
+        rest = loss[place:], weight[place:]
+        given = float(keras_mean(*rest, np.zeros(len(rest[0])))[0])
+        if place and same(given, float(np.float32(value))):
+            return (
+                f"The metrics were reset after {counted(place, 'step')} of the epoch: "
+                f"{number(value)} is the mean of the {counted(len(rest[0]), 'step')} that "
+                f"followed; of all {len(loss):,} it is {number(stated.value)}."
+            )
+    if value == 0 and len(loss):
+        return (
+            f"The metrics were reset after the last step: 0 is the mean of none of {len(loss):,}."
+        )
+    return None
+
+
+def _weights(fold: Fold) -> np.ndarray:
+    return fold.ledger.weights(fold.form.weight)
+
+
 def _like(form: Form, name: str) -> Form:
     other = Form.named(name)
     return replace(form, statistic=other.statistic, parameters=(), weight=other.weight)
@@ -115,8 +153,7 @@ def _rounding(fold: Fold, value: float) -> str | None:
         return f"Float32 has no nearer number: {text}."
     if fold.form.shape != "mean":
         return None
-    loss, weight = fold.losses[fold.ledger.start :], fold.ledger.weights(fold.form.weight)
-    weight = weight[fold.ledger.start :]
+    loss, weight = (each[fold.ledger.start :] for each in (fold.losses, _weights(fold)))
     if same(short, float(keras_mean(loss, weight, np.zeros(len(loss)))[0])):
         return f"Keras's float32 sums, repeated, give it to the last bit: {text}."
     size = running_mean(np.abs(loss), np.abs(weight), np.zeros(len(loss), np.int64))[-1:]

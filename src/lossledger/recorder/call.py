@@ -31,6 +31,7 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
+        self.tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
         self._model: weakref.ref[Any] | None = None
@@ -92,6 +93,7 @@ class RecordedCall:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
         self.epoch = epoch
         self.batch = batch
+        self.tested = None
         if self.buffer is not None:
             self.buffer.mark(self.index, self.model, epoch, batch)
 
@@ -103,7 +105,12 @@ class RecordedCall:
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keep the losses that Keras reports for an epoch."""
         with self.recording.guarded("reported-not-read"):
-            self.write(reported=[_item(name, logs[name], epoch) for name in logs if "loss" in name])
+            items = [_item(name, logs[name], epoch) for name in logs if "loss" in name]
+            if self.tested is not None:
+                batch, value = self.tested
+                where = {"epoch": epoch, "batch": batch, "value": value}
+                items.append({"place": "tested", "name": self.loss_name, **where})
+            self.write(reported=items)
 
     def returned(self, result: Any) -> None:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
@@ -124,6 +131,8 @@ class RecordedCall:
             history_is=layout.history_is,
             output_weights=dict(layout.output_weights),
         )
+        if layout.losses_per_row is not None:
+            self.write(losses_per_row=layout.losses_per_row)
 
     def finish(self, failed: str | None = None) -> None:
         """End the call: all its entries are on disk afterwards."""

@@ -1,7 +1,8 @@
 """A recording that begins when Keras is imported: a script sees nothing of it before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lossledger.recorder.hook import AfterImport
@@ -19,6 +20,7 @@ class DeferredRecording:
         script: The script that trains, if it is a file.
         command: Its command line.
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
+        export: By name of a tracker the folder that the run is exported to as it grows.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class DeferredRecording:
         command: Sequence[str],
         *,
         steps_per_epoch: int | None = None,
+        export: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         # Paths are the caller's: a script may change the working directory.
         self._directory = directory.absolute()
@@ -37,6 +40,7 @@ class DeferredRecording:
         self._script = None if script is None else script.absolute()
         self._command = list(command)
         self._steps_per_epoch = steps_per_epoch
+        self._export = {name: path.absolute() for name, path in export.items()}
         self._recording: Recording | None = None
         self._hooks = [AfterImport("keras", self._begin), AfterImport("tf_keras", self._legacy)]
         self._legacy_seen = False
@@ -55,6 +59,7 @@ class DeferredRecording:
             self._script,
             self._command,
             steps_per_epoch=self._steps_per_epoch,
+            export=self._export,
         )
         self._recording.start()
 

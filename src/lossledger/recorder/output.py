@@ -72,8 +72,8 @@ class Output:
         """Nanoseconds since the run began."""
         return time.perf_counter_ns() - self.began
 
-    def begin(self) -> None:
-        """Create the folder, or go on in it."""
+    def begin(self) -> Path:
+        """Create the folder, or go on in it; gives its path."""
         from lossledger.store import Writer
 
         own = self._own
@@ -89,6 +89,7 @@ class Output:
             self._own = own
         self._writer = Writer(own)
         self._write_run(complete=False)
+        return self.path
 
     def _joined(self, world: World, now: datetime) -> Path | None:
         """This process's folder in one that all who train together share; `None` without one."""

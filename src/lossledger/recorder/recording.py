@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import NO_EPOCH
 from lossledger.errors import LossLedgerError
+from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
 from lossledger.recorder.custom import Steps
 from lossledger.recorder.hook import AfterImport
@@ -45,6 +46,7 @@ class Recording:
         command: Its command line.
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
         model: The only model to record; all models by default.
+        export: Trackers that the run is exported to as it grows; see `record`.
 
     Example:
 
@@ -63,10 +65,12 @@ class Recording:
         command: Sequence[str] = (),
         steps_per_epoch: int | None = None,
         model: Any = None,
+        export: Exports = (),
     ) -> None:
         name = name or Path(sys.argv[0] or "run").stem or "run"
         self.trouble = Trouble()
         self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
+        self._beside = Beside(export, self.trouble)
         self.steps = 0
         self.numbers = count()
         self.inner: list[Recording] = []
@@ -132,7 +136,9 @@ class Recording:
         self.collect()
         if not self._custom.used:
             self.trouble.tell_unseen()
+        self._beside.check()
         self.output.close()
+        self._beside.wait()
 
     def summary(self, shown: Path | None = None) -> str:
         """One line on what was recorded, where (`shown`), and the command to look at it."""
@@ -277,6 +283,13 @@ class Recording:
                 item = {"place": "evaluate", "name": name, "value": value, **where}
                 call.write(reported=[item])
 
+    def tested(self, model: Any, result: Any) -> None:
+        """See `lossledger.keras.patches.Listener`; inside `fit` it resets the mean, too."""
+        call = self.models.last(model)
+        if call is not None and call.open and call.driver in OF_EPOCHS:
+            with self.guarded("reported-not-read"):
+                call.tested = (call.reached, loss_of(result, call.loss_name))
+
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
         self.trouble.applied_unseen(optimizer)
@@ -326,7 +339,7 @@ class Recording:
     def new_call(self, driver: str, model: int) -> RecordedCall:
         """Number a call and write its beginning."""
         if not self.output.open:
-            self.output.begin()
+            self._beside.start(self.output.begin())
             self._wake.clear()
             self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
             self._thread.start()
@@ -401,7 +414,11 @@ class Recording:
 
 
 def record(
-    directory: str | os.PathLike[str] = "runs", *, name: str | None = None, model: Any = None
+    directory: str | os.PathLike[str] = "runs",
+    *,
+    name: str | None = None,
+    model: Any = None,
+    export: Exports = (),
 ) -> Recording:
     """Record every training inside a `with` block into a new run folder.
 
@@ -409,12 +426,15 @@ def record(
         directory: Folder that holds the runs; created if it isn't there.
         name: Name of the run; the script's by default.
         model: The only model to record; every model by default.
+        export: Trackers that the run is exported to as it grows, by processes of their own:
+            `["tensorboard", "mlflow"]`, into `exports/tensorboard` and so on; or
+            `{"tensorboard": "logs"}`, which names the folders.
 
     Returns:
         A `Recording`, to be used in a `with` statement. Its `path` is the run folder.
 
     Raises:
-        LossLedgerError: If `directory` is a file.
+        LossLedgerError: If `directory` is a file, or a tracker is unknown.
 
     Example:
 
@@ -429,7 +449,7 @@ def record(
             "Give a folder that holds runs, for instance 'runs'.",
             slug="not-a-folder",
         )
-    return Recording(directory, name=name, model=model)
+    return Recording(directory, name=name, model=model, export=export)
 
 
 def _counted(number: int, noun: str) -> str:

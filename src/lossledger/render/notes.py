@@ -21,6 +21,7 @@ _PLACES = {
     "returned": "{name} as train_on_batch returned it",
     "validation": "{name}",
     "evaluate": "{name} as evaluate returned it",
+    "tested": "{name} as test_on_batch returned it",
 }
 
 

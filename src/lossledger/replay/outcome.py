@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from lossledger.chance import LEVEL, Estimate, Floats
 from lossledger.reconciliation.result import Cause, Difference, Reconciliation, Side
 from lossledger.replay.description import FACTORS, PLAYERS, UNTRAINED, is_seed
-from lossledger.replay.shares import LEVEL, Estimate, Floats
 
 Sides = tuple[Mapping[str, Any], Mapping[str, Any]]
 

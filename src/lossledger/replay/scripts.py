@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from lossledger.chance import LEVEL, Estimate, student
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.files import file_of
 from lossledger.reconciliation.main import reconcile
 from lossledger.reconciliation.result import Cause, Reconciliation
 from lossledger.reconciliation.spec import Spec
-from lossledger.replay.shares import LEVEL, Estimate, student
 from lossledger.run import Run
 from lossledger.run import open as open_run
 

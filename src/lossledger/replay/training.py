@@ -4,7 +4,8 @@ A model is made once for each optimizer, dtype, compilation and dropout; between
 weights, its optimizer's variables, its metrics and its seeds are put back. What was compiled stays.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -128,8 +129,19 @@ def _fit(model: Any, x: Any, y: Any, state: Mapping[str, Any]) -> None:
     if not state["shuffle"]:
         Loop(model, x, y, epochs=state["epochs"], **how).run()
         return
-    for epoch in range(state["epochs"]):
-        Loop(model, *_rows((x, y), _order(state, epoch)), **how).run()
+    with _going_on(model.optimizer):
+        for epoch in range(state["epochs"]):
+            Loop(model, *_rows((x, y), _order(state, epoch)), **how).run()
+
+
+@contextmanager
+def _going_on(optimizer: Any) -> Iterator[None]:
+    """Let no end of a loop put averaged weights in (`use_ema`): one training is several loops."""
+    optimizer.finalize_variable_values = lambda _: None
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
 
 
 def _train_on_batch(model: Any, x: Any, y: Any, state: Mapping[str, Any]) -> None:

@@ -84,13 +84,15 @@ def table_of(columns: Block) -> "pa.Table":
     """Arrays of blocks as a table: what is not known, NaN or no fingerprint, is null again."""
     import pyarrow as pa
 
-    arrays: dict[str, Any] = {}
-    for name, values in columns.items():
-        unknown = values == 0 if name == "batch_id" else None
-        if values.dtype.kind == "f" and name not in ("loss", "weight"):
-            unknown = np.isnan(values)
-        arrays[name] = pa.array(values, mask=unknown)
+    arrays = {name: pa.array(each, mask=unknown(name, each)) for name, each in columns.items()}
     return pa.table(arrays)
+
+
+def unknown(name: str, values: np.ndarray) -> np.ndarray | None:
+    """Where a folded column is not known: NaN, or no fingerprint; `None` where it always is."""
+    if name == "batch_id":
+        return values == 0
+    return np.isnan(values) if values.dtype.kind == "f" and name not in ("loss", "weight") else None
 
 
 def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
@@ -110,6 +112,17 @@ def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
 def block_of(chunk: "pa.Table") -> dict[str, np.ndarray]:
     """A chunk as read-only arrays; null is NaN, in integers 0, in `updated` true."""
     return {name: _numpy(chunk.column(name), name) for name in chunk.column_names}
+
+
+def null(name: str) -> str:
+    """The column of a block that says where another column is null; no name begins so."""
+    return f"\0{name}"
+
+
+def nulls_of(chunk: "pa.Table") -> dict[str, np.ndarray]:
+    """Where a chunk's columns are null: bool (rows,), of those that are somewhere."""
+    columns = {name: chunk.column(name).chunk(0) for name in chunk.column_names}
+    return {null(name): ~_bits(a, 0) for name, a in columns.items() if a.null_count}
 
 
 def _numpy(column: "pa.ChunkedArray", name: str) -> np.ndarray:

@@ -1,0 +1,125 @@
+"""The report page of long runs: how long it takes to write, its memory and size, and to paint.
+
+The run is made with the store itself: losses that fall, with noise, epochs of 10,000 steps. The
+page is written by `lossledger report` in a process of its own, and painted in Chromium, from the
+navigation's start to the first painted frame of the chart; the median of several openings.
+
+    python benchmarks/page.py                   # 10^5, 10^6 and 10^7 entries
+    python benchmarks/page.py 100000000         # takes minutes, and a gigabyte of disk
+"""
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from lossledger import store
+
+EPOCH = 10_000
+BLOCK = 500_000
+OPENINGS = 5
+HEADER = (
+    "| entries | written in, s | memory, MB | page, MB | painted, s | all read, s | zoom, s |\n"
+    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+def make(directory: Path, entries: int) -> Path:
+    """A run of so many entries."""
+    path = store.create_folder(directory, "long", datetime.now())
+    rng = np.random.default_rng(1)
+    call = {"call": 0, "driver": "fit", "model": 0, "model_name": "net", "loss_name": "loss"}
+    store.append_line(path / "calls.jsonl", call)
+    writer = store.Writer(path)
+    for start in range(0, entries, BLOCK):
+        step = np.arange(start, min(start + BLOCK, entries))
+        n = len(step)
+        noise = rng.normal(scale=0.1, size=n).astype("f4")
+        writer.append(
+            {
+                "step": step,
+                "call": np.zeros(n, "i4"),
+                "model": np.zeros(n, "i4"),
+                "epoch": step // EPOCH,
+                "batch": step % EPOCH,
+                "loss": 1 / (1 + step / 20_000) + 0.5 + noise,
+                "weight": np.full(n, 32.0),
+                "rows": np.full(n, 32),
+                "penalty": np.full(n, 0.01, "f4"),
+                "learning_rate": 0.1 / (1 + step / 50_000),
+                "time": (step + rng.random(n)) * 1_000_000,
+                "batch_id": rng.integers(1, 2**63, n),
+            }
+        )
+    writer.close()
+    info = {"format": 1, "id": path.name, "name": "long", "complete": True, "entries": entries}
+    store.write_json(path / "run.json", {**info, "versions": {"keras": "3.15.1"}})
+    return path
+
+
+def report(run: Path, page: Path) -> tuple[float, float]:
+    """Writes the page; seconds, and the largest memory in MB."""
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "lossledger", "report", str(run), "-o", str(page), "--force"]
+    subprocess.run(command, check=True, capture_output=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return time.perf_counter() - begin, peak
+
+
+def paint(page: Path) -> tuple[float, float, float]:
+    """Seconds from the navigation's start to the painted chart, to all entries, and of a zoom."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened: list[float] = []
+        whole: list[float] = []
+        zoomed: list[float] = []
+        for _ in range(OPENINGS):
+            tab = browser.new_page(viewport={"width": 1280, "height": 900})
+            tab.goto(page.as_uri())
+            tab.wait_for_selector("html[data-whole]", state="attached", timeout=120_000)
+            root = tab.locator("html")
+            opened.append(float(root.get_attribute("data-painted")) / 1000)
+            whole.append(float(root.get_attribute("data-whole")) / 1000)
+            zoomed.append(tab.evaluate(_ZOOM) / 1000)
+            tab.close()
+        browser.close()
+    return tuple(map(statistics.median, (opened, whole, zoomed)))
+
+
+_ZOOM = """
+async () => {
+  const root = document.documentElement, before = root.dataset.paints, begin = performance.now();
+  document.getElementById("in").click();
+  while (root.dataset.paints === before) await new Promise((go) => setTimeout(go, 1));
+  return performance.now() - begin;
+}
+"""
+
+
+def main() -> None:
+    counts = [int(text) for text in sys.argv[1:]] or [10**5, 10**6, 10**7]
+    print(HEADER, flush=True)
+    for entries in counts:
+        with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
+            run, page = make(Path(folder), entries), Path(folder, "page.html")
+            seconds, peak = report(run, page)
+            times = [f"{seconds:.2f}" for seconds in paint(page)]
+            size = page.stat().st_size / 1e6
+        row = (f"{entries:,}", f"{seconds:.1f}", f"{peak:.0f}", f"{size:.2f}")
+        print("|", " | ".join((*row, *times)), "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""A page that is served on this machine while its run grows."""

@@ -1,0 +1,95 @@
+"""What a model was compiled with, in one form, however it was written."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from lossledger.call import Call
+
+_ALIASES = {
+    "mse": "meansquarederror",
+    "mae": "meanabsoluteerror",
+    "mape": "meanabsolutepercentageerror",
+    "msle": "meansquaredlogarithmicerror",
+    "bce": "binarycrossentropy",
+    "kld": "kldivergence",
+    "kullbackleiblerdivergence": "kldivergence",
+    # The same number, of targets that are written as integers.
+    "sparsecategoricalcrossentropy": "categoricalcrossentropy",
+}
+# Parts of a loss's configuration that don't change what its number means.
+_HOW = {"class", "name", "reduction", "dtype", "from_logits", "ignore_class", "axis", "fn"}
+_USUAL = {"huber": {"delta": 1.0}, "categoricalfocalcrossentropy": {"alpha": 0.25, "gamma": 2.0}}
+_USUAL["binaryfocalcrossentropy"] = {"alpha": 0.25, "gamma": 2.0}
+
+
+def outputs_of(call: Call) -> tuple[str, ...]:
+    """The names of the losses of several outputs, in their order; none of a single output."""
+    return tuple(call.info.get("output_weights") or ())
+
+
+def loss_weights_of(call: Call) -> list[float]:
+    """The weight of each output's loss: 1 where `compile` was given none."""
+    count = max(1, len(outputs_of(call)))
+    given = _by_output(call, call.configuration.get("loss_weights"))
+    numbers = [1.0 if each is None else float(each) for each in given]
+    return numbers * count if len(numbers) == 1 else numbers
+
+
+def losses_of(call: Call) -> list[Any] | None:
+    """What makes the number of each output's loss mean what it does; `None` if not on record."""
+    given = call.configuration.get("loss")
+    if given is None:
+        return None
+    found = [_meaning(each) for each in _by_output(call, given) if each is not None]
+    return found * max(1, len(outputs_of(call))) if len(found) == 1 else found
+
+
+def targets_of(call: Call) -> list[Any] | None:
+    """The shape of each output's targets without the rows; `None` where that isn't on record.
+
+    (rows,) and (rows, 1) are the same targets to Keras's losses.
+    """
+    found: list[Any] = []
+    for each in _by_output(call, call.arguments.get("y")):
+        if not isinstance(each, Mapping) or "shape" not in each:
+            return None
+        found.append([size for size in cast("Any", each)["shape"][1:] if size != 1])
+    return found
+
+
+def integer_targets(call: Call) -> bool:
+    """Whether a loss takes classes as integers where its twin takes one number a class."""
+    return "sparse" in str(call.configuration.get("loss")).lower()
+
+
+def takes_logits(call: Call) -> bool | None:
+    """Whether the loss takes logits; `None` where losses are several, or the loss isn't asked."""
+    given = call.configuration.get("loss")
+    if isinstance(given, str):
+        return False if "crossentropy" in given else None
+    return given.get("from_logits") if isinstance(given, Mapping) else None
+
+
+def _by_output(call: Call, value: Any) -> list[Any]:
+    """A value an output, whether they were given by name, by place, or as one."""
+    if isinstance(value, Mapping) and not {"class", "shape"} & set(cast("Any", value)):
+        table = cast("Mapping[str, Any]", value)
+        names = [name.removesuffix("_loss") for name in outputs_of(call)]
+        return [table[name] for name in (names if set(names) == set(table) else table)]
+    return list(cast("Sequence[Any]", value)) if isinstance(value, list) else [value]
+
+
+def _meaning(loss: Any) -> Any:
+    """What of a loss makes its number mean what it does."""
+    if isinstance(loss, str):
+        name = re.sub(r"[^a-z0-9]", "", loss.lower())
+        return _ALIASES.get(name, name)
+    if not isinstance(loss, Mapping):
+        return repr(loss)
+    table = cast("Mapping[str, Any]", loss)
+    more = {key: value for key, value in table.items() if key not in _HOW and value}
+    name = _meaning(table.get("class", "function"))
+    usual = _USUAL.get(name, {})
+    shaped = any(usual.get(key) != value for key, value in more.items())
+    return (name, sorted(map(repr, more.items()))) if shaped else name

@@ -1,0 +1,278 @@
+"""The tables of a page, a function a section; each gives HTML for its place in the page."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+from lossledger.page.content import Content
+from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, Step
+from lossledger.reconciliation.result import Reconciliation, Side
+from lossledger.render.figures import Format, count, difference
+from lossledger.render.markup import Column, Html, element, joined, table
+from lossledger.render.notes import notes
+from lossledger.render.waterfall import waterfall
+from lossledger.run import Call, EpochStatement
+from lossledger.statistics import STATISTICS
+
+_CALLS = 40
+"""Calls whose notes are written out, at most."""
+
+
+def reconciliation(content: Content) -> Html:
+    """The gap of two runs: its picture, and each cause with its evidence."""
+    if content.refusal:
+        return _paragraphs("The two could not be reconciled.", content.refusal)
+    result = content.reconciliation
+    if result is None:
+        return Html("")
+    a, b = (_named(name, side) for name, side in _sides(result, content.names))
+    form = Format.of([result.a.value, result.b.value, result.gap])
+    head = element(
+        "dl",
+        *_pair("a", f"{form.text(result.a.value)}, {a}"),
+        *_pair("b", f"{form.text(result.b.value)}, {b}"),
+        *_pair("gap, b - a", difference(result.gap)),
+        class_="facts",
+    )
+    parts: list[str] = [element("p", result.verdict, class_="verdict"), head]
+    if not result.comparable:
+        parts += [element("p", reason, class_="warning") for reason in result.reasons]
+    parts.append(waterfall(result))
+    if result.causes:
+        parts.append(_causes(result))
+    parted = result.divergence
+    if parted is not None:
+        where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
+        parts.append(element("p", f"The trainings part {where}: {parted.cause}. {parted.evidence}"))
+    return joined(parts)
+
+
+def _causes(result: Reconciliation) -> Html:
+    causes = result.causes
+    columns = [
+        Column("cause", [each.cause for each in causes], number=False),
+        Column("amount", [difference(each.amount) for each in causes]),
+        Column("known", ["noise" if c.is_noise else c.kind for c in causes], number=False),
+        Column("evidence", [each.evidence for each in causes], number=False),
+        Column("what would remove it", [each.advice for each in causes], number=False),
+    ]
+    return table(columns, "Causes of the gap")
+
+
+def _sides(result: Reconciliation, names: Sequence[str]) -> Iterator[tuple[str, Side]]:
+    yield from zip(names, (result.a, result.b), strict=True)
+
+
+def _named(name: str, side: Side) -> str:
+    epoch = "" if side.epoch is None else f", epoch {side.epoch}"
+    note = f" ({side.note})" if side.note else ""
+    return f"{side.statistic} of {name}{epoch}{note}"
+
+
+def steps(content: Content) -> Html:
+    """Spikes, and losses that are not finite: which steps, which batches, which rows."""
+    several = len(content.lines) > 1
+    found = [
+        (f"{content.names[line.run]}, model {line.track.model}" if several else "", line.track)
+        for line in content.lines
+    ]
+    spikes = [(name, each) for name, track in found for each in track.notable.spikes]
+    bad = [(name, each) for name, track in found for each in track.notable.bad]
+    lost = sum(track.notable.nonfinite for _, track in found)
+    notable = found[0][1].notable if found else Notable("ema")
+    spikes = sorted(spikes, key=lambda each: -each[1].score)[: max(SPIKES, 2 * len(found))]
+    what = (
+        f"A spike is a raw loss more than {HIGH:g} standard deviations (std of its epoch's raw "
+        f"losses) above {notable.statistic} before it. "
+    )
+    many = "None." if not spikes else f"The {count(len(spikes), 'highest')}:"
+    many = many.replace("1 highest", "only one").replace("highests", "highest")
+    parts: list[str] = [element("p", what, many, class_="note")]
+    if spikes:
+        parts.append(_steps(spikes, "Spikes, the highest first"))
+    if lost:
+        more = f", the first {len(bad)} of each model" if lost > len(bad) else ""
+        told = f"{count(lost, 'loss')} not finite{more}".replace("losss", "losses are")
+        parts += [
+            element("h3", "Not finite"),
+            element("p", f"{told.replace('1 loss not', '1 loss is not')}:", class_="note"),
+            _steps(bad[: NONFINITE * max(len(found), 1)], "Losses that are not finite"),
+        ]
+    return joined(parts)
+
+
+def _steps(found: Sequence[tuple[str, Step]], caption: str) -> Html:
+    named = [name for name, _ in found]
+    items = [each for _, each in found]
+    form = Format.of(value for each in items for value in (each.loss, each.before))
+    seen: dict[int, int] = {}
+    again: list[str] = []
+    for each in sorted(items, key=lambda each: each.step):
+        if each.batch_id and each.batch_id in seen:
+            again.append("")
+        seen.setdefault(each.batch_id, each.step)
+    columns = [Column("where", named, number=False)] if any(named) else []
+    columns += [
+        Column("step", [f"{each.step:,}" for each in items]),
+        Column("call", [str(each.call) for each in items]),
+        Column("epoch", [str(each.epoch) for each in items]),
+        Column("batch", [str(each.batch) for each in items], title="from 0, within the epoch"),
+        Column("rows", [_rows(each) for each in items], title="counted through the epoch, from 0"),
+        Column("raw", [form.text(each.loss) for each in items]),
+        Column("ema before", [form.text(each.before) for each in items]),
+        Column("std above", ["" if e.score != e.score else f"{e.score:.1f}" for e in items]),
+        Column("batch_id", [f"{e.batch_id:016x}" if e.batch_id else "" for e in items]),
+    ]
+    if again:
+        first = [seen[e.batch_id] for e in items]
+        told = [
+            f"as step {at:,}" if e.batch_id and at != e.step else ""
+            for e, at in zip(items, first, strict=True)
+        ]
+        columns.append(Column("same batch", told, number=False))
+    return table(columns, caption)
+
+
+def _rows(each: Step) -> str:
+    first, after = each.rows
+    return f"{first:,} to {after - 1:,}" if after > first else ""
+
+
+def statements(content: Content) -> Html:
+    """What is stated of each epoch from its entries, and what was reported for it."""
+    rows = [
+        (content.names[line.run], call, each)
+        for line in content.lines
+        for call, each in line.track.stated.epochs
+    ]
+    if not rows:
+        return _paragraphs("No step was recorded, so there is nothing to state.")
+    notes_ = [_epochs_from(call) for call in dict.fromkeys(call for _, call, _ in rows)]
+    told = [element("p", each, class_="note") for each in dict.fromkeys(notes_) if each]
+    return joined([*told, _statements(content, rows)])
+
+
+def _statements(content: Content, rows: Sequence[tuple[str, Call, EpochStatement]]) -> Html:
+    stated = [each for _, _, each in rows]
+    names = ("epoch_mean", "batch_mean", "first", "last", "min", "max", "reported")
+    form = Format.of(getattr(each, name) for each in stated for name in names)
+    spread = Format.of(value for each in stated for value in (each.std, each.running_std))
+
+    def losses(name: str, form: Format = form) -> Column:
+        known = STATISTICS.get(name)
+        title = f"{known.meaning} {known.formula}" if known else ""
+        return Column(name, [form.text(getattr(each, name)) for each in stated], title=title)
+
+    columns = [Column("epoch", [str(each.epoch) for each in stated])]
+    if len(content.runs) > 1:
+        columns.append(Column("run", [name for name, _, _ in rows], number=False))
+    if len({call.number for _, call, _ in rows}) > 1:
+        columns.append(Column("call", [str(call.number) for _, call, _ in rows]))
+    if len({call.model for _, call, _ in rows}) > 1:
+        columns.append(Column("model", [str(call.model) for _, call, _ in rows]))
+    columns += [
+        Column("steps", [f"{each.steps:,}" for each in stated]),
+        Column("rows", [f"{each.rows:,}" for each in stated]),
+        *(losses(name) for name in ("epoch_mean", "batch_mean")),
+    ]
+    if any(each.reported is not None for each in stated):
+        columns.append(losses("reported"))
+    columns += [losses(name) for name in ("first", "last", "min", "max")]
+    columns += [losses(name, spread) for name in ("std", "running_std")]
+    if any(each.nonfinite for each in stated):
+        columns.append(Column("not finite", [f"{each.nonfinite:,}" for each in stated]))
+    return table(columns, "What the entries say of each epoch")
+
+
+def _epochs_from(call: Call) -> str:
+    return {
+        "said": "Epochs are as the script or --steps-per-epoch says.",
+        "batch_id": "Epochs are found in the fingerprints of the batches: each is one pass over "
+        "the same rows.",
+        "none": "Epochs are not known: the data show no second pass over the same rows, so all "
+        "steps stand as epoch 0; --steps-per-epoch N says how long one is.",
+    }.get(call.epochs_from, "")
+
+
+def reported(content: Content) -> Html:
+    """What was reported, beside what the entries say of it."""
+    items = [
+        (name, each)
+        for name, found in zip(content.names, content.reported, strict=True)
+        for each in found
+    ]
+    if not items:
+        return _paragraphs("Nothing was reported: no History, no returned value, no evaluate.")
+    told = [element("p", note, class_="note") for note in _notes(content)]
+    form = Format.of(value for _, each in items for value in (each.value, each.stated))
+    columns = [
+        Column("place", [each.place for _, each in items], number=False),
+        Column("name", [each.name for _, each in items], number=False),
+        *([Column("run", [n for n, _ in items], number=False)] if len(content.runs) > 1 else []),
+        Column("call", [str(each.call) for _, each in items]),
+        Column("epoch", ["" if e.epoch is None else str(e.epoch) for _, e in items]),
+        Column("reported", [form.text(each.value) for _, each in items]),
+        Column("statistic", [each.statistic or "" for _, each in items], number=False),
+        Column("stated", [form.text(each.stated) for _, each in items]),
+        Column("difference", [difference(each.difference) for _, each in items]),
+        Column("why", [each.why for _, each in items], number=False),
+    ]
+    whole = table(columns, "Reported beside stated")
+    label = element("summary", f"All {count(len(items), 'number')}")
+    return joined([*told, element("details", label, whole)])
+
+
+def _notes(content: Content) -> list[str]:
+    found: list[str] = []
+    for run, name, items in zip(content.runs, content.names, content.reported, strict=True):
+        keras = run.info.get("versions", {}).get("keras")
+        for call in dict.fromkeys(each.call for each in items):
+            mine = [each for each in items if each.call == call]
+            several = f"{name}, call {call}: " if len(content.runs) > 1 or call else ""
+            found += [f"{several}{note}.".replace("..", ".") for note in notes(mine, keras)]
+    rest = len(found) - _CALLS
+    return found if rest <= 0 else [*found[:_CALLS], f"and {rest} more"]
+
+
+def configuration(content: Content) -> Html:
+    """Configuration and versions; of several only what differs."""
+    known = content.facts()
+    subjects = known.subjects
+    parts: list[str] = []
+    names = list(known.differing)
+    if len(subjects) > 1:
+        what = "What is not the same:" if names else "All of it is the same."
+        parts.append(element("p", what, class_="note"))
+    if names:
+        parts.append(_facts(names, subjects, lambda name, place: known.differing[name][place]))
+    if known.left_out:
+        parts.append(element("p", f"{count(known.left_out, 'call')} more are left out."))
+    if known.same:
+        inner = _facts(list(known.same), ["all"], lambda name, place: known.same[name])
+        label = element("summary", f"{count(len(known.same), 'name')} that say the same in all")
+        parts.append(element("details", label, inner))
+    return joined(parts)
+
+
+def _facts(names: Sequence[str], subjects: Sequence[str], value: Callable[[str, int], Any]) -> Html:
+    columns = [Column("", names, number=False)]
+    columns += [
+        Column(subject, [_value(value(name, place)) for name in names], number=False)
+        for place, subject in enumerate(subjects)
+    ]
+    return table(columns, "Configuration and versions")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "not said"
+    text = f"{value:.9g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _pair(name: str, value: str) -> Iterator[Html]:
+    return chain([element("dt", name)], [element("dd", value)])
+
+
+def _paragraphs(*texts: str) -> Html:
+    return joined(element("p", each) for each in texts)

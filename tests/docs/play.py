@@ -1,0 +1,92 @@
+"""Run the blocks of pages, all in this process, so that a backend is imported once.
+
+    python play.py FOLDER PAGE ... > results.json
+
+Each page has a folder in FOLDER, and a namespace of its own. Prints a list of objects: `where`,
+`got` (what the block printed; of a console block, a list with an item a command), and `error`.
+"""
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+from pages import Block, blocks, sessions
+
+
+def play(block: Block, names: dict) -> str | list[str]:
+    """Runs a block; returns what it printed."""
+    if block.language == "console":
+        return [execute(shlex.split(command, comments=True)) for command, _ in sessions(block.code)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        # Blank lines in front, so that a traceback names the line of the page.
+        exec(compile("\n" * (block.line - 1) + block.code, block.page, "exec"), names)
+    return printed.getvalue()
+
+
+def execute(command: list[str]) -> str:
+    """What a command prints, on both streams, as on a terminal of 80 characters."""
+    program, *arguments = command
+    if program == "lossledger" and arguments[0] not in ("run", "demo"):
+        from lossledger.cli import main
+
+        printed = io.StringIO()
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+            contextlib.suppress(SystemExit),
+        ):
+            main(arguments)
+        return printed.getvalue()
+    start = {"lossledger": [sys.executable, "-m", "lossledger"], "python": [sys.executable]}
+    done = subprocess.run(
+        [*start[program], *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        check=False,
+    )
+    return done.stdout
+
+
+def page(path: Path) -> list[dict]:
+    """Runs the blocks of a page, up to the first that fails."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.clear_session()  # names of models are counted anew
+    found: list[dict] = []
+    names: dict = {"__name__": "__main__"}
+    for block in blocks(path):
+        if name := block.said("file"):
+            Path(name).write_text(block.code)
+        elif block.runs and "output" not in block.notes:
+            try:
+                found.append({"where": block.where, "got": play(block, names), "error": ""})
+            except Exception:
+                found.append({"where": block.where, "got": "", "error": traceback.format_exc()})
+                break
+    return found
+
+
+def main() -> None:
+    """Runs the pages named."""
+    top, *paths = map(Path, sys.argv[1:])
+    sys.argv = ["train.py"]  # what a recording is called
+    results = []
+    for path in paths:
+        folder = top / path.stem
+        folder.mkdir()
+        with contextlib.chdir(folder):
+            results += page(path)
+    json.dump(results, sys.stdout)
+
+
+if __name__ == "__main__":
+    # What the blocks print on standard output is caught; what they warn of is seen.
+    os.environ["COLUMNS"] = "80"
+    main()

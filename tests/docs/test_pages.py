@@ -1,0 +1,201 @@
+"""Every block of code in the documents is run, and prints what the documents show.
+
+Run as a program, this file writes what the blocks print into the pages anew:
+
+    python tests/docs/test_pages.py [PAGE ...]
+"""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from pages import ELSEWHERE, ROOT, Block, blocks, pages, same, sessions
+
+import lossledger
+from lossledger.cli import _parser
+from lossledger.run import runs_in
+
+LANGUAGES = {"python", "console", "text", "bash", "toml", "json", ""}
+NOT_RUN = {"CONTRIBUTING.md": 3, "README.md": 1, "docs/index.md": 1, "docs/read.md": 1}
+"""How many blocks of a page can't run here."""
+
+PAGES = pages()
+BLOCKS = {path: blocks(path) for path in PAGES}
+
+
+def played(paths: list[Path], folder: Path) -> dict[str, dict]:
+    """Runs pages in one process, each in a folder of its own; results by where the block stands."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LOSSLEDGER")}
+    kept = {"KERAS_BACKEND": "jax", **kept, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUTF8": "1"}
+    command = [sys.executable, Path(__file__).with_name("play.py"), folder, *paths]
+    done = subprocess.run(command, env=kept, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {found["where"]: found for found in json.loads(done.stdout)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, dict]:
+    return played([path for path in PAGES if any(block.runs for block in BLOCKS[path])], folder)
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path, results: dict[str, dict]) -> list[lossledger.Run]:
+    """The runs that the pages recorded."""
+    folders = [path for path in folder.glob("*/runs") if path.is_dir()]
+    return [lossledger.open(info.path) for path in folders for info in runs_in(path)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_blocks_of_a_page(path: Path, results: dict[str, dict]) -> None:
+    before = ""
+    for block in BLOCKS[path]:
+        assert block.language in LANGUAGES, block.where
+        if block.runs and "output" not in block.notes:
+            found = results[block.where]
+            assert not found["error"], f"{block.where}\n{found['error']}"
+            before = found["got"]
+        if block.language == "console" and block.runs:
+            for (command, shown), got in zip(sessions(block.code), before, strict=True):
+                assert same(shown, got, block.tolerance), f"{block.where} {command}\n{got}"
+        elif "output" in block.notes:
+            assert same(block.code, before, block.tolerance), f"{block.where}\n{before}"
+        elif not block.runs and block.said("not run") is None:
+            is_sound(block)
+
+
+def is_sound(block: Block) -> None:
+    """Checks what is shown and not run."""
+    if block.language == "python":
+        compile(block.code, block.where, "exec")
+    elif block.language == "toml":
+        tomllib.loads(block.code)
+    elif block.language == "json":
+        json.loads(block.code)
+    elif block.language in ("bash", ""):
+        for line in block.code.splitlines():
+            words = shlex.split(line, comments=True)
+            assert not words or words[0] == "lossledger", f"{block.where}: {line}"
+            if words:
+                _parser()[0].parse_args(words[1:])  # raises where it is no command of ours
+    else:
+        assert not block.code.startswith("$ "), f"{block.where}: a console block is run"
+
+
+def test_blocks_that_are_not_run_are_counted() -> None:
+    counted = {
+        str(path.relative_to(ROOT)): sum(block.said("not run") is not None for block in found)
+        for path, found in BLOCKS.items()
+    }
+    free = {f"docs/{name}" for name in ELSEWHERE}
+    assert {name: n for name, n in counted.items() if n and name not in free} == NOT_RUN
+    for found in BLOCKS.values():
+        assert all(block.said("not run") != "" for block in found), "a reason is missing"
+
+
+def test_what_the_pages_record_is_whole(runs: list[lossledger.Run]) -> None:
+    assert len(runs) > 30
+    assert all(run.complete and not run.info["warnings"] for run in runs)
+
+
+def test_the_picture_is_what_show_prints(folder: Path, results: dict[str, dict]) -> None:
+    """Up to the numbers, which depend on the machine."""
+    picture = (ROOT / "README.md").read_text().partition("```text\n")[2].partition("```")[0]
+    assert max(map(len, picture.splitlines())) <= 80
+    command = [sys.executable, "-m", "lossledger", "show"]
+    variables = {**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        command, cwd=folder / "README", env=variables, capture_output=True, text=True, check=True
+    )
+    for start in ("call 0:", "command", "arguments", "epoch  steps", "more "):
+        lines = [[x for x in t.splitlines() if x.startswith(start)] for t in (picture, done.stdout)]
+        assert lines[0] == lines[1] != []
+    for text in (picture, done.stdout):
+        assert re.search(r"loss in History is epoch_mean = sum\(w l\) / sum\(w\)", text)
+        assert len(re.findall(r"^ +\d+ +32 ", text, re.MULTILINE)) == 3
+
+
+def test_every_key_of_the_run_folder_is_described(runs: list[lossledger.Run]) -> None:
+    text = (ROOT / "docs/format.md").read_text()
+
+    def named(begin: str) -> set[str]:
+        cells = re.findall(r"^\| (`.*?) \|", text.partition(begin)[2].partition("\n#")[0], re.M)
+        return {name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)}
+
+    assert all(set(run.info) == named("## `run.json`") for run in runs)
+    lines = [line for run in runs for line in (run.path / "calls.jsonl").read_text().splitlines()]
+    seen = {key for line in lines for key in json.loads(line)}
+    # A call that fails is not shown on a page.
+    assert seen | {"failed", "steps_per_epoch"} == named("## `calls.jsonl`")
+
+
+@pytest.mark.parametrize(
+    ("shown", "got", "tolerance", "wanted"),
+    [
+        ("a 1.5\n", "a 1.5\n", 0.0, True),
+        ("a 1.5\n", "a 1.6\n", 0.0, False),
+        ("a  1.50\n", "a 1.51\n", 0.01, True),
+        ("a 1.5\n", "a 1.6\n", 0.01, False),
+        ("a 1.5 ▁█\n", "a 7 ▅\n", None, True),
+        ("a 1.5\n", "b 1.5\n", None, False),
+        ("a\n...\nd\n", "a\nb\nc\nd\n", 0.0, True),
+        ("a\n...\n", "b\n", 0.0, False),
+        ("a\n", "a\nb\n", 0.0, False),
+        ("1 step nan\n", "1 step inf\n", 0.01, False),
+    ],
+)
+def test_what_counts_as_the_same(
+    shown: str, got: str, tolerance: float | None, wanted: bool
+) -> None:
+    assert same(shown, got, tolerance) is wanted
+
+
+def main() -> None:
+    """Write what the blocks print into the pages; numbers that may differ stay if they are near."""
+    chosen = [ROOT / name for name in sys.argv[1:]] or PAGES
+    with tempfile.TemporaryDirectory() as folder:
+        results = played(chosen, Path(folder))
+    for path in chosen:
+        lines, before = path.read_text().splitlines(keepends=True), ""
+        for block in reversed(rewritten(blocks(path), results)):
+            before, at = block.code, block.line - 1
+            end = next(k for k in range(at, len(lines)) if lines[k].startswith("```"))
+            lines[at:end] = [before]
+        if "".join(lines) != path.read_text():
+            path.write_text("".join(lines))
+            print(path.relative_to(ROOT))
+
+
+def rewritten(found: list[Block], results: dict[str, dict]) -> list[Block]:
+    """The blocks that show an output, with the output that they have; `...` is kept."""
+    new, before = [], ""
+    for block in found:
+        result = results.get(block.where)
+        if result is not None:
+            if result["error"]:
+                print(block.where, result["error"], file=sys.stderr)
+            before = result["got"]
+        if block.language == "console" and result is not None:
+            parts = [
+                f"$ {command}\n{shown if same(shown, got, block.tolerance) else got}"
+                for (command, shown), got in zip(sessions(block.code), before, strict=True)
+            ]
+            new.append(Block(block.page, block.line, "", "".join(parts), ()))
+        elif "output" in block.notes and not same(block.code, before, block.tolerance):
+            new.append(Block(block.page, block.line, "", before, ()))
+    return new
+
+
+if __name__ == "__main__":
+    main()

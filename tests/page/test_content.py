@@ -1,0 +1,268 @@
+"""What a page carries, against numpy; no browser."""
+
+import base64
+import json
+import re
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import Made
+
+from lossledger.cli import main
+from lossledger.page import content, gather
+from lossledger.page.content import Content
+from lossledger.page.drawn import drawn
+from lossledger.page.folds import Ema, RunningMean
+from lossledger.page.gather import Axis, Envelope, bucket_of
+from lossledger.page.pack import pack
+from lossledger.render.base import Options
+from lossledger.render.markup import Column, table
+from lossledger.render.page import PageReport
+from lossledger.statistics import STATISTICS
+
+floats = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
+
+
+def unpacked(packed):
+    size = {"f4": 4, "f8": 8}[packed["type"]]
+    data = base64.b64decode(packed["data"])
+    planes = np.frombuffer(zlib.decompress(data) if packed["zip"] else data, np.uint8)
+    values = planes.reshape(size, -1).T.copy().view(f"<{packed['type']}").ravel()
+    assert len(values) == packed["length"]
+    return np.cumsum(values) if packed["delta"] else values
+
+
+@given(st.lists(floats))
+def test_packed_numbers_come_back_bit_by_bit(values):
+    found = unpacked(json.loads(json.dumps(pack(values), allow_nan=False)))
+    np.testing.assert_array_equal(found, np.array(values, "f4"))
+
+
+def test_many_numbers_are_compressed():
+    packed = pack(np.arange(100_000))
+    assert len(packed["data"]) < 400_000
+    np.testing.assert_array_equal(unpacked(packed), np.arange(100_000))
+
+
+@given(st.lists(st.integers(-(2**52), 2**52)))
+def test_so_do_whole_numbers_as_differences(values):
+    np.testing.assert_array_equal(unpacked(pack(values, "f8", delta=True)), values)
+
+
+def cut(data, count):
+    """Places at which something of that length is cut into pieces."""
+    places = sorted(data.draw(st.lists(st.integers(0, count), max_size=4)))
+    return [(a, b) for a, b in zip([0, *places], [*places, count], strict=True) if b > a]
+
+
+@given(st.data(), st.lists(floats, min_size=1, max_size=60))
+def test_the_statistics_block_by_block_are_those_at_once(data, losses):
+    loss = np.array(losses, "f4").astype("f8")
+    n = len(loss)
+    weight = np.array(data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n)), "f8")
+    epoch = np.cumsum(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+    running, ema = RunningMean(), Ema(0.9)
+    pieces = cut(data, n)
+    found = np.concatenate([running.feed(loss[a:b], weight[a:b], epoch[a:b]) for a, b in pieces])
+    wanted = STATISTICS["running_mean"](loss, weight, epoch)
+    scale = np.abs(loss[np.isfinite(loss)]).max(initial=1)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12 * scale)
+    found = np.concatenate([ema.feed(loss[a:b]) for a, b in pieces])
+    finite = np.isfinite(loss)
+    wanted = np.full(n, np.nan)
+    wanted[finite] = STATISTICS["ema"](loss[finite], np.ones(finite.sum()), epoch[finite], beta=0.9)
+    np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12 * scale)
+
+
+@given(st.data(), st.lists(floats, min_size=1, max_size=60), st.sampled_from([2, 4, 8]))
+def test_an_envelope_is_min_max_and_mean_of_each_bucket(data, losses, size):
+    values = np.array(losses, "f4").astype("f8")
+    envelope, axis = Envelope(size), Axis(size)
+    for a, b in cut(data, len(values)):
+        envelope.feed(a, values[a:b])
+        axis.feed(a, np.arange(a, b))
+    found = {name: unpacked(each) for name, each in envelope.packed(0).items()}
+    buckets = [values[i : i + size] for i in range(0, len(values), size)]
+    for place, bucket in enumerate(buckets):
+        finite = bucket[np.isfinite(bucket)]
+        assert found["nonfinite"][place] == len(bucket) - len(finite)
+        for name in ("min", "max", "mean"):
+            wanted = getattr(finite, name)() if len(finite) else np.nan
+            np.testing.assert_allclose(
+                found[name][place], np.float32(wanted), rtol=1e-5, atol=np.abs(finite).sum() * 1e-12
+            )
+    middle = [min(i + size // 2, len(values) - 1) for i in range(0, len(values), size)]
+    np.testing.assert_array_equal(unpacked(axis.packed(0)), middle)
+
+
+def test_buckets_are_so_many_that_a_page_stays_small():
+    assert bucket_of(1 << 20, 1 << 20, 1) == 1
+    for entries, tracks in ((2_000_000, 1), (10**8, 1), (10**8, 50), (10**10, 3)):
+        size = bucket_of(entries, entries * tracks, tracks)
+        assert -(-entries // size) * tracks <= gather.BUCKETS
+        assert -(-entries // size) * tracks > gather.BUCKETS // 4
+
+
+def long(folder, steps=5000, epochs=5):
+    run = Made(folder, "long", segment_rows=700)
+    run.call(0, driver="fit", model=0)
+    rng = np.random.default_rng(3)
+    loss = 1 + rng.random(steps * epochs)
+    loss[1234] = np.nan
+    for epoch in range(epochs):
+        part = slice(epoch * steps, (epoch + 1) * steps)
+        rows = rng.integers(1, 9, steps)
+        run.steps(
+            loss[part],
+            epoch=epoch,
+            rows=rows,
+            weight=rows,
+            time=np.arange(steps * epochs)[part] * 1000,
+        )
+    return run.close()
+
+
+def curve(made, name, line=0):
+    return {key: unpacked(each) for key, each in made["lines"][line]["curves"][name].items()}
+
+
+def test_a_page_has_the_statistics_of_its_run(tmp_path):
+    run = long(tmp_path)
+    made = drawn(Content([run]))
+    np.testing.assert_array_equal(curve(made, "raw")["value"], run.losses().astype("f4"))
+    np.testing.assert_allclose(
+        curve(made, "running_mean")["value"], run.statistic("running_mean"), rtol=1e-6
+    )
+    points = {each["name"]: each for each in made["lines"][0]["points"]}
+    np.testing.assert_array_equal(unpacked(points["epoch_mean"]["at"]), np.arange(1, 6) * 5000)
+    np.testing.assert_allclose(
+        unpacked(points["epoch_mean"]["value"]), run.statistic("epoch_mean"), rtol=1e-7
+    )
+    rows = run.entries(["rows"])["rows"].to_numpy()
+    np.testing.assert_array_equal(
+        unpacked(made["lines"][0]["axes"]["rows"]), np.cumsum(rows, dtype="f8")
+    )
+
+
+def test_a_long_run_is_an_envelope_of_the_same(tmp_path, monkeypatch):
+    run = long(tmp_path)
+    whole = drawn(Content([run]))
+    monkeypatch.setattr(gather, "ENTRIES", 10_000)
+    monkeypatch.setattr(gather, "BUCKETS", 1000)
+    made = drawn(Content([run]))
+    assert made["lines"][0]["bucket"] == 32
+    times = unpacked(whole["lines"][0]["axes"]["time"])
+    for name in ("raw", "running_mean", "ema", "step_time"):
+        if name == "step_time":
+            values = np.diff(times, prepend=np.nan) / 1e6
+        else:
+            values = curve(whole, name)["value"].astype("f8")
+        padded = np.full(32 * -(-len(values) // 32), np.nan)
+        padded[: len(values)] = np.where(np.isfinite(values), values, np.nan)
+        buckets, found = padded.reshape(-1, 32), curve(made, name)
+        np.testing.assert_allclose(found["max"], np.fmax.reduce(buckets, axis=1), rtol=1e-6)
+        known = np.isfinite(buckets).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            mean = np.nansum(buckets, axis=1) / known
+        np.testing.assert_allclose(found["mean"], mean, rtol=1e-5)
+
+
+def test_what_was_added_later_is_all_that_is_new(tmp_path):
+    run = Made(tmp_path, "growing", segment_rows=64)
+    run.call(0, driver="fit", model=0)
+    rng = np.random.default_rng(5)
+    run.steps(rng.random(100), epoch=0)
+    run.writer.flush()
+    growing = Content([content.Run(run.path)])
+    run.steps(rng.random(50), epoch=0)
+    run.steps(rng.random(20), epoch=1)
+    run.writer.flush()
+    growing.runs = [content.Run(run.path)]
+    growing.update()
+    assert growing.generation == 1
+    new, at_once = drawn(growing, {(0, 0): 100}), drawn(Content([run.close()]))
+    assert new["lines"][0]["begin"] == 99
+    for name in ("raw", "running_mean", "ema"):
+        wanted = curve(at_once, name)["value"]
+        np.testing.assert_allclose(curve(new, name)["value"], wanted[99:], rtol=1e-6)
+    for name in ("step", "rows"):
+        wanted = unpacked(at_once["lines"][0]["axes"][name])
+        np.testing.assert_array_equal(unpacked(new["lines"][0]["axes"][name]), wanted[99:])
+
+
+def test_evaluate_stands_where_it_was_measured(tmp_path):
+    run = Made(tmp_path, "train")
+    run.call(0, driver="fit", model=0, loss_name="loss")
+    run.steps(np.ones(30), epoch=np.repeat([0, 1, 2], 10))
+    items = [
+        {"place": "evaluate", "name": "loss", "epoch": 1, "batch": 4, "value": 0.5},
+        {"place": "validation", "name": "val_loss", "epoch": 1, "value": 0.25},
+        {"place": "validation", "name": "val_accuracy", "epoch": 1, "value": 0.75},
+        {"place": "evaluate", "name": "loss", "epoch": None, "value": 0.125},
+    ]
+    run.call(0, reported=items)
+    found = Content([run.close()]).lines[0].measured
+    assert [(m.name, m.at, m.value) for m in found] == [
+        ("evaluate", 14, 0.5),
+        ("val_loss", 20, 0.25),
+        ("evaluate", 30, 0.125),
+    ]
+
+
+def test_a_table_is_escaped_and_cut_in_the_middle():
+    columns = [Column("<i>", [f"<b>{n}" for n in range(1000)]), Column("n", ["&"] * 1000)]
+    html = table(columns, "<u>", limit=10)
+    assert not re.search(r"<[bui]>", html)
+    assert html.count("<tr>") == 1 + 10 + 1
+    assert "990 rows left out here" in html
+    assert "&lt;b&gt;999" in html
+
+
+def test_no_part_of_a_run_stands_for_a_part_of_the_page(tmp_path):
+    run = Made(tmp_path, "{{script}}")
+    page = PageReport(Options()).render(Content([run.close()]))
+    assert "<h1>{{script}}</h1>" in page
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = Made(tmp_path / "runs", "train")
+    run.call(0, driver="fit", model=0)
+    run.steps([2.0, 1.0], epoch=0)
+    run.close()
+    return tmp_path
+
+
+def test_the_command_writes_a_page_and_never_over_another(here, capsys):
+    assert main(["report"]) == 0
+    (path,) = here.glob("*.html")
+    assert path.name.endswith("-train.html")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"-> {path.name}  next: " in told.err
+    before = path.read_bytes()
+    path.write_bytes(b"mine")
+    assert main(["report"]) == 1
+    assert "[file-exists]" in capsys.readouterr().err
+    assert path.read_bytes() == b"mine"
+    assert main(["report", "--force"]) == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "slug"),
+    [
+        (["report", "absent"], 1, "no-run"),
+        (["report", "-o", "nowhere/page.html"], 1, "page-not-written"),
+        (["report", "-o", "runs", "--force"], 1, "file-exists"),
+        (["report", "--beta", "1"], 2, "usage"),
+        (["report", "--live", "--port", "99999"], 1, "port-not-free"),
+    ],
+)
+def test_what_the_command_refuses(here, capsys, arguments, status, slug):
+    assert main(arguments) == status
+    assert f"[{slug}]" in capsys.readouterr().err
