@@ -349,7 +349,7 @@ class Run:
         # What one worker reported may be of its own share alone.
         own = {
             (item.call, item.place, item.name, item.epoch): item.agreement
-            for item in Run(first, steps_per_epoch=self._steps_per_epoch).reported()
+            for item in Run(first, steps_per_epoch=self.steps_per_epoch).reported()
         }
         why = f"{first.name} reports of its own rows alone; the entries are of all workers' rows."
         return [

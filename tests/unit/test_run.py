@@ -68,7 +68,7 @@ def test_epochs_of_a_fit(fit):
     assert reported == pytest.approx([each.epoch_mean for each in statements], rel=1e-6)
     assert run.calls[0].epochs_from == "driver"
     assert run.complete
-    fields = [*judged(*(np.ones(1),) * 2), "epoch", "reported"]
+    fields = [*judged(*(np.ones(1),) * 2), "epoch", "reported", "missing"]
     assert set(vars(statements[0])) == set(fields)
 
 

@@ -68,6 +68,11 @@ class Output:
         """Whether entries can be appended."""
         return self._writer is not None
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the only one that records the run, or the first of several."""
+        return self._world is None or self._world.rank == 0
+
     def now(self) -> int:
         """Nanoseconds since the run began."""
         return time.perf_counter_ns() - self.began
@@ -89,7 +94,7 @@ class Output:
             self._own = own
         self._writer = Writer(own)
         self._write_run(complete=False)
-        return self.path
+        return own if self._world is None else own.parent
 
     def _joined(self, world: World, now: datetime) -> Path | None:
         """This process's folder in one that all who train together share; `None` without one."""

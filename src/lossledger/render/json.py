@@ -5,7 +5,7 @@ from typing import Any
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
-from lossledger.run import Reported, Run
+from lossledger.run import EpochStatement, Reported, Run
 
 
 class JsonShow(Renderer[Run]):
@@ -34,7 +34,7 @@ class JsonShow(Renderer[Run]):
                         "model": call.model,
                         "weight_kind": call.weight_kind,
                         "arguments": call.arguments,
-                        "epochs": [vars(each) for each in epochs],
+                        "epochs": [_epoch(run, each) for each in epochs],
                         "call": call.number,
                         "model_name": call.info.get("model_name"),
                         "steps": call.steps,
@@ -49,6 +49,14 @@ class JsonShow(Renderer[Run]):
                 },
             }
         )
+
+
+def _epoch(run: Run, epoch: EpochStatement) -> dict[str, Any]:
+    """An epoch's statement; what is missing of it can be said where there are workers."""
+    said = dict(vars(epoch))
+    if not run.info.get("workers"):
+        del said["missing"]
+    return said
 
 
 def _workers(run: Run) -> dict[str, Any]:
