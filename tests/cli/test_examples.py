@@ -18,6 +18,7 @@ SMALL = {"EPOCHS": "2", "STEPS": "12", "EPISODES": "6"}
         ("lr_finder", "a tenth of it is a good start"),
         ("physics", "largest error against sin"),
         ("dqn", "last episodes took"),
+        ("convnet", "evaluate on the training data"),
     ],
 )
 def test_example(name: str, says: str, tmp_path: Path) -> None:

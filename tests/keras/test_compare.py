@@ -149,6 +149,14 @@ def test_nothing_is_left_of_the_trainings_before() -> None:
     assert there.gap != 0
 
 
+def test_averaged_weights_stay_aside_until_the_training_ends() -> None:
+    """A shuffled replay is several loops; the end of each isn't the end of the training."""
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    a = {"optimizer": optimizer, "statistic": "last"}
+    found = compare(a, {**a, "driver": "train_on_batch", "shuffle": True}, repeat=1)
+    assert abs(found.gap) < TOLERANCE
+
+
 def test_a_real_cause_is_told_from_noise() -> None:
     weights = fresh().get_weights()
     about = {"initial_weights": weights}

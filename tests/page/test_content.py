@@ -193,6 +193,29 @@ def test_what_was_added_later_is_all_that_is_new(tmp_path):
         np.testing.assert_array_equal(unpacked(new["lines"][0]["axes"][name]), wanted[99:])
 
 
+def test_epochs_that_are_found_later_change_what_was_read(tmp_path):
+    run = Made(tmp_path, "growing")
+    run.call(0, driver="train_on_batch", model=0)
+    rng = np.random.default_rng(6)
+    ids = rng.integers(1, 2**62, 5)
+
+    def one_pass():
+        run.steps(rng.random(5), batch_id=ids)
+        run.writer.flush()
+
+    one_pass()
+    growing = Content([content.Run(run.path)])
+    for _ in range(2):
+        one_pass()
+        growing.runs = [content.Run(run.path)]
+        growing.update()
+    now = content.Run(run.path)
+    assert now.calls[0].epochs_from == "batch_id"
+    found = curve(drawn(growing), "running_mean")["value"]
+    np.testing.assert_allclose(found, now.statistic("running_mean"), rtol=1e-6)
+    run.writer.close()
+
+
 def test_evaluate_stands_where_it_was_measured(tmp_path):
     run = Made(tmp_path, "train")
     run.call(0, driver="fit", model=0, loss_name="loss")

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from made import Made
 
+from lossledger.page import gather
+
 EVIL = "</script><img src=x onerror=alert(1)>{{data}}\"'&<b>"
 
 
@@ -39,6 +41,15 @@ def trained(folder, name="train", seed=0, epochs=4, steps=60, **info):
 @pytest.fixture
 def page(opened, tmp_path):
     return opened(trained(tmp_path / "runs"))
+
+
+def assert_true_entry(page, losses):
+    """Zoomed in, a point is an entry, and the line below has its loss."""
+    assert "Each point is the raw loss of one entry" in page.page.inner_text("#caption")
+    page.page.keyboard.press("ArrowRight")
+    text = page.page.inner_text("#readout")
+    step = int(re.match(r"step (\d+)", text)[1])
+    assert f"raw {losses[step]:.6g}".rstrip("0") in text
 
 
 def view(seen):
@@ -97,14 +108,26 @@ def test_zoom_by_dragging_shows_fewer_entries_and_a_double_click_all(page):
     assert view(page) == whole
 
 
-@pytest.mark.parametrize(("axis", "last"), [("epoch", 4), ("rows", 4 * 60 * 8), ("time", 0.478)])
-def test_other_x_axes(page, axis, last):
-    button = page.page.locator(f"[data-axis={axis}]")
-    page.after(button.click)
-    low, high = view(page)
-    assert button.get_attribute("aria-pressed") == "true"
-    assert low == pytest.approx(0, abs=0.01 * last)
-    assert high == pytest.approx(last, rel=0.01)
+def test_other_x_axes(page):
+    for axis, last in (("epoch", 4), ("rows", 4 * 60 * 8), ("time", 0.478), ("step", 239)):
+        button = page.page.locator(f"[data-axis={axis}]")
+        page.after(button.click)
+        low, high = view(page)
+        assert button.get_attribute("aria-pressed") == "true"
+        assert low == pytest.approx(0, abs=0.01 * last)
+        assert high == pytest.approx(last, rel=0.01)
+
+
+def test_a_zoom_keeps_its_entries_on_another_axis(page):
+    for _ in range(2):
+        page.after(page.page.locator("#in").click)
+    shown = page.page.inner_text("#caption")
+    page.after(page.page.locator("[data-axis=time]").click)
+    counts = [
+        int(re.search(r"entry: (\d+)", text)[1])
+        for text in (shown, page.page.inner_text("#caption"))
+    ]
+    assert abs(counts[0] - counts[1]) <= 2
 
 
 def test_logarithmic_axis(page):
@@ -304,8 +327,35 @@ def test_more_entries_than_pixels_are_an_envelope_until_zoomed(opened, tmp_path)
     page.page.locator("#loss .plot").focus()
     for _ in range(5):
         page.after(lambda: page.page.keyboard.press("+"))
-    assert "Each point is the raw loss of one entry" in page.page.inner_text("#caption")
-    page.page.keyboard.press("ArrowRight")
-    text = page.page.inner_text("#readout")
-    step = int(re.match(r"step (\d+)", text)[1])
-    assert f"raw {loss[step]:.6g}" in text.replace(",", "")
+    assert_true_entry(page, loss)
+
+
+def lasting(tmp_path, steps=70_000):
+    run = Made(tmp_path, "lasting", segment_rows=100_000)
+    run.call(0, driver="fit", model=0)
+    rng = np.random.default_rng(0)
+    run.steps(2 + rng.normal(size=steps), epoch=0, batch=np.arange(steps))
+    return run.close()
+
+
+def test_a_long_page_is_painted_before_all_of_it_is_read(opened, tmp_path):
+    run = lasting(tmp_path)
+    page = opened(run)
+    page.page.wait_for_selector("html[data-whole]", state="attached")
+    assert float(page.data("painted")) < float(page.data("whole"))
+    page.page.locator("#loss .plot").focus()
+    for _ in range(6):
+        page.after(lambda: page.page.keyboard.press("+"))
+    assert_true_entry(page, run.losses())
+
+
+def test_a_page_of_buckets_says_so_however_far_it_is_zoomed(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(gather, "ENTRIES", 1000)
+    monkeypatch.setattr(gather, "BUCKETS", 4096)
+    page = opened(lasting(tmp_path))
+    for _ in range(8):
+        page.after(page.page.locator("#in").click)
+    caption = page.page.inner_text("#caption")
+    assert "an envelope of" in caption
+    assert "This page keeps buckets of 32 entries" in caption
+    assert "32 entries" in page.page.inner_text("#readout")

@@ -163,6 +163,7 @@ def test_only_some_modules_know_a_library(library: str) -> None:
         ),
         ("from lossledger.cli import main; main(['list', '.'])", {"numpy", "keras", "pyarrow"}),
         ("from lossledger.cli import main; main(['show', 'absent'])", {"keras"}),
+        ("from lossledger.cli import main; main(['report', 'absent'])", {"keras", "rich"}),
         ("from lossledger.cli import main; main(['explain', '.'])", {"keras", "pyarrow"}),
         ("from lossledger.cli import main; main(['reconcile', 'a', 'b'])", {"keras"}),
         (

@@ -316,3 +316,28 @@ def test_a_validation_that_ends_early(tmp_path):
     result = ll.reconcile(run, (run, "val_loss"))
     close(causes(result), {("unseen_rows", "measured"): 0.5 - result.a.value})
     assert "ends after 2 steps" in result.causes[0].evidence
+
+
+def test_a_layer_that_masks_is_a_mask_and_nothing_else(tmp_path):
+    runs = []
+    valid = np.array([40.0, 90.0, 6.0])
+    for masks in (False, True):
+        made = Made(tmp_path, f"masks{masks}")
+        layers = [{"class": "Embedding", **({"mask_zero": True} if masks else {})}]
+        call = {"configuration": {"layers": layers}, "initial_weights": "w", "final_weights": "w"}
+        made.call(0, driver="fit", model=0, **call)
+        rest = {"elements": valid} if masks else {}
+        losses = B if masks else A
+        made.steps(losses, weight=ROWS, epoch=0, penalty=np.zeros(3), batch_id=[1, 2, 3], **rest)
+        runs.append(made.close())
+    close(causes(ll.reconcile(*runs)), {("mask", "exact"): mean(B) - mean(A)})
+
+
+def test_another_batch_size_and_another_order_are_two_things(tmp_path):
+    one = recorded(tmp_path, "one", size=32)
+    info = {"arguments": {"shuffle": True}}
+    order = np.random.default_rng(1).permutation
+    other = recorded(tmp_path, "other", size=10, order=lambda _: order(70), info=info)
+    result = ll.reconcile(one, other)
+    assert not result.causes
+    assert "hyperparameters, order" in result.verdict

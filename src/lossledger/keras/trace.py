@@ -65,7 +65,7 @@ class Trace:
     data: Any = None
     data_calls: int = 0
     reductions: list[Reduction] = field(default_factory=list)
-    losses_per_row: list[int | None] = field(default_factory=list)
+    shapes: list[Any] = field(default_factory=list)
     optimizers: list[Any] = field(default_factory=list)
     standard: bool = False
     inner: "Trace | None" = None
@@ -136,7 +136,7 @@ def _unpack(trace: Trace, carried: Carried) -> Any:
     if inner.data is not None:
         trace.data = carried.loss if carried.data is None else carried.data
     trace.reductions.extend(carried.reductions)
-    trace.losses_per_row.extend(inner.losses_per_row)
+    trace.shapes.extend(inner.shapes)
     trace.updates.extend(
         Update(update.metric, *outputs)
         for update, outputs in zip(inner.updates, carried.outputs, strict=True)
@@ -168,7 +168,8 @@ def noting_reduction(original: Any) -> Any:
         trace = current()
         if trace is not None:
             with suppress(Exception):
-                trace.losses_per_row.append(_per_row(values.shape))
+                # Made a number later: here it would split a graph that torch compiles.
+                trace.shapes.append(values.shape)
                 weights, held = (
                     None if each is None else trace.keep(each) for each in (sample_weight, mask)
                 )
@@ -182,6 +183,8 @@ def noting_reduction(original: Any) -> Any:
 
 def _per_row(shape: Any) -> int | None:
     """Loss values that one row has; 0 of a number for the whole batch, `None` if not known."""
+    if getattr(shape, "rank", 0) is None:  # TensorFlow's, of a number of axes that isn't known
+        return None
     sizes = [None if size is None else int(size) for size in shape]
     if not sizes:
         return 0
@@ -281,7 +284,7 @@ def select(model: Any, trace: Trace, logs: Any) -> Selection | None:
             name: _weight_kind(group[0].weight, True) for name, group in outputs.items()
         },
         penalty=penalty,
-        losses_per_row=trace.losses_per_row[0] if len(trace.losses_per_row) == 1 else None,
+        losses_per_row=_per_row(trace.shapes[0]) if len(trace.shapes) == 1 else None,
     )
     values = (loss, 1.0 if weight is None else weight, *data)
     return Selection(layout, (*values, *(_fold(group)[0] for group in outputs.values())))

@@ -15,9 +15,9 @@ from lossledger.render.base import Options
 from lossledger.render.page import PageReport, page_sections
 from lossledger.run import Run
 
-SHARE = 4
+SHARE = 3
 """Reading takes at most one part in so many of the time: the training wants the machine, too."""
-QUIET = 3.0
+QUIET = 2.0
 """Seconds without growth after which the process that recorded is looked for."""
 
 

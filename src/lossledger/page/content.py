@@ -68,10 +68,10 @@ class Content:
             run = self.runs[place]
             bucket = bucket_of(size, sum(sizes), len(sizes))
             names = outputs(run.path)
-            track = kept.get((place, model))
-            if track is None or track.bucket != bucket or track.outputs != names:
-                track, fresh = Track(run.path, model, names, self.beta, bucket), True
             stated = Stated.of(calls, every[place])
+            track = kept.get((place, model))
+            if track is None or not track.goes_on(stated, bucket, names):
+                track, fresh = Track(run.path, model, names, self.beta, bucket), True
             track.read(calls, stated)
             name = str(next((c.info["model_name"] for c in calls if "model_name" in c.info), ""))
             self.lines.append(Line(place, track, name, calls, *measured(calls, stated)))

@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 ENTRIES = 1 << 20
 """Entries up to which a page carries all of them."""
-BUCKETS = 1 << 15
+BUCKETS = 1 << 16
 """Buckets of a page that carries envelopes, at most; a curve has at least `LEAST`."""
 LEAST = 64
 GLANCE = 1 << 16

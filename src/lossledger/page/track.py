@@ -86,6 +86,22 @@ class Track:
         self._seen: set[str] = set()
         self._rows = (0, 0.0)  # entries read, and the rows of them
 
+    def goes_on(self, stated: Stated, bucket: int, outputs: Sequence[str]) -> bool:
+        """Whether what was read stands: epochs that are found in the data may come out otherwise.
+
+        Args:
+            stated: The epochs as they are known by now.
+            bucket: As the track should have it.
+            outputs: Likewise.
+        """
+        before, now = (each.begins[each.begins < self.entries] for each in (self.stated, stated))
+        return (
+            np.array_equal(before, now)
+            and self.bucket == bucket
+            and self.outputs == tuple(outputs)
+            and stated.entries >= self.entries
+        )
+
     def read(self, calls: Sequence[Call], stated: Stated) -> None:
         """Reads what of the calls' entries was not read yet.
 

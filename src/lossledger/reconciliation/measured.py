@@ -197,6 +197,8 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     left = gap_of(a, b)
     if left == 0:
         return [], "No gap."
+    if near(a, b):
+        return [], "The numbers are equal up to float32 rounding."
     if parted is None and pair.measuring and not pair.factors:
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
         advice = "Measure both on the same rows: leave validation_steps out."

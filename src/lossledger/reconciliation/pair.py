@@ -35,6 +35,7 @@ ROUNDS = ("precision", "compilation", "backend", "keras_version")
 
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 _NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
+_MASKS = ("mask_value", "mask_zero")
 _REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 
 
@@ -238,7 +239,7 @@ def _of_layers(difference: Difference) -> set[str]:
             found.add("penalty")
         if any(layer.get(name) for name in _NOISY):
             found.add("randomness")
-        elif "mask_value" in layer or layer.get("mask_zero") or layer.get("class") == "Masking":
+        elif any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking":
             found.add("mask")
         elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
             found.add("hyperparameters")
@@ -246,5 +247,7 @@ def _of_layers(difference: Difference) -> set[str]:
 
 
 def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    own = ((key, repr(value)) for key, value in layer.items() if key not in _REGULARIZERS)
+    """A layer without what is a cause by another name."""
+    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training"}
+    own = ((key, repr(value)) for key, value in layer.items() if key not in named)
     return tuple(sorted(own))

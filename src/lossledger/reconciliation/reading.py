@@ -14,16 +14,14 @@ from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
 from lossledger.reconciliation.moves import Move, near
+from lossledger.reconciliation.numbers import history, inside, keras_of, measured
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import Run
 from lossledger.statement import bounds
-from lossledger.statistics import STATISTICS, named
+from lossledger.statistics import STATISTICS
 from lossledger.workers import workers_of
-
-NEWEST = "3.15"
-"""The convention taken for a run that doesn't say its Keras."""
 
 _COLUMNS = ("epoch", "loss", "weight", "rows", "penalty", "batch_id", "reported")
 _OPTIONAL = ("elements", "sample_weight")
@@ -57,7 +55,7 @@ class Reading:
     @property
     def keras(self) -> str:
         """The version of the Keras that reported."""
-        return _keras(self.run)
+        return keras_of(self.run)
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -107,7 +105,7 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Side(str(run.path), _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
-        number = _measured(run, call, name, label, end == call.steps)
+        number = measured(run, call, name, label, end == call.steps)
         return Reading(side(number), run, call, before, None, (), label, begin)
     if name == "returned" and call.driver != "train_on_batch":
         raise LossLedgerError(
@@ -118,19 +116,15 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
     form = _form(spec, run, call, name)
     ledger = _ledger(run, call, (begin, end), form)
     if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
-        unreset = conventions.of("keras", _keras(run), "returned").statistic == "cumulative_mean"
+        unreset = conventions.of("keras", keras_of(run), "returned").statistic == "cumulative_mean"
         number, fold, moves = returned(Fold(ledger, form), unreset)
         return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
-        number = _history(run, call, spec, label)
+        number = history(run, call, spec, label)
         fold, moves, note = _shown(Fold(ledger, form), number, run, call, (label, begin, end))
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
-
-
-def _keras(run: Run) -> str:
-    return run.info.get("versions", {}).get("keras") or NEWEST
 
 
 def _weights(call: Call, which: str) -> str:
@@ -192,7 +186,7 @@ def _driver_reports(run: Run, call: Call) -> str:
         return "batch_mean"
     if call.info.get("history_is") == "last":
         return "last"
-    return conventions.of("keras", _keras(run), "history").statistic
+    return conventions.of("keras", keras_of(run), "history").statistic
 
 
 def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, int, int]:
@@ -268,35 +262,13 @@ def _typed(name: str, column: np.ndarray) -> np.ndarray:
     return column.astype(kinds.get(name, np.float64))
 
 
-def _history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
-    """What `fit` reported for an epoch."""
-    name = call.loss_name if spec.loss == "loss" else spec.loss
-    if spec.batch is not None:
-        raise LossLedgerError(
-            f"What fit reports, it reports for an epoch. Received: {spec.text}. Leave batch out, "
-            "or take running_mean.",
-            slug="not-reported",
-        )
-    return _item(run, call, "history", name, epoch)
-
-
-def _measured(run: Run, call: Call, name: str, epoch: int, ends: bool) -> float:
-    """What `evaluate` returned, after the call or inside the epoch, or a validation loss."""
-    if name == "evaluate":
-        after = any(i.get("place") == name and "batch" not in i for i in call.reported)
-        return _item(run, call, name, call.loss_name, None if ends and after else epoch)
-    if not any(item.get("name") == name for item in call.reported):
-        named(name)
-    return _item(run, call, None, name, epoch)
-
-
 def _shown(
     stated: Fold, number: float, run: Run, call: Call, epoch: tuple[int, int, int]
 ) -> tuple[Fold, tuple[Move, ...], str]:
     """The fold that a reported number is, what leads there, and a note where it is none."""
     label, *span = epoch
     replicas = int(call.configuration.get("replicas") or 1)
-    fold, moves, note = reported(stated, number, _inside(call, label), replicas)
+    fold, moves, note = reported(stated, number, inside(run, call, label), replicas)
     of_one = _of_one_worker(run, call, (span[0], span[1]), fold, number) if note else ()
     return (fold, of_one, "") if of_one else (fold, moves, note)
 
@@ -314,33 +286,3 @@ def _of_one_worker(
         advice = "State the number from the entries of all workers, or average by rows."
         return (Move("replica_scaling", fold.value - number, told, advice),)
     return ()
-
-
-def _inside(call: Call, epoch: int) -> list[tuple[int, float]]:
-    """The evaluations inside an epoch of `fit`: steps before each, and its loss."""
-    found = [
-        (int(item["batch"]), float(item["value"]))
-        for item in call.reported
-        if item.get("place") in ("evaluate", "tested")
-        and item.get("epoch") == epoch
-        and "batch" in item
-    ]
-    return sorted(found, key=lambda each: each[0])
-
-
-def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
-    found = [
-        float(item["value"])
-        for item in call.reported
-        if item.get("place") == (place or item.get("place"))
-        and item.get("name") == name
-        and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
-    ]
-    if not found:
-        what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")
-        raise LossLedgerError(
-            f"Nothing like that was reported. Received: {what}, in call {call.number} of "
-            f"{run.path}. `lossledger show` says what was.",
-            slug="not-reported",
-        )
-    return found[-1]

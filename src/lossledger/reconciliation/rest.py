@@ -2,6 +2,7 @@
 
 import math
 
+from lossledger.reconciliation.align import match
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -94,7 +95,7 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     causes = {parted.cause, *pair.factors}
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
-    if parted.cause != "order":
+    if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
     rows = [int(each.fold.ledger["rows"].sum()) for each in (pair.a, pair.b) if each.fold]
     if len(set(rows)) > 1 and parted.cause != "double_count":
@@ -107,6 +108,12 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     if pair.a.epoch != pair.b.epoch:
         causes.add("convention")
     return causes
+
+
+def _share_batches(pair: Pair) -> bool:
+    """Whether both epochs have a batch in common, as far as they say."""
+    ids = [each.fold.ledger["batch_id"] for each in (pair.a, pair.b) if each.fold]
+    return len(ids) < 2 or bool(len(match(*ids).a))
 
 
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +27,24 @@ _MULTIPLIES = "Use Keras 3.10 or newer, or state the number from the entries."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
 
+class Inside(NamedTuple):
+    """An evaluation while an epoch went on.
+
+    Args:
+        steps: Steps of the epoch before it.
+        loss: What it gave.
+        by: The method: `evaluate` or `test_on_batch`.
+        resets: Whether this Keras resets the metrics before it.
+    """
+
+    steps: int
+    loss: float
+    by: str = "evaluate"
+    resets: bool = True
+
+
 def reported(
-    stated: Fold, value: float, inside: Sequence[tuple[int, float]] = (), replicas: int = 1
+    stated: Fold, value: float, inside: Sequence[Inside] = (), replicas: int = 1
 ) -> tuple[Fold, tuple[Move, ...], str]:
     """A loss that `fit` reported for an epoch.
 
@@ -38,7 +55,7 @@ def reported(
     Args:
         stated: What the convention of its Keras says that it is.
         value: The number.
-        inside: Evaluations while the epoch went on: how many steps came before each, and the loss.
+        inside: Evaluations while the epoch went on.
         replicas: How many trained at once.
 
     Returns:
@@ -52,7 +69,7 @@ def reported(
             left = 0.0 if same(value, fold.value) else fold.value - value
             moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
             return fold, moves, ""
-    how = _evaluated(stated, value, *inside[-1]) if inside else None
+    how = _evaluated(stated, value, inside[-1]) if inside else None
     how = how or _reset(stated, value)
     if how is not None:
         return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
@@ -63,13 +80,15 @@ def reported(
     return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
 
 
-def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | None:
-    """How an `evaluate` inside the epoch makes a number; `None` where it can't.
+def _evaluated(stated: Fold, value: float, inside: Inside) -> str | None:
+    """How an evaluation inside the epoch makes a number; `None` where it can't.
 
     It resets the mean and leaves its own loss e of R rows in it, so Keras reports
     `(e R + sum(w l)) / (R + sum(w))` over the steps that follow. R is what solves it, and has to
-    be a whole number.
+    be a whole number. Before Keras 3.15 `test_on_batch` resets nothing: it gives the mean with its
+    own rows in, and R counts those of the steps before, too.
     """
+    place, loss = inside.steps, inside.loss
     tail = slice(stated.ledger.start + place, None)
     losses, weights = stated.losses[tail], _weights(stated)[tail]
     whole = ""
@@ -81,8 +100,14 @@ def _evaluated(stated: Fold, value: float, place: int, loss: float) -> str | Non
         whole = f" of {counted(round(rows), 'row')}"
     elif not near(value, loss):
         return None
+    article = "An" if inside.by == "evaluate" else "A"
+    if not inside.resets:
+        return (
+            f"A {inside.by} after {counted(place, 'step')} of the epoch put its own loss into the "
+            f"mean, which was {number(loss)}{whole} then and is {number(value)} at the end."
+        )
     return (
-        f"An evaluate{whole} after {counted(place, 'step')} of the epoch reset its mean: "
+        f"{article} {inside.by}{whole} after {counted(place, 'step')} of the epoch reset its mean: "
         f"{number(value)} is made of the evaluated loss {number(loss)} and of the "
         f"{counted(len(losses), 'step')} that followed, not of all."
     )

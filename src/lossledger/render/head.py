@@ -32,11 +32,12 @@ def state(run: Run) -> str:
 
 def _about(run: Run, content: Content) -> Html:
     versions = run.info.get("versions") or {}
+    keras = f"Keras {versions['keras']}" if versions.get("keras") else ""
     backend = f"{versions.get('backend', '')} {versions.get('backend_version', '')}".strip()
     parts = [
         str(run.info.get("created") or "")[:16].replace("T", " "),
         _drivers(content.lines),
-        f"Keras {versions['keras']} on {backend}" if versions.get("keras") else "",
+        " on ".join(part for part in (keras, backend) if part),
         str(run.info.get("device") or ""),
     ]
     kind = "complete" if run.complete else "incomplete"
@@ -46,6 +47,8 @@ def _about(run: Run, content: Content) -> Html:
 
 def _drivers(lines: list[Line]) -> str:
     drivers = [call.driver for line in lines for call in line.calls]
+    if not drivers:
+        return "no calls"
     names = " and ".join(dict.fromkeys(drivers))
     models = f", {count(len(lines), 'model')}" if len(lines) > 1 else ""
     return f"{names}{'' if len(drivers) == 1 else f', {len(drivers)} calls'}{models}"
@@ -71,23 +74,26 @@ def _figures(content: Content, run: int) -> Iterator[tuple[str, str, str]]:
         yield from _losses(line, f"model {line.track.model}, " if len(lines) > 1 else "")
     yield "steps", f"{entries:,}", f"{rows:,} rows"
     lost = sum(line.track.notable.nonfinite for line in lines)
-    yield "not finite", f"{lost:,}", f"of {count(entries, 'raw loss')}".replace("losss", "losses")
+    yield "not finite", f"{lost:,}", f"of {entries:,} raw losses"
 
 
 def _losses(line: Line, whose: str) -> Iterator[tuple[str, str, str]]:
     epochs = [each for _, each in line.track.stated.epochs]
     last = epochs[-1]
-    form = Format.of([last.epoch_mean, *(each.value for each in line.measured)])
     about = f"{whose}epoch {last.epoch}, the last"
-    yield "epoch_mean", form.text(last.epoch_mean), about
+    yield "epoch_mean", _text(last.epoch_mean), about
     best = _best(epochs)
     if best is not None and best is not last:
-        yield "epoch_mean", form.text(best.epoch_mean), f"{whose}epoch {best.epoch}, the smallest"
+        yield "epoch_mean", _text(best.epoch_mean), f"{whose}epoch {best.epoch}, the smallest"
     for name in dict.fromkeys(each.name for each in line.measured):
         mine = [each for each in line.measured if each.name == name]
         what = "of weights held fixed" if name == "evaluate" else "evaluate of validation data"
-        yield name, form.text(mine[-1].value), f"{whose}{what}, the last"
-    yield "raw", form.text(last.last), f"{whose}the last finite step"
+        yield name, _text(mine[-1].value), f"{whose}{what}, the last"
+    yield "raw", _text(last.last), f"{whose}the last finite step"
+
+
+def _text(value: float) -> str:
+    return Format.of([value]).text(value)
 
 
 def _best(epochs: list[EpochStatement]) -> EpochStatement | None:
@@ -161,7 +167,7 @@ def summary(content: Content) -> str:
         high = max((e.max for e in epochs if math.isfinite(e.max)), default=math.nan)
         first, last = epochs[0], epochs[-1]
         parts.append(
-            f"{whose}: {count(line.track.entries, 'raw loss').replace('losss', 'losses')} from "
+            f"{whose}: raw losses of {count(line.track.entries, 'step')} from "
             f"{form.text(low)} to {form.text(high)}, the first {form.text(first.first)}, the last "
             f"{form.text(last.last)}; {count(len(epochs), 'epoch')}, epoch_mean from "
             f"{form.text(first.epoch_mean)} to {form.text(last.epoch_mean)}."

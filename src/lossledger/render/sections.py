@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from lossledger.page.content import Content
+from lossledger.page.content import Content, Line
 from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, Step
 from lossledger.reconciliation.result import Reconciliation, Side
 from lossledger.render.figures import Format, count, difference
@@ -71,34 +71,40 @@ def _named(name: str, side: Side) -> str:
 
 def steps(content: Content) -> Html:
     """Spikes, and losses that are not finite: which steps, which batches, which rows."""
-    several = len(content.lines) > 1
-    found = [
-        (f"{content.names[line.run]}, model {line.track.model}" if several else "", line.track)
-        for line in content.lines
-    ]
+    found = [(whose(content, line), line.track) for line in content.lines]
     spikes = [(name, each) for name, track in found for each in track.notable.spikes]
     bad = [(name, each) for name, track in found for each in track.notable.bad]
     lost = sum(track.notable.nonfinite for _, track in found)
     notable = found[0][1].notable if found else Notable("ema")
-    spikes = sorted(spikes, key=lambda each: -each[1].score)[: max(SPIKES, 2 * len(found))]
+    spikes = sorted(spikes, key=lambda each: -each[1].score)
     what = (
         f"A spike is a raw loss more than {HIGH:g} standard deviations (std of its epoch's raw "
-        f"losses) above {notable.statistic} before it. "
+        f"losses) above {notable.statistic} before it; at most {SPIKES} of a model are kept. "
     )
-    many = "None." if not spikes else f"The {count(len(spikes), 'highest')}:"
-    many = many.replace("1 highest", "only one").replace("highests", "highest")
+    many = "There is none." if not spikes else f"There are {len(spikes)}, the highest first:"
+    many = "There is one:" if len(spikes) == 1 else many
     parts: list[str] = [element("p", what, many, class_="note")]
     if spikes:
         parts.append(_steps(spikes, "Spikes, the highest first"))
     if lost:
-        more = f", the first {len(bad)} of each model" if lost > len(bad) else ""
-        told = f"{count(lost, 'loss')} not finite{more}".replace("losss", "losses are")
+        told = "1 loss is not finite" if lost == 1 else f"{lost:,} losses are not finite"
+        more = f", of each model the first {NONFINITE}" if lost > len(bad) else ""
         parts += [
             element("h3", "Not finite"),
-            element("p", f"{told.replace('1 loss not', '1 loss is not')}:", class_="note"),
-            _steps(bad[: NONFINITE * max(len(found), 1)], "Losses that are not finite"),
+            element("p", f"{told}{more}:", class_="note"),
+            _steps(bad, "Losses that are not finite"),
         ]
     return joined(parts)
+
+
+def whose(content: Content, line: Line) -> str:
+    """Which run and model a line is of, as far as there are several."""
+    models = sum(each.run == line.run for each in content.lines)
+    parts = [
+        content.names[line.run] if len(content.runs) > 1 else "",
+        f"model {line.track.model}" if models > 1 else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _steps(found: Sequence[tuple[str, Step]], caption: str) -> Html:

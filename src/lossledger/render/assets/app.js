@@ -155,9 +155,14 @@ class App {
 
   valuesAt(track, i) {
     const line = document.createElement("p");
-    const add = (tag, text) => {
+    const add = (tag, text, value) => {
       const part = document.createElement(tag);
-      part.textContent = text;
+      part.append(text);
+      if (value !== undefined) {
+        const number = document.createElement("b");
+        number.append(value);
+        part.append(" ", number);
+      }
       line.append(part);
     };
     const entries = track.entriesAt(i);
@@ -179,7 +184,7 @@ class App {
       const format = series.id === "step_time" ? duration : shortNumber;
       const spread = !exact && series.id === "raw"
         ? ` (${format(curve.min[i])} to ${format(curve.max[i])})` : "";
-      add("span", `${series.name} ${format(value)}${spread}`);
+      add("span", series.name, `${format(value)}${spread}`);
     }
     return line;
   }

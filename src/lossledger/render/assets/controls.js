@@ -44,7 +44,12 @@ function box(text, title, on, change, mark) {
   return label;
 }
 
+// Made anew only when there is another curve or run: a box in use keeps the focus.
 function legends(app) {
+  const all = JSON.stringify([app.series, app.runs, app.all.map((track) => [
+    track.run, Object.keys(track.curves), track.points.map((each) => each.name)])]);
+  if (app.legends === all) return;
+  app.legends = all;
   for (const chart of app.charts) {
     const holder = chart.root.querySelector(".legend:not(.runs)");
     const mine = chart.series.filter((each) => app.all.some((track) => each.kind === "points"

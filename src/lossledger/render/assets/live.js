@@ -1,7 +1,17 @@
 // A page that is served while its run grows: asks its own server for what is new.
 
+// New text in a section; what is open or scrolled to stays so.
+function renew(section, html) {
+  const parts = () => [...section.querySelectorAll("details, .scroll")];
+  const before = parts().map((each) => [each.open, each.scrollTop, each.scrollLeft]);
+  section.innerHTML = html;
+  for (const [i, each] of parts().entries()) {
+    if (before[i]) [each.open, each.scrollTop, each.scrollLeft] = before[i];
+  }
+}
+
 function follow(app, live) {
-  const state = document.getElementById("live");
+  const state = document.getElementById("live"), sections = new Map();
   let { generation, version } = live, misses = 0;
 
   async function ask() {
@@ -20,8 +30,8 @@ function follow(app, live) {
         ({ generation, version } = found);
         await app.take(found);
         for (const [id, html] of Object.entries(found.sections)) {
-          const section = document.getElementById(id);
-          if (section && section.innerHTML !== html) section.innerHTML = html;
+          if (sections.get(id) !== html) renew(document.getElementById(id), html);
+          sections.set(id, html);
         }
         legends(app);
         models(app);

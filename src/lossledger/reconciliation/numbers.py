@@ -1,0 +1,69 @@
+"""Numbers that were shown or handed out, as a run keeps them."""
+
+from lossledger import conventions
+from lossledger.call import Call
+from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.shown import Inside
+from lossledger.reconciliation.spec import Spec
+from lossledger.run import Run
+from lossledger.statistics import named
+
+NEWEST = "3.15"
+"""The convention taken for a run that doesn't say its Keras."""
+
+
+def keras_of(run: Run) -> str:
+    """The version of the Keras that reported."""
+    return run.info.get("versions", {}).get("keras") or NEWEST
+
+
+def history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
+    """What `fit` reported for an epoch."""
+    name = call.loss_name if spec.loss == "loss" else spec.loss
+    if spec.batch is not None:
+        raise LossLedgerError(
+            f"What fit reports, it reports for an epoch. Received: {spec.text}. Leave batch out, "
+            "or take running_mean.",
+            slug="not-reported",
+        )
+    return _item(run, call, "history", name, epoch)
+
+
+def measured(run: Run, call: Call, name: str, epoch: int, ends: bool) -> float:
+    """What `evaluate` returned, after the call or inside the epoch, or a validation loss."""
+    if name == "evaluate":
+        after = any(i.get("place") == name and "batch" not in i for i in call.reported)
+        return _item(run, call, name, call.loss_name, None if ends and after else epoch)
+    if not any(item.get("name") == name for item in call.reported):
+        named(name)
+    return _item(run, call, None, name, epoch)
+
+
+def inside(run: Run, call: Call, epoch: int) -> list[Inside]:
+    """The evaluations inside an epoch of `fit`."""
+    unreset = conventions.of("keras", keras_of(run), "returned").statistic == "cumulative_mean"
+    methods = {"evaluate": ("evaluate", True), "tested": ("test_on_batch", not unreset)}
+    found = [
+        Inside(int(item["batch"]), float(item["value"]), *methods[item["place"]])
+        for item in call.reported
+        if item.get("place") in methods and item.get("epoch") == epoch and "batch" in item
+    ]
+    return sorted(found, key=lambda each: each.steps)
+
+
+def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
+    found = [
+        float(item["value"])
+        for item in call.reported
+        if item.get("place") == (place or item.get("place"))
+        and item.get("name") == name
+        and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
+    ]
+    if not found:
+        what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")
+        raise LossLedgerError(
+            f"Nothing like that was reported. Received: {what}, in call {call.number} of "
+            f"{run.path}. `lossledger show` says what was.",
+            slug="not-reported",
+        )
+    return found[-1]
