@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lossledger.keras.tensorflow import SLOTS, TensorFlowBuffer, TensorFlowTap
+from lossledger.keras.tensorflow import SLOTS, TensorFlowTap, VectorBuffer
 from lossledger.keras.trace import Trace
 
 
-class ReplicasBuffer(TensorFlowBuffer):
-    """A row a replica and step, each as `TensorFlowBuffer` has it."""
+class ReplicasBuffer(VectorBuffer):
+    """A row a replica and step, each as `VectorBuffer` has it."""
 
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
         """See base class; a step is named once for each of its replicas."""
@@ -40,6 +40,17 @@ class ReplicasTap(TensorFlowTap):
             self.row_of_step = own(tf.zeros(0), shape=(None,))
             self.moved = own(-1, dtype=tf.int64)
             self.carried = own(tf.zeros(SLOTS))
+
+    def wrap_step(self, train_step: Any) -> Any:
+        """See base class; in a replica, which writes its own row."""
+
+        def step(data: Any) -> Any:
+            logs, vector = self.traced(train_step, data)
+            vector = tf.zeros(0) if vector is None else vector
+            self.row_of_step.assign(vector, read_value=False)
+            return logs
+
+        return step
 
     def named(self, selection: Any, trace: Trace, data: Any) -> dict[str, Any]:
         """See base class; the data term is noted divided by the replicas, as Keras sums it up."""
