@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import store
+from lossledger import shares
 from lossledger.entry import NO_EPOCH
 from lossledger.epochs import find_epochs
 from lossledger.errors import LossLedgerError
-from lossledger.folder import read_lines
 from lossledger.statement import Block, bounds
+from lossledger.workers import call_lines
 
 Source: TypeAlias = Literal["driver", "said", "batch_id", "none"]
 
@@ -141,7 +141,7 @@ def noted(folder: Path) -> tuple[dict[int, dict[str, Any]], dict[int, list[Mappi
     """
     infos: dict[int, dict[str, Any]] = {}
     reported: dict[int, list[Mapping[str, Any]]] = {}
-    for line in read_lines(folder / "calls.jsonl"):
+    for line in call_lines(folder):
         number = int(line.get("call", 0))
         reported.setdefault(number, []).extend(line.pop("reported", []))
         infos.setdefault(number, {}).update(line)
@@ -152,7 +152,7 @@ def _found(folder: Path, numbers: Sequence[int]) -> dict[int, tuple[Source, NDAr
     """The epochs that the fingerprints of batches tell, and how."""
     ids: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
     if numbers:
-        for block in store.scan(folder, ["call", "batch_id"]):
+        for block in shares.scan(folder, ["call", "batch_id"]):
             for number, part in split(block):
                 if number in ids:
                     ids[number].append(part["batch_id"])
@@ -162,7 +162,7 @@ def _found(folder: Path, numbers: Sequence[int]) -> dict[int, tuple[Source, NDAr
 
 def _look(folder: Path, promised: int) -> dict[int, _Seen]:
     seen: dict[int, _Seen] = {}
-    for block in store.scan(folder, ["call", "model", "epoch"]):
+    for block in shares.scan(folder, ["call", "model", "epoch"]):
         for number, part in split(block):
             one = seen.setdefault(number, _Seen(int(part["model"][0])))
             one.steps += len(part["epoch"])
@@ -207,7 +207,7 @@ def entries_of(
     """
     wanted = {call.number: call for call in calls}
     starts = dict.fromkeys(wanted, 0)
-    for block in store.scan(folder, list(dict.fromkeys((*columns, "call")))):
+    for block in shares.scan(folder, list(dict.fromkeys((*columns, "call")))):
         for number, found in split(block):
             call = wanted.get(number)
             if call is None or starts[number] == call.steps:

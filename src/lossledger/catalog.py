@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from lossledger.errors import LossLedgerError
 from lossledger.folder import LATEST, STAMP, read_json
+from lossledger.workers import merged_info
 
-READS = 1
+READS = 2
 """The newest format of a run's folder that this version reads; see `lossledger.entry`."""
 
 _UPGRADE = "Upgrade: pip install -U lossledger."
@@ -88,11 +89,13 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
             content = json.loads(file.read())
         info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
         problem = None if info else "run.json holds no JSON object"
+        if info.get("workers"):
+            info = merged_info(Path(path), info)
         if newer := _newer(info):
             problem = f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LossLedgerError) as error:
         problem = f"run.json can't be read: {error}"
     return RunInfo(
         path=Path(path),
@@ -189,7 +192,7 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"A newer lossledger recorded this run. Received: {folder}, {newer}. {_UPGRADE}",
             slug="format-newer",
         )
-    return info
+    return merged_info(folder, info)
 
 
 def _newer(info: Mapping[str, Any]) -> str | None:

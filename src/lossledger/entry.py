@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
-"""Version of the run folder's format, written to `run.json`.
+FORMAT = 2
+"""Newest version of the run folder's format; each run says its own in `run.json`.
 
 1: first format. `run.json`, `calls.jsonl`, `entries/NNNNNN.arrows` sealed to `.parquet`.
+2: what several replicas or workers record together: a row a replica (column `replica`), and a
+   folder `worker-N` a worker. A reader of format 1 would count such steps twice, so only these
+   runs have it.
 """
+
+PLAIN_FORMAT = 1
+"""The format of a run that one process recorded, a row a step."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,18 @@ COLUMNS = (
     Column("batch_id", "u8", "1", "fingerprint of the batch's content; null if it has none"),
     Column("updated", "?", "1", "whether the step moved the weights; null if unknown"),
     Column("reported", "f8", "loss", "what train_on_batch returned for the step; null elsewhere"),
+    Column("replica", "i4", "1", "the replica that computed this share of the step, where several"),
 )
 
-NAMES = tuple(column.name for column in COLUMNS)
+SPARSE = ("replica",)
+"""Columns that only those segments have that need them."""
+
+NAMES = tuple(column.name for column in COLUMNS if column.name not in SPARSE)
+"""Columns that every segment has."""
+
+WHOLE = -1
+"""`replica` of an entry that is the whole step already, the same in every worker."""
+
 DTYPES = {column.name: np.dtype(column.dtype) for column in COLUMNS}
 OUTPUT_DTYPE = np.dtype("f4")
 

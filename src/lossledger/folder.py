@@ -26,13 +26,14 @@ STAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}-")
 _NAME_BYTES = 80
 
 
-def create_folder(directory: Path, name: str, now: datetime) -> Path:
+def create_folder(directory: Path, name: str, now: datetime, *, newest: bool = True) -> Path:
     """Creates a new run's folder, never an existing one, and points `latest` to it.
 
     Args:
         directory: The folder that holds runs; created where missing.
         name: What the user calls the run; characters that file systems dislike become `-`.
         now: When the run begins.
+        newest: Whether `latest` is to point to it.
 
     Returns:
         The path of the new, empty folder. A second run of one name in one second gets the
@@ -48,7 +49,8 @@ def create_folder(directory: Path, name: str, now: datetime) -> Path:
         except FileExistsError:
             suffix += 1
         else:
-            _point_latest(directory, folder.name)
+            if newest:
+                point_latest(directory, folder.name)
             return folder
 
 
@@ -58,7 +60,8 @@ def _readable(name: str) -> str:
     return short.strip("-.") or "run"
 
 
-def _point_latest(directory: Path, target: str) -> None:
+def point_latest(directory: Path, target: str) -> None:
+    """Lets `latest` point to a folder, where the file system can."""
     latest = directory / LATEST
     if latest.exists() and not latest.is_symlink():
         return  # somebody's own file or folder of that name

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lossledger import catalog, store
-from lossledger.folder import has_writer
+from lossledger import catalog, shares
+from lossledger.workers import is_written
 
 POLL_SECONDS = 0.5
 """How often a growing run is looked at, in seconds."""
@@ -17,7 +17,7 @@ CLOSING_SECONDS = 10.0
 
 def is_over(folder: Path) -> bool:
     """Whether no entry of a run will come any more: it is closed, or its writer is dead."""
-    return bool(catalog.read_info(folder).get("complete")) or not has_writer(folder)
+    return bool(catalog.read_info(folder).get("complete")) or not is_written(folder)
 
 
 def growth(
@@ -44,13 +44,13 @@ def growth(
     while True:
         info = catalog.read_info(folder)
         over = bool(info.get("complete"))
-        if over or has_writer(folder):
+        if over or is_written(folder):
             freed = None
         else:
             # Its entries are sealed before the run is marked complete: give it the time.
             freed = clock() if freed is None else freed
             over = not _lives(info.get("pid")) or clock() - freed > CLOSING_SECONDS
-        state = store.state(folder)
+        state = shares.state(folder)
         if over or state != seen:
             yield over
         if over:

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import catalog, store
+from lossledger import catalog, shares
 from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
+from lossledger.shares import Missing
 from lossledger.statement import EpochStatement, Statements, bounds
 from lossledger.statistics import named
+from lossledger.workers import workers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,12 +114,17 @@ class Run:
     @property
     def calls(self) -> list[Call]:
         """The calls, in order; read again when the run has grown."""
-        state = store.state(self.path)
+        state = shares.state(self.path)
         if self._calls is None or self._calls[0] != state:
             promised = (self.info.get("entries") or 0) if self.complete else 0
             calls = read_calls(self.path, self.steps_per_epoch, promised)
             self._calls = (state, calls)
         return self._calls[1]
+
+    @property
+    def missing(self) -> list[Missing]:
+        """What is missing of the workers of a run that several processes recorded."""
+        return shares.missing(self.path)
 
     def select(self, call: int | Call | None = None, model: int | None = None) -> list[Call]:
         """The calls that `call` and `model` mean.
@@ -151,29 +158,33 @@ class Run:
         call: int | Call | None = None,
         model: int | None = None,
         epoch: int | None = None,
+        replicas: bool = False,
     ) -> "pa.Table":
         """The entries as recorded, one row a step; those of all models where none is chosen.
+
+        A step that several replicas or workers share is their fold, its losses float64.
 
         Args:
             columns: Names of columns; all by default.
             call: A call or its number.
             model: A model's number.
             epoch: An epoch; see the class.
+            replicas: Give such a step a row a replica, as recorded, with `worker` and `replica`.
 
         Returns:
             A table with the columns of `lossledger.entry` and the losses of named outputs.
         """
         if call is None and model is None and epoch is None:
-            return store.table(self.path, columns=columns)
+            return shares.table(self.path, columns=columns, shares=replicas)
         calls = self.calls if call is None and model is None else self.select(call, model)
         spans: list[dict[int, tuple[int, int] | None]] = [{c.number: None for c in calls}]
         if epoch is not None:
             spans = [{number: span} for number, span in self._spans(calls, epoch)]
-        rules = [store.steps_of(span) for span in spans]
+        rules = [shares.steps_of(span) for span in spans]
         rule = rules[0]
         for other in rules[1:]:
             rule = rule | other
-        return store.table(self.path, columns=columns, filter=rule)
+        return shares.table(self.path, columns=columns, filter=rule, shares=replicas)
 
     def _spans(self, calls: Sequence[Call], epoch: int) -> list[tuple[int, tuple[int, int]]]:
         """The calls that have an epoch, with its first and last step."""
@@ -311,7 +322,23 @@ class Run:
                     dataclasses.replace(each, reported=shown.get(each.epoch))
                     for each in stated[call.number]
                 ]
+        if self.info.get("workers"):
+            self._state_missing(calls, stated)
         return stated
+
+    def _state_missing(
+        self, calls: Sequence[Call], stated: dict[int, list[EpochStatement]]
+    ) -> None:
+        lacking: dict[int, list[int]] = {call.number: [] for call in calls}
+        for call, block in entries_of(self.path, calls, ["missing"]):
+            lacking[call.number] += (block["missing"] > 0).tolist()
+        for number, epochs in stated.items():
+            ends = np.cumsum([each.steps for each in epochs], dtype=np.int64)
+            sums = np.cumsum([0, *lacking[number]], dtype=np.int64)
+            stated[number] = [
+                dataclasses.replace(each, missing=int(sums[end] - sums[end - each.steps]))
+                for each, end in zip(epochs, ends.tolist(), strict=True)
+            ]
 
     def reported(self, calls: Sequence[Call] | None = None) -> list[Reported]:
         """Every number that was shown or handed out, beside what the entries say of it.
@@ -322,7 +349,23 @@ class Run:
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
-        return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
+        found = reported_by(chosen, read, shares.outputs(self.path), version, self.complete)
+        first = next(iter(workers_of(self.path).values()), None)
+        if first is None or all(item.agreement != "differs" for item in found):
+            return found
+        # What one worker reported may be of its own share alone.
+        own = {
+            (item.call, item.place, item.name, item.epoch): item.agreement
+            for item in Run(first, steps_per_epoch=self.steps_per_epoch).reported()
+        }
+        why = f"{first.name} reports of its own rows alone; the entries are of all workers' rows."
+        return [
+            dataclasses.replace(item, why=why)
+            if item.agreement == "differs"
+            and own.get((item.call, item.place, item.name, item.epoch)) in ("equal", "rounding")
+            else item
+            for item in found
+        ]
 
     def plot(
         self,

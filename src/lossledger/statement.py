@@ -41,6 +41,7 @@ class EpochStatement:
         running_std: The same of the running mean, step by step: how much calmer it looks.
         nonfinite: Entries whose loss is NaN or infinite.
         reported: The loss that the driver reported for the epoch; `None` where it reported none.
+        missing: Steps that lack the rows of a worker, in a run that several recorded.
     """
 
     epoch: int
@@ -56,6 +57,7 @@ class EpochStatement:
     running_std: float
     nonfinite: int
     reported: float | None = None
+    missing: int = 0
 
 
 class Windows:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger.entry import NAMES, dtype_of
+from lossledger.entry import NAMES, SPARSE, dtype_of
 from lossledger.errors import LossLedgerError
 from lossledger.folder import (
     Lock,
@@ -44,6 +44,7 @@ __all__ = [
     "Tail",
     "Writer",
     "append_line",
+    "check_columns",
     "create_folder",
     "outputs",
     "read_json",
@@ -255,7 +256,8 @@ def outputs(folder: Path) -> tuple[str, ...]:
 
 
 def _outputs(segments: Sequence[Segment]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for each in segments for name in each.outputs()))
+    names = dict.fromkeys(name for each in segments for name in each.outputs())
+    return tuple(name for name in names if name not in SPARSE)
 
 
 def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, np.ndarray]]:
@@ -310,7 +312,8 @@ class Tail:
             if number > self._segment:
                 self._segment, self._rows = number, 0
             before = 0
-            for chunk in segment.chunks([*self._columns, *segment.outputs()]):
+            outputs = [name for name in segment.outputs() if name not in SPARSE]
+            for chunk in segment.chunks([*self._columns, *outputs]):
                 new = chunk.slice(max(self._rows - before, 0))
                 before += chunk.num_rows
                 if new.num_rows:
@@ -344,14 +347,21 @@ def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = N
 
 
 def _chosen(segments: Sequence[Segment], columns: Sequence[str] | None) -> list[str]:
-    if columns is not None and set(columns) <= set(NAMES):
+    if columns is not None and set(columns) <= {*NAMES, *SPARSE}:
         return list(columns)
     known = (*NAMES, *_outputs(segments))
-    unknown = sorted(set(columns or ()) - set(known))
+    check_columns(columns, known)
+    return list(known if columns is None else columns)
+
+
+def check_columns(
+    columns: Sequence[str] | None, known: Sequence[str], more: Sequence[str] = SPARSE
+) -> None:
+    """Raises a `LossLedgerError` (slug `no-column`) if a run doesn't have all these columns."""
+    unknown = sorted(set(columns or ()) - {*known, *more})
     if unknown:
         raise LossLedgerError(
             f"The run has no such column. Received: {', '.join(unknown)}. "
             f"It has: {', '.join(known)}.",
             slug="no-column",
         )
-    return list(known if columns is None else columns)

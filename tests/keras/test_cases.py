@@ -181,13 +181,13 @@ def test_epochs_of_a_shuffled_loop_are_found(tmp_path):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute is TensorFlow's")
-def test_replicas_train_as_if_we_were_not_there(tmp_path):
+def test_replicas_that_are_not_recorded_train_as_if_we_were_not_there(tmp_path):
     import tensorflow as tf
 
     class Two:
         num_replicas_in_sync = 2
 
-    model = sgd()
+    model = sgd(steps_per_execution=2)
     strategy, model._distribute_strategy = model._distribute_strategy, Two()
     with lossledger.record(tmp_path) as run:
         with pytest.warns(lossledger.LossLedgerWarning, match=r"\[not-tapped\] 2 replicas"):

@@ -19,7 +19,7 @@ LEVELS: tuple[set[str], ...] = (
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
     {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
-    | {"folder", "segments.*", "store", "catalog", "growth"},
+    | {"folder", "segments.*", "store", "shares", "workers", "catalog", "growth"},
     # What a run says.
     {"call", "statement", "reported", "returned", "run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
@@ -35,7 +35,8 @@ ALONE = {
     "rich": {"render.terminal"},
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
     "tensorflow": {
-        *("keras.tensorflow", "keras.tensorflow_ring", "keras.describe"),
+        *("keras.tensorflow", "keras.tensorflow_ring", "keras.tensorflow_replicas"),
+        "keras.describe",
         *("loop.tensorflow", "loop.resident"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},

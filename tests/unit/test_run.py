@@ -68,7 +68,7 @@ def test_epochs_of_a_fit(fit):
     assert reported == pytest.approx([each.epoch_mean for each in statements], rel=1e-6)
     assert run.calls[0].epochs_from == "driver"
     assert run.complete
-    fields = [*judged(*(np.ones(1),) * 2), "epoch", "reported"]
+    fields = [*judged(*(np.ones(1),) * 2), "epoch", "reported", "missing"]
     assert set(vars(statements[0])) == set(fields)
 
 
@@ -497,7 +497,7 @@ def test_runs_in(tmp_path):
 
 
 def test_a_newer_format(tmp_path):
-    made = Made(tmp_path, format=2)
+    made = Made(tmp_path, format=3)
     with pytest.raises(LossLedgerError, match="Upgrade") as caught:
         ll.open(made.path)
     assert caught.value.slug == "format-newer"

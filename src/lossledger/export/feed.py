@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lossledger import store
+from lossledger import shares
 from lossledger.call import Call, noted, split
 from lossledger.entry import NO_EPOCH
 from lossledger.run import Run
@@ -43,7 +43,7 @@ class Steps:
         call: Number of the call.
         model: Number of its model.
         start: Entries of the call before these.
-        block: Their columns, as recorded, and where these are null (`store.Tail`).
+        block: Their columns, as recorded, and where these are null (`shares.Tail`).
         optimizer_step: int64 (n,), updates of the model's weights in this run before each entry.
         epoch: int64 (n,), as the driver counts; `None` while it isn't certain.
         running_mean: float64 (n,), likewise.
@@ -161,7 +161,7 @@ class Feed:
 
     def __init__(self, run: Run, columns: Sequence[str] = (), *, over: bool) -> None:
         self._run = run
-        self._tail = store.Tail(run.path, list(dict.fromkeys((*COLUMNS, *columns))))
+        self._tail = shares.Tail(run.path, list(dict.fromkeys((*COLUMNS, *columns))))
         self._known = {call.number: call for call in run.calls} if over else {}
         self._folds: dict[int, _Fold] = {}
         self._updates: dict[int, int] = {}

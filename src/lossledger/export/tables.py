@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _COUNTS = ("steps", "rows", "nonfinite")
-_EPOCH = [
-    each.name for each in fields(EpochStatement) if each.name not in ("epoch", "reported", *_COUNTS)
-]
+_OTHER = ("epoch", "reported", "missing", *_COUNTS)
+_EPOCH = [each.name for each in fields(EpochStatement) if each.name not in _OTHER]
 _GROUP = 131_072
 """Rows of a Parquet file, at least, but for the last."""
 

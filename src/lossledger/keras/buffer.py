@@ -143,7 +143,7 @@ class Buffer:
         places = self._places(times)
         rows, kept = self.fetch(handle)
         self.seen += count
-        self.lost += count - len(rows)
+        self.lost += count - len(np.unique(kept))
         if self.layout is None or not len(rows):
             return {}
         host = {"step": numbers, "time": times, **places}

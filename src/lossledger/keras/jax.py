@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax.extend.core import get_opaque_trace_state
 from keras import StatelessScope, tree
 
+from lossledger.entry import WHOLE
 from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
 from lossledger.keras.buffer import Buffer
@@ -29,6 +31,8 @@ class JaxBuffer(Buffer):
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
         fetched: list[np.ndarray] = []
+        # A computation of several processes would have to be begun by all of them alike.
+        rows = [_local(row) for row in rows]
         for place in range(0, len(rows), STACKED):
             few = rows[place : place + STACKED]
             # As many each time: the stack is compiled once.
@@ -63,12 +67,14 @@ class JaxTap(base.Tap[Any]):
         columns = self.named(selection, trace, data)
         if self.full:
             columns |= self._optimizer_columns(trace, before, after)
+        if spans_processes():
+            columns["replica"] = float(WHOLE)
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
         lanes = lanes_of(data) if self.full else None
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
         whole = self.settle(selection.layout, [*columns], hashed=lanes is not None)
-        return row if whole else None
+        return _everywhere(row) if whole else None
 
     def _optimizer_columns(self, trace: Trace, before: Any, after: Any) -> dict[str, Any]:
         optimizer = applied(trace, self.model)
@@ -113,7 +119,12 @@ class JaxTap(base.Tap[Any]):
         variables = [*model.trainable_variables, *model.non_trainable_variables]
         values = {id(v): value for v, value in zip(variables, [*state[0], *state[1]], strict=True)}
         # A view of a buffer would keep it from being donated to the first step.
-        return [np.array(jnp.copy(values[id(variable)])) for variable in model.weights]
+        return [np.array(jnp.copy(_local(values[id(variable)]))) for variable in model.weights]
+
+
+def spans_processes() -> bool:
+    """Whether a step is one computation of several processes, of which each sees all of it."""
+    return jax.process_count() > 1 and keras.distribution.distribution() is not None
 
 
 def noting_standard_step(original: Any) -> Any:
@@ -150,6 +161,23 @@ def carrying_loss(original: Any) -> Any:
 def _trace_state() -> Any:
     """What tells a transformation's trace from the one around it."""
     return get_opaque_trace_state(convention="flax")
+
+
+def _local(value: Any) -> Any:
+    """What this process has of an array that it shares with others, each of which has all of it."""
+    if value.is_fully_addressable or not value.is_fully_replicated:
+        return value
+    return value.addressable_data(0)
+
+
+def _everywhere(row: Any) -> Any:
+    """The row whole on each of the devices that share the step, whatever lies where."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return row
+    mesh = distribution.device_mesh.backend_mesh
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.lax.with_sharding_constraint(row, whole)
 
 
 @jax.jit

@@ -30,8 +30,12 @@ def check() -> None:
 
 def why_not(model: Any) -> str | None:
     """Why a model can't be tapped, in a sentence; `None` where it can."""
-    if replicas(model) > 1:
-        return f"{replicas(model)} replicas train at once; such a model is not recorded yet."
+    count = replicas(model)
+    if count > 1 and (model.steps_per_execution > 1 or model.jit_compile):
+        return (
+            f"{count} replicas train with XLA or with several steps an execution; such a model "
+            "is not recorded."
+        )
     backend = keras.backend.backend()
     if backend == "jax" and getattr(keras.config, "is_nnx_enabled", bool)():
         return "Keras with flax.nnx takes train_step from the class; the model is not recorded."

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from lossledger.keras.buffer import Buffer
+from lossledger.keras.describe import replicas
 from lossledger.keras.tensorflow import TensorFlowTap
+from lossledger.keras.tensorflow_replicas import ReplicasTap
 from lossledger.keras.trace import Trace
 
 CAPACITY = 1024
@@ -128,5 +130,7 @@ class TensorFlowRingTap(TensorFlowTap):
 
 def tap_of(model: Any) -> TensorFlowTap:
     """The tap of a model, by how its steps are executed."""
+    if replicas(model) > 1:
+        return ReplicasTap(model)
     ring = model.steps_per_execution > 1 or (model.jit_compile and not model.run_eagerly)
     return TensorFlowRingTap(model) if ring else TensorFlowTap(model)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lossledger import store
+from lossledger import shares
 from lossledger.errors import LossLedgerError
 from lossledger.page.content import Content
 from lossledger.page.drawn import drawn
@@ -96,7 +96,7 @@ class Growing:
 
     @staticmethod
     def _look(runs: Sequence[Run]) -> list[object]:
-        return [store.state(run.path) for run in runs]
+        return [shares.state(run.path) for run in runs]
 
     def _state(self) -> str:
         if self._trouble:

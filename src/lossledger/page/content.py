@@ -11,7 +11,7 @@ from lossledger.page.track import Stated, Track
 from lossledger.reconciliation.main import reconcile
 from lossledger.reconciliation.result import Reconciliation
 from lossledger.run import Call, Reported, Run
-from lossledger.store import outputs
+from lossledger.shares import outputs
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, alike, counted, near, number
-from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.pair import ROUNDS, Pair
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ _WAYS = (
     _Weighs("class_weight", "class weights", "Train both with the same class_weight."),
     _Weighs("mask", "a mask", "Mask the same targets on both sides, or none."),
 )
-_ROUNDS = ("precision", "compilation", "backend", "keras_version")
 
 
 def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
@@ -102,7 +101,7 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """
     if not pair.held or pair.same_entries or pair.noisy:
         return None
-    if a.form.shape != "mean" or (set(pair.factors) - {*_ROUNDS, "unseen_rows", "order"}):
+    if a.form.shape != "mean" or (set(pair.factors) - {*ROUNDS, "unseen_rows", "order"}):
         return None
     ids = [fold.ledger["batch_id"] for fold in (a, b)]
     found = match(ids[0], ids[1])

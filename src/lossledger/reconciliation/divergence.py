@@ -7,7 +7,7 @@ from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.parting import Parting, epoch_ids, parting
+from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Divergence
 
@@ -112,6 +112,24 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
 
 
+def _unequal(pair: Pair, steps: int) -> str:
+    """What replicas with unequal shares of a batch do to an update; "" where all were equal.
+
+    A replica's gradient is its share's mean, and the update their plain mean (1/R each), which is
+    the batch's only where all shares have as many rows.
+    """
+    for each, name in ((pair.a, "a"), (pair.b, "b")):
+        found = last_unequal(each.run, each.calls, steps)
+        if found is not None:
+            before, rows = found
+            return (
+                f"{counted(steps - before, 'update')} after a batch that {name}'s replicas shared "
+                f"as {' + '.join(map(str, rows))} rows: their gradients were averaged as equals "
+                f"(1/{len(rows)} each), not by rows."
+            )
+    return ""
+
+
 def _weighed(found: Parting) -> str | None:
     """What of the same batch was weighed otherwise, as sums of its weights and targets show."""
     for column, cause in (("sample_weight", "sample_weight"), ("elements", "mask")):
@@ -127,6 +145,9 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
     if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."
+    shared = _unequal(pair, found.step) if "replica_scaling" in pair.factors else ""
+    if shared:
+        return "replica_scaling", f"{told}, {shared}"
     first = found.step == 0 and pair.same_start
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)

@@ -17,6 +17,7 @@ from lossledger.reconciliation.result import Difference
 _CAUSES: Sequence[tuple[str, str]] = (
     (r"arguments\.batch_size", "hyperparameters"),
     (r"arguments\.shuffle", "order"),
+    (r"replicas", "replica_scaling"),
     (r"arguments\.(steps_per_epoch|validation_split)", "unseen_rows"),
     (r"arguments\.sample_weight", "sample_weight"),
     (r"arguments\.class_weight", "class_weight"),
@@ -29,6 +30,9 @@ _CAUSES: Sequence[tuple[str, str]] = (
     (r"versions\.keras", "keras_version"),
     (r"versions\.backend|device|environment\.(KERAS_BACKEND|JAX)", "backend"),
 )
+ROUNDS = ("precision", "compilation", "backend", "keras_version")
+"""Causes that may be a matter of rounding."""
+
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 _NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
 _MASKS = ("mask_value", "mask_zero")

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from lossledger import shares
 from lossledger.call import Call, entries_of
 from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
@@ -137,3 +138,34 @@ def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndar
         for _, block in entries_of(run.path, [call], ["epoch", "batch_id"])
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
+
+
+def last_unequal(run: Run, calls: Sequence[Call], steps: int) -> tuple[int, tuple[int, ...]] | None:
+    """The last step, of some of a training, that its replicas shared unequally.
+
+    Args:
+        run: The run.
+        calls: Calls of it that are one training.
+        steps: How many of its steps to look at.
+
+    Returns:
+        Its place in the training and each replica's rows; `None` where all shares were equal.
+    """
+    numbers = [call.number for call in calls]
+    before = dict(zip(numbers, np.cumsum([0, *(call.steps for call in calls)]), strict=False))
+    places = dict.fromkeys(numbers, 0)
+    found: tuple[int, tuple[int, ...]] | None = None
+    for block in shares.scan(run.path, ["step", "call", "rows"], shares=True):
+        call = int(block["call"][0])
+        if "replica" not in block or call not in before:
+            continue
+        begins = np.flatnonzero(np.diff(block["step"], prepend=-1))
+        least, most = (each.reduceat(block["rows"], begins) for each in (np.minimum, np.maximum))
+        place = before[call] + places[call] + np.arange(len(begins))
+        places[call] += len(begins)
+        unequal = np.flatnonzero((least != most) & (place < steps))
+        if len(unequal):
+            last = unequal[-1]
+            rows = np.split(block["rows"], begins[1:])[last]
+            found = (int(place[last]), tuple(rows.tolist()))
+    return found

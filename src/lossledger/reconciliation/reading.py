@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from lossledger import conventions, store
+from lossledger import conventions, shares
 from lossledger import run as runs
 from lossledger.call import Call, entries_of
+from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
-from lossledger.reconciliation.moves import Move
+from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.numbers import history, inside, keras_of, measured
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
@@ -20,6 +21,7 @@ from lossledger.reconciliation.spec import Spec
 from lossledger.run import Run
 from lossledger.statement import bounds
 from lossledger.statistics import STATISTICS
+from lossledger.workers import workers_of
 
 _COLUMNS = ("epoch", "loss", "weight", "rows", "penalty", "batch_id", "reported")
 _OPTIONAL = ("elements", "sample_weight")
@@ -119,7 +121,7 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Reading(side(number), run, call, before, fold, moves, label, begin)
     if name == "reported":
         number = history(run, call, spec, label)
-        fold, moves, note = reported(Fold(ledger, form), number, inside(run, call, label))
+        fold, moves, note = _shown(Fold(ledger, form), number, run, call, (label, begin, end))
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
@@ -224,9 +226,9 @@ def _up_to(spec: Spec, begin: int, end: int) -> int:
 
 def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
     """The entries that a form folds: one epoch, or all of the call up to its end."""
-    outputs = store.outputs(run.path)
+    outputs = shares.outputs(run.path)
     has = [*_COLUMNS, *outputs]
-    has += [name for name in _OPTIONAL if name not in has and name in store.NAMES]
+    has += [name for name in _OPTIONAL if name not in has and name in NAMES]
     begin = 0 if form.looks_back else span[0]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
     done = 0
@@ -258,3 +260,29 @@ def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
 def _typed(name: str, column: np.ndarray) -> np.ndarray:
     kinds = {"epoch": np.int64, "batch_id": np.uint64}
     return column.astype(kinds.get(name, np.float64))
+
+
+def _shown(
+    stated: Fold, number: float, run: Run, call: Call, epoch: tuple[int, int, int]
+) -> tuple[Fold, tuple[Move, ...], str]:
+    """The fold that a reported number is, what leads there, and a note where it is none."""
+    label, *span = epoch
+    replicas = int(call.configuration.get("replicas") or 1)
+    fold, moves, note = reported(stated, number, inside(run, call, label), replicas)
+    of_one = _of_one_worker(run, call, (span[0], span[1]), fold, number) if note else ()
+    return (fold, of_one, "") if of_one else (fold, moves, note)
+
+
+def _of_one_worker(
+    run: Run, call: Call, span: tuple[int, int], fold: Fold, number: float
+) -> tuple[Move, ...]:
+    """What leads from a mean of the first worker's own rows to that of all; nothing if none is."""
+    for rank, path in workers_of(run.path).items():
+        own = Fold(_ledger(Run(path), call, span, fold.form), fold.form)
+        if not near(own.value, number):
+            return ()
+        rows = [int(each.ledger["rows"].sum()) for each in (own, fold)]
+        told = f"Worker {rank} reports the mean of its own {rows[0]:,} rows, of {rows[1]:,} in all."
+        advice = "State the number from the entries of all workers, or average by rows."
+        return (Move("replica_scaling", fold.value - number, told, advice),)
+    return ()

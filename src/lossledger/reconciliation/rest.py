@@ -6,7 +6,7 @@ from lossledger.reconciliation.align import match
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
-from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.pair import ROUNDS, Pair
 from lossledger.reconciliation.result import Cause, Divergence
 
 _ADVICE = {
@@ -20,6 +20,7 @@ _ADVICE = {
     "compilation": "Compile both alike.",
     "backend": "Train both on the same backend and device.",
     "keras_version": "Train both with the same version of Keras.",
+    "replica_scaling": "Give every replica as many rows (drop_remainder=True), or use one replica.",
     "initial_weights": "Begin both from the same weights: load them, or set one seed.",
     "sample_weight": "Train both with the same sample weights.",
     "class_weight": "Train both with the same class weights.",
@@ -92,6 +93,8 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
     causes = {parted.cause, *pair.factors}
+    if parted.cause == "replica_scaling":
+        causes -= {*ROUNDS}  # until there, all of them came to rounding
     if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
     rows = [int(each.fold.ledger["rows"].sum()) for each in (pair.a, pair.b) if each.fold]

@@ -23,6 +23,7 @@ RESETS = 64
 _OUTSIDE = (
     "Evaluate, and reset metrics, between epochs (on_epoch_end), or with a copy of the model."
 )
+_MULTIPLIES = "Use Keras 3.10 or newer, or state the number from the entries."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
 
@@ -43,7 +44,7 @@ class Inside(NamedTuple):
 
 
 def reported(
-    stated: Fold, value: float, inside: Sequence[Inside] = ()
+    stated: Fold, value: float, inside: Sequence[Inside] = (), replicas: int = 1
 ) -> tuple[Fold, tuple[Move, ...], str]:
     """A loss that `fit` reported for an epoch.
 
@@ -55,6 +56,7 @@ def reported(
         stated: What the convention of its Keras says that it is.
         value: The number.
         inside: Evaluations while the epoch went on.
+        replicas: How many trained at once.
 
     Returns:
         The fold that it is, what leads there, and a note where it is none of them.
@@ -71,6 +73,9 @@ def reported(
     how = how or _reset(stated, value)
     if how is not None:
         return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
+    how = _multiplied(stated, value, replicas) if replicas > 1 else None
+    if how is not None:
+        return stated, (Move("replica_scaling", stated.value - value, how, _MULTIPLIES),), ""
     off = value - stated.value
     return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
 
@@ -105,6 +110,25 @@ def _evaluated(stated: Fold, value: float, inside: Inside) -> str | None:
         f"{article} {inside.by}{whole} after {counted(place, 'step')} of the epoch reset its mean: "
         f"{number(value)} is made of the evaluated loss {number(loss)} and of the "
         f"{counted(len(losses), 'step')} that followed, not of all."
+    )
+
+
+def _multiplied(stated: Fold, value: float, replicas: int) -> str | None:
+    """How a mean that replicas multiply makes a number; `None` where it can't.
+
+    Keras 3.7 to 3.9 adds the R replicas' sums, each of which holds all that came before, so that
+    step k of K weighs `R^(K - k) w_k`: on every replica `assign_add` adds up all of them.
+    """
+    ledger = stated.ledger
+    weight = ledger.weights(stated.form.weight)[ledger.start :]
+    # By the first step's: R^K has no float64 where there are many steps.
+    weight = weight * float(replicas) ** -np.arange(len(weight))
+    mean = Mean.of(stated.losses[ledger.start :], weight).result
+    if stated.form.shape != "mean" or not near(mean, value):
+        return None
+    return (
+        f"Its sums were multiplied by the {replicas} replicas at every step, so the first steps "
+        f"weigh the most: {number(mean)}, where the steps' mean is {number(stated.value)}."
     )
 
 

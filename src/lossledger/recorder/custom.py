@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger.entry import NAMES, dtype_of
+from lossledger.entry import DTYPES, dtype_of
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Steps:
         if call is None:
             call = self._begin(name, rows, values)
         values = {key: _scalar(key, value) for key, value in values.items()}
-        wrong = sorted(set(values) & set(NAMES) - {"weight", "learning_rate", "penalty"})
+        wrong = sorted(set(values) & set(DTYPES) - {"weight", "learning_rate", "penalty"})
         if wrong:
             raise LossLedgerError(
                 f"A step's {wrong[0]} is not for the caller to give. Received: {wrong[0]}="

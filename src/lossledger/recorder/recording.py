@@ -339,7 +339,9 @@ class Recording:
     def new_call(self, driver: str, model: int) -> RecordedCall:
         """Number a call and write its beginning."""
         if not self.output.open:
-            self._beside.start(self.output.begin())
+            path = self.output.begin()
+            if self.output.leads:
+                self._beside.start(path)
             self._wake.clear()
             self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
             self._thread.start()

@@ -1,9 +1,11 @@
 """The object that `show --json` prints."""
 
+from typing import Any
+
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
-from lossledger.run import Reported, Run
+from lossledger.run import EpochStatement, Reported, Run
 
 
 class JsonShow(Renderer[Run]):
@@ -24,6 +26,7 @@ class JsonShow(Renderer[Run]):
                     "path": str(run.path),
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
+                    **_workers(run),
                 },
                 "calls": [
                     {
@@ -31,7 +34,7 @@ class JsonShow(Renderer[Run]):
                         "model": call.model,
                         "weight_kind": call.weight_kind,
                         "arguments": call.arguments,
-                        "epochs": [vars(each) for each in epochs],
+                        "epochs": [_epoch(run, each) for each in epochs],
                         "call": call.number,
                         "model_name": call.info.get("model_name"),
                         "steps": call.steps,
@@ -46,3 +49,17 @@ class JsonShow(Renderer[Run]):
                 },
             }
         )
+
+
+def _epoch(run: Run, epoch: EpochStatement) -> dict[str, Any]:
+    """An epoch's statement; what is missing of it can be said where there are workers."""
+    said = dict(vars(epoch))
+    if not run.info.get("workers"):
+        del said["missing"]
+    return said
+
+
+def _workers(run: Run) -> dict[str, Any]:
+    if not run.info.get("workers"):
+        return {}
+    return {"workers": run.info["workers"], "missing": [vars(each) for each in run.missing]}

@@ -76,6 +76,8 @@ class _Show:
         if run.info.get("git"):
             page.fact("commit", str(run.info["git"]))
         page.fact("versions", _versions(run.info.get("versions", {}), run.info.get("device")))
+        if run.info.get("workers"):
+            self.workers()
         warnings = run.info.get("warnings", [])
         for warning in warnings[:NOTES]:
             page.fact("warning", f"[{warning.get('slug')}] {warning.get('message')}", "yellow")
@@ -83,6 +85,17 @@ class _Show:
             page.fact("", f"and {count(len(warnings) - NOTES, 'warning')} more, in run.json")
         for unseen in run.info.get("unseen", [])[:NOTES]:
             page.fact("unseen", f"{unseen.get('what')}, {unseen.get('where')}", "yellow")
+
+    def workers(self) -> None:
+        run, page = self.run, self.page
+        page.line("workers", f"{run.info['workers']}; a step is the fold of what they recorded")
+        missing = run.missing
+        for each in missing[:NOTES]:
+            ends = "it has none" if each.last is None else f"the last that it has is {each.last}"
+            what = f"worker {each.worker}'s rows of {count(each.steps, 'step')} of call {each.call}"
+            page.fact("missing", f"{what}: {ends}", "red")
+        if len(missing) > NOTES:
+            page.fact("", f"and {count(len(missing) - NOTES, 'more share')}")
 
     def call(self, call: Call, epochs: Sequence[EpochStatement], limit: int) -> None:
         page = self.page

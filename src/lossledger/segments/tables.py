@@ -80,6 +80,21 @@ def concatenated(tables: Sequence["pa.Table"], columns: Sequence[str]) -> "pa.Ta
     return pa.concat_tables(tables) if tables else pa.schema(fields).empty_table()
 
 
+def table_of(columns: Block) -> "pa.Table":
+    """Arrays of blocks as a table: what is not known, NaN or no fingerprint, is null again."""
+    import pyarrow as pa
+
+    arrays = {name: pa.array(each, mask=unknown(name, each)) for name, each in columns.items()}
+    return pa.table(arrays)
+
+
+def unknown(name: str, values: np.ndarray) -> np.ndarray | None:
+    """Where a folded column is not known: NaN, or no fingerprint; `None` where it always is."""
+    if name == "batch_id":
+        return values == 0
+    return np.isnan(values) if values.dtype.kind == "f" and name not in ("loss", "weight") else None
+
+
 def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
     """The expression that keeps the rows of some calls, each from a first to a last step."""
     from pyarrow import compute

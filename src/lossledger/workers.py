@@ -1,0 +1,137 @@
+"""The shares of a run: one folder that one process wrote, or a folder `worker-N` a process.
+
+Each worker's folder is a run's folder of its own, with one writer; the run's own `run.json` says
+only how many workers there are. What a reader needs of all of them comes from here.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lossledger.folder import has_writer, read_json, read_lines, write_json
+
+WORKER = re.compile(r"worker-(\d{1,6})")
+"""The name of a worker's folder; its number is the process's rank."""
+
+SHARED = 2
+"""The format from which on a step may have several rows; see `lossledger.entry`."""
+
+_OF_THE_RUN = ("id", "name", "created", "format", "workers")
+
+
+def worker_folder(folder: Path, rank: int) -> Path:
+    """Where the process of a rank writes."""
+    return folder / f"worker-{rank}"
+
+
+def join_folder(run: Path, rank: int, info: Mapping[str, Any]) -> Path:
+    """Makes the folder of a worker in a run's folder, and what the run says of itself, once.
+
+    Args:
+        run: The run's folder, made if it isn't there: the workers may not share a disk.
+        rank: The worker's.
+        info: The run's `run.json`, the same whoever writes it.
+
+    Raises:
+        FileExistsError: The folder is another run's, or has this worker already.
+    """
+    own = worker_folder(run, rank)
+    with contextlib.suppress(FileNotFoundError):
+        if read_json(run / "run.json").get("workers") != info["workers"]:
+            raise FileExistsError(f"{run} is another run.")
+    own.mkdir(parents=True)
+    aside = own / "run.json"
+    write_json(aside, info)
+    try:
+        os.link(aside, run / "run.json")
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not (run / "run.json").exists():
+            (run / "run.json").write_bytes(aside.read_bytes())
+    return own
+
+
+def workers_of(folder: Path) -> dict[int, Path]:
+    """The workers' folders that are there, by rank; none in a run that one process wrote."""
+    found: dict[int, Path] = {}
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            name = WORKER.fullmatch(path.name)
+            if name and (path / "run.json").is_file():
+                found[int(name[1])] = path
+    return dict(sorted(found.items()))
+
+
+def is_written(folder: Path) -> bool:
+    """Whether a process that lives writes to a run, or to the share of one of its workers."""
+    return any(has_writer(path) for _, path in entries_folders(folder))
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether several rows may be one step: a row a replica, or a folder a worker."""
+    try:
+        version = read_json(folder / "run.json").get("format", 1)
+    except FileNotFoundError:
+        return False
+    return isinstance(version, int) and version >= SHARED
+
+
+def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+    """`run.json` with what its workers say, the lowest rank where they differ.
+
+    `complete` is what all of them are; `warnings` and `unseen` are of all; `entries` and `summary`
+    are left out, since each is of one worker's share.
+
+    Args:
+        folder: The run's folder.
+        info: Its own `run.json`.
+    """
+    if not info.get("workers"):
+        return dict(info)
+    own = {rank: read_json(path / "run.json") for rank, path in workers_of(folder).items()}
+    first = next(iter(own.values()), {})
+    found = {**first, **{key: info[key] for key in _OF_THE_RUN if key in info}}
+    found.pop("entries", None)
+    found.pop("summary", None)
+    found["complete"] = len(own) == info["workers"] and all(
+        each.get("complete") for each in own.values()
+    )
+    for key, text in (("warnings", "message"), ("unseen", "what")):
+        found[key] = [
+            {**item, text: f"worker {rank}: {item.get(text)}"}
+            for rank, each in own.items()
+            for item in each.get(key, [])
+        ]
+    return found
+
+
+def call_lines(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of `calls.jsonl`; of several workers those of the first that has the call.
+
+    What a worker reports it reports of all, or of its own share alone: never is it the sum.
+    """
+    shares = workers_of(folder)
+    if not shares:
+        yield from read_lines(folder / "calls.jsonl")
+        return
+    known: set[int] = set()
+    for path in shares.values():
+        lines = [line for line in read_lines(path / "calls.jsonl") if _number(line) not in known]
+        for line in lines:
+            if isinstance(line.get("weights_file"), str):
+                line["weights_file"] = f"{path.name}/{line['weights_file']}"
+            yield line
+        known |= {_number(line) for line in lines}
+
+
+def _number(line: Mapping[str, Any]) -> int:
+    return int(line.get("call", 0))
+
+
+def entries_folders(folder: Path) -> Sequence[tuple[int, Path]]:
+    """Where a run's entries lie, each with the rank of its writer."""
+    return [*workers_of(folder).items()] or [(0, folder)]

@@ -1,0 +1,69 @@
+"""Trains on two devices of one process, without and with a recording; leaves what came of it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+
+import jax
+import keras
+import numpy as np
+
+import lossledger
+
+RNG = np.random.default_rng(0)
+X = RNG.random((72, 3)).astype("float32")
+Y = RNG.random((72, 1)).astype("float32")
+
+
+def data_parallel():
+    return keras.distribution.DataParallel(devices=keras.distribution.list_devices())
+
+
+def model_parallel():
+    mesh = keras.distribution.DeviceMesh((1, 2), ["batch", "model"])
+    layout = keras.distribution.LayoutMap(mesh)
+    layout["dense.*kernel"] = (None, "model")
+    layout["dense.*bias"] = ("model",)
+    return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+
+
+def train():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((3,))
+    hidden = keras.layers.Dense(4, activation="relu", name="dense")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="out")(hidden))
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    fit = model.fit(X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+    batch = np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item()
+    sharded = [str(getattr(v.value.sharding, "spec", "")) for v in model.trainable_variables]
+    return model.get_weights(), fit.history["loss"], batch, sharded, model
+
+
+def main(folder):
+    assert len(jax.devices()) == 2
+    left = {}
+    for make in (data_parallel, model_parallel):
+        keras.distribution.set_distribution(make())
+        plain = train()
+        with lossledger.record(folder, name=make.__name__) as run:
+            recorded = train()
+        assert plain[1:4] == recorded[1:4]
+        for a, b in zip(plain[0], recorded[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+        try:
+            next(iter(lossledger.Loop(plain[4], X, Y)))
+            refused = ""
+        except lossledger.LossLedgerError as error:
+            refused = error.slug
+        left[make.__name__] = {
+            "reported": recorded[1], "batch": recorded[2], "sharded": recorded[3],
+            "warnings": run.trouble.told, "run": str(run.path), "refused": refused,
+        }  # fmt: skip
+    (folder / "left.json").write_text(json.dumps(left))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
