@@ -62,10 +62,12 @@ class Growing:
         """
         with self._lock:
             self._update()
+            changed = version != self._version or generation != self._content.generation
             answer: dict[str, Any] = {
                 "state": self._state(),
                 "ended": all(run.complete for run in self._content.runs),
-                "changed": version != self._version or generation != self._content.generation,
+                # In trouble the page keeps what it has.
+                "changed": changed and not self._trouble,
                 **self._counts(),
             }
             if answer["changed"]:

@@ -71,11 +71,19 @@ class _Handler(BaseHTTPRequestHandler):
         if not secrets.compare_digest(token.encode(), server.token.encode()):
             self._send(HTTPStatus.NOT_FOUND, "text/plain", "Not found.")
         elif name == "":
-            self._send(HTTPStatus.OK, "text/html", server.growing.page())
+            self._page(server.growing)
         elif name == "since":
             self._since(server.growing, parse_qs(url.query))
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", "Not found.")
+
+    def _page(self, growing: Growing) -> None:
+        try:
+            page = growing.page()
+        except LossLedgerError as error:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{error}\nLoad it again.")
+            return
+        self._send(HTTPStatus.OK, "text/html", page)
 
     def _since(self, growing: Growing, query: Mapping[str, list[str]]) -> None:
         try:
