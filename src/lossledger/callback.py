@@ -15,6 +15,7 @@ class Recorder(Callback):
     Args:
         directory: Folder that holds the runs; created if it isn't there.
         name: Name of the run; the script's by default.
+        resume: A run to go on in, instead of a new one: see `lossledger.record`.
 
     Example:
 
@@ -26,9 +27,14 @@ class Recorder(Callback):
     # It needs no batch's logs: `fit` need not wait for them.
     async_safe = True
 
-    def __init__(self, directory: str | os.PathLike[str] = "runs", name: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] = "runs",
+        name: str | None = None,
+        resume: str | os.PathLike[str] | None = None,
+    ) -> None:
         super().__init__()
-        self._recording = Recording(directory, name=name)
+        self._recording = Recording(directory, name=name, resume=resume)
 
     @property
     def path(self) -> Path | None:

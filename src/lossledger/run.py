@@ -28,6 +28,9 @@ __all__ = ["Call", "EpochStatement", "Reported", "Run", "RunInfo", "open", "runs
 
 Floats: TypeAlias = NDArray[np.float64]
 
+SUPERSEDED = "superseded"
+"""The column of `Run.entries` that marks steps that were trained again."""
+
 _FOLDED = ("epoch_mean", "batch_mean")
 
 
@@ -154,8 +157,25 @@ class Run:
             epoch: An epoch; see the class.
 
         Returns:
-            A table with the columns of `lossledger.entry` and the losses of named outputs.
+            A table with the columns of `lossledger.entry` and the losses of named outputs; of a
+            run that was resumed also `superseded`, which marks the steps that were trained again
+            and count no more. Of an epoch, only entries that count are given.
         """
+        if not self.info.get("resumed") and SUPERSEDED not in (columns or ()):
+            return self._table(columns, call, model, epoch)
+        chosen = None if columns is None else [name for name in columns if name != SUPERSEDED]
+        needed = None if chosen is None else list(dict.fromkeys((*chosen, "call", "step")))
+        found = self._table(needed, call, model, epoch)
+        marked = store.marked(found, {c.number: c.place.since for c in self.calls})
+        return marked if columns is None else marked.select(list(columns))
+
+    def _table(
+        self,
+        columns: Sequence[str] | None,
+        call: int | Call | None,
+        model: int | None,
+        epoch: int | None,
+    ) -> "pa.Table":
         if call is None and model is None and epoch is None:
             return store.table(self.path, columns=columns)
         calls = self.calls if call is None and model is None else self.select(call, model)
@@ -253,7 +273,7 @@ class Run:
             parts["loss"].append(block["loss"].astype(np.float64))
             parts["weight"].append(block["weight"])
             parts["epoch"].append(epochs)
-            parts["label"].append((call.number << 32) + epochs)
+            parts["label"].append((call.line << 32) + epochs)
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
     def _evaluated(self, calls: Sequence[Call], epoch: int | None) -> Floats:
@@ -271,14 +291,22 @@ class Run:
 
     def _statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
         stated: dict[int, list[EpochStatement]] = {call.number: [] for call in calls}
-        folds = {call.number: (call.steps, Statements()) for call in calls}
+        # Where a run was resumed in the middle of an epoch, two calls of a line have its steps.
+        left = dict.fromkeys((call.line for call in calls), 0)
+        for call in calls:
+            left[call.line] += call.steps
+        folds = {line: Statements() for line in left}
+        ends: dict[int, list[tuple[int, int]]] = {line: [] for line in left}
         for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight", "rows"]):
-            left, fold = folds[call.number]
-            left -= len(block["epoch"])
-            stated[call.number] += fold.feed(block)
-            if not left:  # what it holds goes with it: a run may have thousands of calls
-                stated[call.number] += fold.rest()
-            folds[call.number] = (left, fold)
+            line, epochs = call.line, block["epoch"]
+            left[line] -= len(epochs)
+            if not ends[line] or ends[line][-1][1] != call.number:
+                ends[line].append((int(epochs[0]), call.number))
+            found = folds[line].feed(block)
+            if not left[line]:  # what it holds goes with it: a run may have thousands of calls
+                found += folds.pop(line).rest()
+            for each in found:
+                stated[_ended(ends[line], each.epoch)].append(each)
         return stated
 
     def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
@@ -316,6 +344,11 @@ class Run:
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
         return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
+
+
+def _ended(begins: Sequence[tuple[int, int]], epoch: int) -> int:
+    """The call in which an epoch ends: the last of a line that begins no later."""
+    return next((number for first, number in reversed(begins) if first <= epoch), begins[0][1])
 
 
 def summary(path: Path) -> dict[str, Any]:

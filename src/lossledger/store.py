@@ -28,7 +28,14 @@ from lossledger.folder import (
 from lossledger.segments.sealed import seal
 from lossledger.segments.segment import Segment
 from lossledger.segments.stream import Stream
-from lossledger.segments.tables import BATCH_ROWS, block_of, concatenated, rows_of, steps_of
+from lossledger.segments.tables import (
+    BATCH_ROWS,
+    block_of,
+    concatenated,
+    marked,
+    rows_of,
+    steps_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +44,7 @@ __all__ = [
     "Writer",
     "append_line",
     "create_folder",
+    "marked",
     "outputs",
     "read_json",
     "read_lines",
@@ -95,6 +103,11 @@ class Writer:
     def rows(self) -> int:
         """Rows appended to this writer so far."""
         return self._pending[-1][0] if self._pending else self._written
+
+    @property
+    def refuses(self) -> bool:
+        """Whether too much waits, so that no further block is taken."""
+        return self._refused is not None
 
     @property
     def _written(self) -> int:

@@ -19,6 +19,7 @@ class DeferredRecording:
         script: The script that trains, if it is a file.
         command: Its command line.
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
+        resume: The folder of a run to go on in.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class DeferredRecording:
         command: Sequence[str],
         *,
         steps_per_epoch: int | None = None,
+        resume: Path | None = None,
     ) -> None:
         # Paths are the caller's: a script may change the working directory.
         self._directory = directory.absolute()
@@ -37,6 +39,7 @@ class DeferredRecording:
         self._script = None if script is None else script.absolute()
         self._command = list(command)
         self._steps_per_epoch = steps_per_epoch
+        self._resume = None if resume is None else resume.absolute()
         self._recording: Recording | None = None
         self._hooks = [AfterImport("keras", self._begin), AfterImport("tf_keras", self._legacy)]
         self._legacy_seen = False
@@ -55,6 +58,7 @@ class DeferredRecording:
             self._script,
             self._command,
             steps_per_epoch=self._steps_per_epoch,
+            resume=self._resume,
         )
         self._recording.start()
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from lossledger.entry import FORMAT
 from lossledger.folder import append_line, create_folder, write_json
+from lossledger.recorder.before import Before
+from lossledger.recorder.redacted import redacted
 from lossledger.recorder.trouble import Trouble
 
 if TYPE_CHECKING:
@@ -32,8 +34,9 @@ class Output:
         directory: Folder that holds the runs.
         name: Name of the run.
         script: The script that trains, if it was started by `lossledger run`.
-        command: Its command line.
+        command: Its command line; what looks like a secret in it is not kept.
         trouble: Where to say what can't be written.
+        resume: The folder of a run to go on in, instead of a new one.
     """
 
     def __init__(
@@ -43,50 +46,85 @@ class Output:
         script: Path | None,
         command: Sequence[str],
         trouble: Trouble,
+        resume: Path | None = None,
     ) -> None:
         self.path: Path | None = None
         self.began = time.perf_counter_ns()
         self._directory = directory
         self._name = name
         self._script = script
-        self._command = list(command)
+        self._command = redacted(command)
         self._trouble = trouble
+        self._resume = resume
+        self._before: Before | None = None
+        self._attempts: list[Any] = []
         self._writer: Writer | None = None
+        self._refused = False
         self._created = ""
         self._entries = 0
 
     @property
     def open(self) -> bool:
-        """Whether entries can be appended."""
+        """Whether a writer is at work in the folder."""
         return self._writer is not None
+
+    @property
+    def attempt(self) -> int:
+        """How often the run was resumed."""
+        return len(self._attempts)
 
     def now(self) -> int:
         """Nanoseconds since the run began."""
         return time.perf_counter_ns() - self.began
 
-    def begin(self) -> None:
-        """Create the folder, or go on in it."""
+    def begin(self) -> Before | None:
+        """Create the folder, or go on in it; returns what was there of a run that is resumed."""
         from lossledger.store import Writer
 
-        if self.path is None:
-            created = datetime.now(UTC).astimezone()
-            self.path = create_folder(self._directory, self._name, created)
-            self._created = created.isoformat(timespec="seconds")
-        self._writer = Writer(self.path)
+        first = self.path is None
+        if self._resume is not None and first:
+            self._writer = Writer(self._resume)
+            self.path = self._resume
+            self._go_on(Before.of(self.path))
+        else:
+            if self.path is None:
+                created = datetime.now(UTC).astimezone()
+                self.path = create_folder(self._directory, self._name, created)
+                self._created = created.isoformat(timespec="seconds")
+            self._writer = Writer(self.path)
         self._write_run(complete=False)
+        return self._before if first else None
+
+    def _go_on(self, before: Before) -> None:
+        self._before = before
+        self._entries = before.entries
+        self.began = time.perf_counter_ns() - before.elapsed
+        more = {"git": _git_commit(self._script), "pid": os.getpid(), **_machine()}
+        self._attempts = [*before.attempts, before.resumed(self._command, **more)]
 
     def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
-        """Append blocks of entries; they survive the death of the process afterwards."""
-        if self._writer is None:
+        """Append blocks of entries; they survive the death of the process afterwards.
+
+        Where the disk refuses, the writer keeps them and tries again at the next call.
+        """
+        if self._writer is None or self._refused:
             return
+        waits: OSError | None = None
         try:
             for block in blocks:
-                self._writer.append({**block, "time": block["time"] - self.began})
+                try:
+                    self._writer.append({**block, "time": block["time"] - self.began})
+                except OSError as error:
+                    waits = error
+                    if self._writer.refuses:
+                        raise
                 self._entries += len(block["step"])
         except BaseException:
-            # A ledger may end early, but never has a hole.
-            self._writer = None
+            # A ledger may end early, but never has a hole. What the writer took, it still writes.
+            self._refused = True
             raise
+        if waits is not None:
+            raise waits
         self._writer.flush()
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
@@ -126,27 +164,37 @@ class Output:
         self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         assert self.path is not None
+        before: Mapping[str, Any] = self._before.info if self._before else {}
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-        write_json(
-            self.path / "run.json",
-            {
-                "format": FORMAT,
-                "id": self.path.name,
-                "name": self._name,
-                "created": self._created,
-                "ended": ended if complete else None,
-                "complete": complete,
-                "entries": self._entries,
-                "command": self._command,
-                "script": _script(self._script),
-                "git": _git_commit(self._script),
-                "pid": os.getpid(),
-                **_machine(),
-                "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
-                "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],
-                **summary,
-            },
-        )
+        warnings = [{"slug": s, "message": m} for s, m in self._trouble.told.items()]
+        unseen = [{"where": w, "what": m} for w, m in self._trouble.unseen.items()]
+        info = {
+            "format": FORMAT,
+            "id": self.path.name,
+            "name": self._name,
+            "created": self._created,
+            "command": self._command,
+            "script": _script(self._script),
+            "git": _git_commit(self._script),
+            "pid": os.getpid(),
+            **_machine(),
+            **before,
+            "ended": ended if complete else None,
+            "complete": complete,
+            "entries": self._entries,
+            "warnings": _joined(before.get("warnings"), warnings, "slug"),
+            "unseen": _joined(before.get("unseen"), unseen, "where"),
+            **({"resumed": self._attempts} if self._attempts else {}),
+            **summary,
+        }
+        write_json(self.path / "run.json", info)
+
+
+def _joined(before: Any, now: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """What was told before the run was resumed, and what is told now."""
+    earlier: list[Any] = before if isinstance(before, list) else []
+    known = {each.get(key) for each in earlier}
+    return [*earlier, *(each for each in now if each[key] not in known)]
 
 
 def _machine() -> dict[str, Any]:

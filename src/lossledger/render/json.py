@@ -3,6 +3,7 @@
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
+from lossledger.render.story import trained_again
 from lossledger.run import Reported, Run
 
 
@@ -24,6 +25,13 @@ class JsonShow(Renderer[Run]):
                     "path": str(run.path),
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
+                    "resumed": [
+                        {
+                            **each,
+                            "again": trained_again([c for c in run.calls if c.attempt == attempt]),
+                        }
+                        for attempt, each in enumerate(run.info.get("resumed") or [], start=1)
+                    ],
                 },
                 "calls": [
                     {
@@ -35,6 +43,8 @@ class JsonShow(Renderer[Run]):
                         "call": call.number,
                         "model_name": call.info.get("model_name"),
                         "steps": call.steps,
+                        "superseded": call.place.superseded,
+                        "continues": call.place.continues,
                         "epochs_from": call.epochs_from,
                         "reported": [vars(each) for each in reported[call.number]],
                     }

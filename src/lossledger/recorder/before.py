@@ -1,0 +1,114 @@
+"""What a resumed recording goes on from: the run as its last writer left it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lossledger import catalog
+from lossledger.folder import Lock, read_lines
+
+_LAST = ("step", "call", "epoch", "batch")
+
+
+@dataclass(frozen=True)
+class Before:
+    """A run's folder before it is resumed.
+
+    Args:
+        path: The folder.
+        info: Its `run.json`.
+        entries: Entries there are.
+        step: The number of the step that comes next.
+        call: The number of the call that comes next.
+        time: When its last step was, ns since the run began.
+        last: Where that was: `step`, `call`, `epoch`, `batch`; empty without any.
+        models: What tells each of its models again, by number: see `likeness`.
+    """
+
+    path: Path
+    info: Mapping[str, Any]
+    entries: int
+    step: int
+    call: int
+    time: int
+    last: Mapping[str, int]
+    models: Mapping[int, Any]
+
+    @classmethod
+    def of(cls, path: Path) -> "Before":
+        """Looks at a run in whose folder nobody writes.
+
+        Raises:
+            LossLedgerError: It is damaged, or a newer version recorded it.
+        """
+        from lossledger import store
+
+        entries, call, time = 0, 0, 0
+        last: dict[str, int] = {}
+        for block in store.scan(path, ["step", "call", "epoch", "batch", "time"]):
+            entries += len(block["step"])
+            call = max(call, 1 + int(block["call"].max()))
+            time = max(time, int(block["time"].max()))
+            place = int(block["step"].argmax())
+            if int(block["step"][place]) > last.get("step", -1):
+                last = {name: int(block[name][place]) for name in _LAST}
+        models: dict[int, Any] = {}
+        for line in read_lines(path / "calls.jsonl"):
+            call = max(call, 1 + int(line.get("call", 0)))
+            if "model" in line:
+                models[int(line["model"])] = None
+            number = next(reversed(models), None)
+            if number is not None and "model_name" in line and models[number] is None:
+                models[number] = likeness(line["model_name"], line.get("configuration"))
+        step = last.get("step", -1) + 1
+        return cls(path, catalog.read_info(path), entries, step, call, time, last, models)
+
+    @property
+    def elapsed(self) -> int:
+        """Nanoseconds since the run began, by the calendar, but never before its last step."""
+        try:
+            began = datetime.fromisoformat(str(self.info.get("created")))
+            seconds = (datetime.now(UTC) - began.astimezone(UTC)).total_seconds()
+        except ValueError:
+            seconds = 0.0
+        return max(int(seconds * 1e9), self.time + 1)
+
+    @property
+    def attempts(self) -> list[Any]:
+        """How the run was resumed before, in order."""
+        return list(self.info.get("resumed") or ())
+
+    def resumed(self, command: Sequence[str], **more: Any) -> dict[str, Any]:
+        """What `run.json` says of this resume, which begins now."""
+        return {
+            "created": datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+            "call": self.call,
+            "step": self.step,
+            "entries": self.entries,
+            "complete": bool(self.info.get("complete")),
+            "last": dict(self.last),
+            "command": list(command),
+            **more,
+        }
+
+
+def likeness(name: Any, configuration: Any) -> Any:
+    """What two processes say alike of one model: its layers; its name, where it has none."""
+    layers = configuration.get("layers") if isinstance(configuration, Mapping) else None
+    return layers or str(name)
+
+
+def found(run: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Path:
+    """The folder of the run that is to be resumed.
+
+    Raises:
+        LossLedgerError: There is no such run (slug `no-run`), another process records into it
+            (`folder-in-use`), or a newer version recorded it (`format-newer`).
+    """
+    path = catalog.find(os.fspath(run), os.fspath(directory)).absolute()
+    catalog.read_info(path)
+    Lock(path).release()
+    return path
