@@ -10,10 +10,13 @@ import numpy as np
 from lossledger import store
 from lossledger.continued import Place, places_of
 from lossledger.entry import NO_EPOCH
-from lossledger.epochs import Epochs, find_epochs
+from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
 from lossledger.folder import read_lines
 from lossledger.statement import Block, bounds
+
+LOOKED_AT = 2**21
+"""Steps of a series without epochs of which they are sought at first; the rest must go on so."""
 
 Source: TypeAlias = Literal["driver", "said", "batch_id", "none"]
 
@@ -174,17 +177,47 @@ def _found(
     folder: Path, calls: Mapping[int, tuple[int, int]]
 ) -> dict[int, tuple[Source, Epochs | None]]:
     """The epochs that the fingerprints of batches tell, and how; of a line's calls together."""
+    if not calls:
+        return {}
     ids: dict[int, list[np.ndarray]] = {line: [] for line, _ in calls.values()}
-    left = {number: steps for number, (_, steps) in calls.items()}
-    if calls:
-        for block in store.scan(folder, ["call", "batch_id"]):
-            for number, part in split(block):
-                if number in calls:
-                    ids[calls[number][0]].append(part["batch_id"][: left[number]])
-                    left[number] -= len(ids[calls[number][0]][-1])
-    none = [np.empty(0, np.uint64)]
-    epochs = {line: find_epochs(np.concatenate(parts or none)) for line, parts in ids.items()}
+    room = dict.fromkeys(ids, LOOKED_AT)
+    for line, part in _batches(folder, calls):
+        ids[line].append(part[: room[line]].copy())
+        room[line] -= len(ids[line][-1])
+    begun = {line: np.concatenate(parts or [np.empty(0, "u8")]) for line, parts in ids.items()}
+    epochs = {line: find_epochs(part) for line, part in begun.items()}
+    if any(not left for left in room.values()):
+        _confirm(folder, calls, begun, epochs)
     return {number: (epochs[line].source, epochs[line]) for number, (line, _) in calls.items()}
+
+
+def _confirm(
+    folder: Path,
+    calls: Mapping[int, tuple[int, int]],
+    begun: Mapping[int, np.ndarray],
+    epochs: dict[int, Epochs],
+) -> None:
+    """Looks at all of series of which only the beginning was; at once where that tells nothing."""
+    going = {line: GoesOn(epochs[line], part) for line, part in begun.items()}
+    for line, part in _batches(folder, calls):
+        going[line].feed(part)
+    for line, one in going.items():
+        if not one.holds and len(begun[line]) == LOOKED_AT:
+            parts = [part for each, part in _batches(folder, calls) if each == line]
+            epochs[line] = find_epochs(np.concatenate(parts))
+
+
+def _batches(
+    folder: Path, calls: Mapping[int, tuple[int, int]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The fingerprints of the batches of some calls' lines, block by block."""
+    left = {number: steps for number, (_, steps) in calls.items()}
+    for block in store.scan(folder, ["call", "batch_id"]):
+        for number, part in split(block):
+            if left.get(number):
+                found = part["batch_id"][: left[number]]
+                left[number] -= len(found)
+                yield calls[number][0], found
 
 
 def _look(folder: Path, promised: int) -> dict[int, _Seen]:

@@ -227,7 +227,8 @@ def _ids(
         mine = block["call"] == call.number
         count = int(mine.sum())
         window = slice(max(begin - done, 0), max(end - done, 0))
-        parts.append(block["batch_id"][mine][window])
-        numbers.append(block["step"][mine][window])
+        if window.start < min(window.stop, count):
+            parts.append(block["batch_id"][mine][window].copy())
+            numbers.append(block["step"][mine][window].copy())
         done += count
     return np.concatenate(parts), np.concatenate(numbers)

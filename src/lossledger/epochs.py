@@ -55,6 +55,43 @@ class Epochs:
         return np.where(place < self.prefix, place // self.head, passes).astype(np.int32)
 
 
+class GoesOn:
+    """Whether a long series goes on in the epochs that its beginning shows, block by block.
+
+    Args:
+        found: What `find_epochs` made of the beginning.
+        batch_id: That beginning, uint64.
+    """
+
+    def __init__(self, found: Epochs, batch_id: Ids) -> None:
+        self._period = found.steps_per_epoch or 0
+        first = batch_id[found.prefix : found.prefix + self._period]
+        self._sum = [int(lane.sum(dtype=np.uint64)) & int(_LANE) for lane in _lanes(first)]
+        self._skip = found.prefix
+        self._done = 0
+        self._sums = [0, 0]
+        self.holds = found.steps_per_epoch is not None
+
+    def feed(self, batch_id: Ids) -> None:
+        """Takes the next fingerprints, from the series' first on."""
+        ids, self._skip = batch_id[self._skip :], max(0, self._skip - len(batch_id))
+        if not self.holds or not len(ids):
+            return
+        ends = np.arange(-self._done % self._period, len(ids), self._period)
+        times = (np.uint64(self._done) + ends.astype(np.uint64)) // np.uint64(self._period)
+        self.holds = bool(ids.all())
+        for which, lane in enumerate(_lanes(ids)):
+            sums = np.concatenate(([self._sums[which]], lane)).cumsum(dtype=np.uint64)
+            agree = sums[ends] & _LANE == times * np.uint64(self._sum[which]) & _LANE
+            self.holds &= bool(agree.all())
+            self._sums[which] = int(sums[-1]) & int(_LANE)
+        self._done += len(ids)
+
+
+def _lanes(ids: Ids) -> tuple[Ids, Ids]:
+    return ids >> np.uint64(32), ids & _LANE
+
+
 def find_epochs(batch_id: ArrayLike) -> Epochs:
     """Find the epochs of a series of batches.
 
@@ -122,8 +159,7 @@ class _Sums:
     def of(cls, ids: Ids) -> "_Sums":
         zero = np.zeros(1, np.uint64)
         high, low = (
-            np.concatenate((zero, np.cumsum(lane, dtype=np.uint64)))
-            for lane in (ids >> np.uint64(32), ids & _LANE)
+            np.concatenate((zero, np.cumsum(lane, dtype=np.uint64))) for lane in _lanes(ids)
         )
         return cls((high, low))
 

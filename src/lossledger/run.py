@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import catalog, store
+from lossledger import catalog, folded, store
 from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
-from lossledger.statement import EpochStatement, Statements, bounds
+from lossledger.statement import EpochStatement, bounds
 from lossledger.statistics import named
 
 if TYPE_CHECKING:
@@ -250,31 +250,13 @@ class Run:
             return self._evaluated(calls, epoch)
         statistic = named(name)
         if name in _FOLDED and not parameters:
-            found = [each for stated in self._statements(calls).values() for each in stated]
+            found = [
+                each for stated in folded.statements(self.path, calls).values() for each in stated
+            ]
             values = np.array([getattr(each, name) for each in found], np.float64)
             return values[self._chosen(np.array([each.epoch for each in found], np.int64), epoch)]
-        columns = self._columns(calls)
-        begins, ends = bounds(columns["label"])
-        groups = np.repeat(np.arange(len(begins)), ends - begins + 1)
-        values = statistic(columns["loss"], columns["weight"], groups, **parameters)
-        chosen = self._chosen(columns["epoch"][begins], epoch)
-        return values[chosen if statistic.per == "epoch" else chosen[groups]]
-
-    def _columns(self, calls: Sequence[Call]) -> dict[str, np.ndarray]:
-        """The calls' losses, with a label that differs between neighbouring epochs."""
-        parts: dict[str, list[np.ndarray]] = {
-            "loss": [np.empty(0)],
-            "weight": [np.empty(0)],
-            "epoch": [np.empty(0, np.int64)],
-            "label": [np.empty(0, np.int64)],
-        }
-        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight"]):
-            epochs = block["epoch"].astype(np.int64)
-            parts["loss"].append(block["loss"].astype(np.float64))
-            parts["weight"].append(block["weight"])
-            parts["epoch"].append(epochs)
-            parts["label"].append((call.line << 32) + epochs)
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        choose = None if epoch is None else partial(self._chosen, epoch=epoch)
+        return folded.series(self.path, calls, statistic, parameters, choose)
 
     def _evaluated(self, calls: Sequence[Call], epoch: int | None) -> Floats:
         found = [
@@ -289,26 +271,6 @@ class Run:
             )
         return np.array([value for _, value in found], np.float64)
 
-    def _statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
-        stated: dict[int, list[EpochStatement]] = {call.number: [] for call in calls}
-        # Where a run was resumed in the middle of an epoch, two calls of a line have its steps.
-        left = dict.fromkeys((call.line for call in calls), 0)
-        for call in calls:
-            left[call.line] += call.steps
-        folds = {line: Statements() for line in left}
-        ends: dict[int, list[tuple[int, int]]] = {line: [] for line in left}
-        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight", "rows"]):
-            line, epochs = call.line, block["epoch"]
-            left[line] -= len(epochs)
-            if not ends[line] or ends[line][-1][1] != call.number:
-                ends[line].append((int(epochs[0]), call.number))
-            found = folds[line].feed(block)
-            if not left[line]:  # what it holds goes with it: a run may have thousands of calls
-                found += folds.pop(line).rest()
-            for each in found:
-                stated[_ended(ends[line], each.epoch)].append(each)
-        return stated
-
     def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
         """A statement an epoch: what its entries say, and what was reported for it.
 
@@ -320,7 +282,7 @@ class Run:
 
     def statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
         """What `epochs` gives for each of some calls, by number, in one pass over the entries."""
-        stated = self._statements(calls)
+        stated = folded.statements(self.path, calls)
         for call in calls:
             shown = {
                 item.get("epoch"): float(item["value"])
@@ -344,11 +306,6 @@ class Run:
         read = partial(entries_of, self.path)
         chosen = self.calls if calls is None else calls
         return reported_by(chosen, read, store.outputs(self.path), version, self.complete)
-
-
-def _ended(begins: Sequence[tuple[int, int]], epoch: int) -> int:
-    """The call in which an epoch ends: the last of a line that begins no later."""
-    return next((number for first, number in reversed(begins) if first <= epoch), begins[0][1])
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ LEVELS: tuple[set[str], ...] = (
     {"exact", "totals", "series", "statistics", "epochs", "conventions"}
     | {"folder", "segments.*", "store", "catalog"},
     # What a run says.
-    {"call", "continued", "statement", "reported", "returned", "run"},
+    {"call", "continued", "folded", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "explain.*"},
     # The recording of a training, the loop, and training again.

@@ -118,9 +118,7 @@ class Form:
     @property
     def looks_back(self) -> bool:
         """Whether it takes entries from before the epoch."""
-        reset = dict(self.parameters).get("reset", False)
-        back = ("cumulative_mean", "window_mean", "ema")
-        return self.statistic in back and not (self.statistic == "ema" and reset)
+        return STATISTICS[self.statistic].looks_back(dict(self.parameters))
 
     @property
     def text(self) -> str:

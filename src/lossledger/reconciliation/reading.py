@@ -253,8 +253,9 @@ def _ledger(
     for _, block in entries_of(run.path, calls, has):
         length = len(block["epoch"])
         window = slice(max(begin - done, 0), max(span[1] - done, 0))
-        for name in has:
-            parts[name].append(block[name][window])
+        if window.start < min(window.stop, length):
+            for name in has:  # copies: a view would hold its whole block
+                parts[name].append(block[name][window].copy())
         done += length
         if done >= span[1]:
             break
@@ -286,9 +287,10 @@ def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.nda
         place = np.arange(len(block["epoch"])) + seen[each.number]
         seen[each.number] += len(place)
         mine = block["epoch"] == epoch
-        for name, column in block.items():
-            parts[name].append(column[mine])
-        parts[SUPERSEDED].append((place >= counts[each.number])[mine])
+        if mine.any():
+            for name, column in block.items():
+                parts[name].append(column[mine])
+            parts[SUPERSEDED].append((place >= counts[each.number])[mine])
 
 
 def _typed(name: str, column: np.ndarray) -> np.ndarray:
