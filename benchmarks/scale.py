@@ -126,11 +126,7 @@ def main():
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
     print(f"{datetime.now():%Y-%m-%d}, Python {platform.python_version()}")
     for driver in os.environ.get("DRIVERS", "fit train_on_batch").split():
-        for entries in (
-            10**power
-            for power in range(int(os.environ.get("SMALLEST", 5)), 9)
-            if 10**power <= largest
-        ):
+        for entries in (10**power for power in range(5, 9) if smallest <= 10**power <= largest):
             with tempfile.TemporaryDirectory() as folder:
                 a, seconds = write(Path(folder), entries, 0, driver)
                 b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a

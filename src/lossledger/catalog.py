@@ -52,7 +52,24 @@ def runs_in(directory: str | Path) -> list[RunInfo]:
     Raises:
         LossLedgerError: There is no such folder (slug `no-run`).
     """
-    return [found for name in _ids(Path(directory)) if (found := _info(directory, name))]
+    return newest(directory, 0)[0]
+
+
+def newest(directory: str | Path, number: int) -> tuple[list[RunInfo], int]:
+    """The newest runs in a folder, oldest first, and how many older ones there are; as `runs_in`.
+
+    Args:
+        directory: The folder.
+        number: How many to read, all where 0.
+    """
+    found: list[RunInfo] = []
+    names = _ids(Path(directory))
+    while names and (len(found) < number or not number):
+        info = _info(directory, names.pop())
+        if info is not None:
+            found.append(info)
+    older = (os.path.lexists(os.path.join(directory, name, "run.json")) for name in names)
+    return found[::-1], sum(older)
 
 
 def _ids(directory: Path) -> list[str]:
