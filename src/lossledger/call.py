@@ -12,7 +12,7 @@ from lossledger.continued import Place, places_of
 from lossledger.entry import NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
-from lossledger.folder import read_lines
+from lossledger.records import call_lines
 from lossledger.statement import Block, bounds
 
 LOOKED_AT = 2**21
@@ -112,7 +112,9 @@ class _Seen:
     counted: bool = False
 
 
-def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list[Call]:
+def read_calls(
+    folder: Path, steps_per_epoch: int | None, promised: int, written: int = 0
+) -> list[Call]:
     """The calls of a run, in order: those that were written down, and those with entries.
 
     Args:
@@ -120,6 +122,7 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
         steps_per_epoch: Steps of an epoch where the driver has none; goes before what the call
             says and what its batches tell.
         promised: How many entries there must be at least.
+        written: How many lines `calls.jsonl` must have at least.
 
     Raises:
         LossLedgerError: There are fewer (slug `segment-damaged`), or a file is damaged.
@@ -128,8 +131,8 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
     seen = _look(folder, promised)
     infos: dict[int, dict[str, Any]] = {}
     reported: dict[int, list[Mapping[str, Any]]] = {}
-    for line in read_lines(folder / "calls.jsonl"):
-        number = int(line.get("call", 0))
+    for line in call_lines(folder, written):
+        number = line["call"]
         reported.setdefault(number, []).extend(line.pop("reported", []))
         infos.setdefault(number, {}).update(line)
     numbers = sorted({*infos, *seen})
@@ -152,7 +155,7 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
     totals: dict[int, int] = {}
     for number in numbers:
         info, items, place = infos[number], tuple(reported.get(number, ())), places[number]
-        model = int(info.get("model", seen[number].model if number in seen else 0))
+        model = info.get("model", seen[number].model if number in seen else 0)
         line, (source, epochs) = lines[number], known[number]
         before = totals.get(line, 0)
         totals[line] = before + place.steps

@@ -1,15 +1,15 @@
 """Which runs a folder of runs has, and which one a user means; reads each `run.json` at most."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lossledger.errors import LossLedgerError
-from lossledger.folder import LATEST, STAMP, read_json
+from lossledger.folder import LATEST, STAMP, parsed, read_json
+from lossledger.records import wrong
 
 READS = 1
 """The newest format of a run's folder that this version reads; see `lossledger.entry`."""
@@ -102,11 +102,12 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     problem = None
     try:
         with open(os.path.join(path, "run.json"), "rb") as file:
-            content = json.loads(file.read())
-        info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+            info = parsed(file.read()) or {}
         problem = None if info else "run.json holds no JSON object"
         if newer := _newer(info):
-            problem = f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
+            info, problem = {}, f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
+        elif why := wrong(info):
+            info, problem = {}, f"run.json is damaged: {why}"
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -114,8 +115,8 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     return RunInfo(
         path=Path(path),
         id=name,
-        name=str(info.get("name") or STAMP.sub("", name)),
-        created=str(info.get("created") or ""),
+        name=(info.get("name") or STAMP.sub("", name)),
+        created=info.get("created") or "",
         complete=bool(info.get("complete")),
         entries=info.get("entries"),
         info=info,
@@ -205,6 +206,12 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise LossLedgerError(
             f"A newer lossledger recorded this run. Received: {folder}, {newer}. {_UPGRADE}",
             slug="format-newer",
+        )
+    if why := wrong(info):
+        raise LossLedgerError(
+            f"The record of the run is damaged. Received: {folder / 'run.json'}: {why}. "
+            "Restore the file from a copy.",
+            slug="file-damaged",
         )
     return info
 

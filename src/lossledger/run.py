@@ -110,8 +110,9 @@ class Run:
         """The calls, in order; read again when the run has grown."""
         state = store.state(self.path)
         if self._calls is None or self._calls[0] != state:
-            promised = (self.info.get("entries") or 0) if self.complete else 0
-            calls = read_calls(self.path, self._steps_per_epoch, promised)
+            promised = [self.info.get(key) or 0 for key in ("entries", "lines")]
+            promised = promised if self.complete else [0, 0]
+            calls = read_calls(self.path, self._steps_per_epoch, *promised)
             self._calls = (state, calls)
         return self._calls[1]
 

@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow  # noqa: F401 - before the fork: importing it takes longer than all the rest
-import pyarrow.parquet  # noqa: F401
+import pyarrow.parquet  # noqa: F401 - before the fork: it takes longer than all the rest
 
 import lossledger as ll
 from lossledger import catalog, folder, run, store  # noqa: F401

@@ -65,7 +65,7 @@ def checked(directory, certain):
 
 def test_deaths(tmp_path):
     chance = random.Random(KILLS)
-    states, kinds, total = Counter(), Counter(), 0
+    states, kinds, total, certain = Counter(), Counter(), 0, 0
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with subprocess.Popen(
         [sys.executable, CHILD],
@@ -76,7 +76,8 @@ def test_deaths(tmp_path):
     ) as server:
         for number in range(KILLS):
             # Ten deaths a run: each recording goes on in what the one before left.
-            directory, certain = tmp_path / str(number // 10), 0 if number % 10 == 0 else certain
+            directory = tmp_path / str(number // 10)
+            certain = certain if number % 10 else 0
             death = a_death(chance)
             print(directory, number, death, file=server.stdin, flush=True)
             for line in server.stdout:

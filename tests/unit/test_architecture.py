@@ -19,7 +19,7 @@ LEVELS: tuple[set[str], ...] = (
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
     {"exact", "totals", "series", "statistics", "epochs", "conventions"}
-    | {"folder", "segments.*", "store", "catalog"},
+    | {"folder", "segments.*", "store", "catalog", "records"},
     # What a run says.
     {"call", "continued", "folded", "statement", "reported", "returned", "run"},
     # Into Keras, why numbers differ, out to people, and files of other tools.

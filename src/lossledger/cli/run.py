@@ -105,7 +105,7 @@ def _recording(
             script,
             target.command,
             steps_per_epoch=options.steps_per_epoch,
-            resume=resume,
+            **({} if resume is None else {"resume": resume}),
         )
     except Exception as error:
         runner.warn(error)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lossledger import catalog
-from lossledger.folder import Lock, read_lines
+from lossledger.folder import Lock
+from lossledger.records import call_lines
 
 _LAST = ("step", "call", "epoch", "batch")
 
@@ -56,11 +57,13 @@ class Before:
             if int(block["step"][place]) > last.get("step", -1):
                 last = {name: int(block[name][place]) for name in _LAST}
         models: dict[int, Any] = {}
-        for line in read_lines(path / "calls.jsonl"):
-            call = max(call, 1 + int(line.get("call", 0)))
+        of: dict[int, int] = {}
+        for line in call_lines(path):
+            call = max(call, 1 + line["call"])
             if "model" in line:
-                models[int(line["model"])] = None
-            number = next(reversed(models), None)
+                models.setdefault(line["model"], None)
+                of[line["call"]] = line["model"]
+            number = of.get(line["call"])
             if number is not None and "model_name" in line and models[number] is None:
                 models[number] = likeness(line["model_name"], line.get("configuration"))
         step = last.get("step", -1) + 1

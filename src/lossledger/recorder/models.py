@@ -36,10 +36,12 @@ class Models:
                 has not come again yet, goes on.
         """
         with self._counting:
-            for number, each in self._before.items():
-                if each == likeness and likeness is not None:
-                    del self._before[number]
-                    return number
+            # One of which nothing is known died before its first call was described.
+            like = [number for number, each in self._before.items() if each == likeness]
+            like += [number for number, each in self._before.items() if each is None]
+            if like and likeness is not None:
+                del self._before[like[0]]
+                return like[0]
             self._count += 1
             return self._count - 1
 

@@ -19,6 +19,7 @@ from lossledger.folder import append_line, create_folder, write_json
 from lossledger.recorder.before import Before
 from lossledger.recorder.redacted import redacted
 from lossledger.recorder.trouble import Trouble
+from lossledger.records import call_lines
 
 if TYPE_CHECKING:
     from lossledger.store import Writer
@@ -149,7 +150,8 @@ class Output:
         if self._writer is not None:
             with self._trouble.guarded("cannot-write"):
                 self._writer.close()
-                self._write_run(complete=True, summary=self._summary())
+                lines = {"lines": len(call_lines(self.path))} if self.path else {}
+                self._write_run(complete=True, more={**lines, **self._summary()})
             self._writer = None
 
     def _summary(self) -> dict[str, Any]:
@@ -160,9 +162,7 @@ class Output:
             return {"summary": summary(self.path)}
         return {}
 
-    def _write_run(
-        self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    def _write_run(self, *, complete: bool, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         assert self.path is not None
         before: Mapping[str, Any] = self._before.info if self._before else {}
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
@@ -185,7 +185,7 @@ class Output:
             "warnings": _joined(before.get("warnings"), warnings, "slug"),
             "unseen": _joined(before.get("unseen"), unseen, "where"),
             **({"resumed": self._attempts} if self._attempts else {}),
-            **summary,
+            **more,
         }
         write_json(self.path / "run.json", info)
 

@@ -3,7 +3,7 @@
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
-from lossledger.render.story import trained_again
+from lossledger.render.story import resumed
 from lossledger.run import Reported, Run
 
 
@@ -25,13 +25,7 @@ class JsonShow(Renderer[Run]):
                     "path": str(run.path),
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
-                    "resumed": [
-                        {
-                            **each,
-                            "again": trained_again([c for c in run.calls if c.attempt == attempt]),
-                        }
-                        for attempt, each in enumerate(run.info.get("resumed") or [], start=1)
-                    ],
+                    **resumed(run),
                 },
                 "calls": [
                     {

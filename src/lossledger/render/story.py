@@ -1,7 +1,7 @@
 """In words: where a run was cut short, from where it was resumed, and what was trained again."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from lossledger.render.figures import count
 from lossledger.run import Call, Run
@@ -9,11 +9,24 @@ from lossledger.run import Call, Run
 
 def story(run: Run) -> Iterator[str]:
     """A sentence for each time that a run was resumed, in order; none where it never was."""
-    resumed = cast("list[Mapping[str, Any]]", run.info.get("resumed") or [])
-    for attempt, each in enumerate(resumed, start=1):
+    for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
         when = str(each.get("created") or "")[:19].replace("T", " ")
         yield f"{_stopped(each)}; resumed {when}{_went_on(calls)}"
+
+
+def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
+    """The same as JSON: how the run was resumed, and `again`, how many steps were trained again."""
+    found = [
+        {**each, "again": trained_again([c for c in run.calls if c.attempt == attempt])}
+        for attempt, each in enumerate(_attempts(run), start=1)
+    ]
+    return {"resumed": found} if found else {}
+
+
+def _attempts(run: Run) -> list[Mapping[str, Any]]:
+    found = run.info.get("resumed")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def again(call: Call) -> str:
@@ -32,13 +45,14 @@ def trained_again(calls: Sequence[Call]) -> int | None:
 
 
 def _stopped(each: Mapping[str, Any]) -> str:
-    last = each.get("last") or {}
+    place = each.get("last")
+    last: Mapping[str, Any] = place if isinstance(place, dict) else {}
     how = "closed" if each.get("complete") else "cut short"
-    if not last:
+    if not all(isinstance(last.get(name), int) for name in ("epoch", "batch", "step")):
         return f"{how} before the first step"
-    epoch, batch = int(last.get("epoch", -1)), int(last.get("batch", 0))
-    where = f"batch {batch}" if epoch < 0 else f"batch {batch} of epoch {epoch}"
-    return f"{how} after step {int(last.get('step', 0)):,} ({where})"
+    epoch, batch, step = (last.get(name) for name in ("epoch", "batch", "step"))
+    where = f"batch {batch}" if epoch == -1 else f"batch {batch} of epoch {epoch}"
+    return f"{how} after step {step:,} ({where})"
 
 
 def _went_on(calls: Sequence[Call]) -> str:
