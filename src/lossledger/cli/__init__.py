@@ -14,7 +14,7 @@ from lossledger.cli.list import ListCommand
 from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
-from lossledger.errors import LossLedgerError
+from lossledger.errors import LossLedgerError, printable
 
 COMMANDS: tuple[type[Command], ...] = (
     RunCommand,
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _dispatch(sys.argv[1:] if arguments is None else arguments)
     except LossLedgerError as error:
-        print(f"lossledger: error [{error.slug}]: {error}", file=sys.stderr)
+        print(f"lossledger: error [{error.slug}]: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader (`| head`) has seen enough: end as a program that SIGPIPE ends does.
