@@ -27,6 +27,7 @@ _MEASURED = "Measured in inference mode, with weights held fixed; no training st
 _UNWRITTEN = (
     "Differs: the run was not closed, and entries of the epoch's end may not have been written."
 )
+_AGAIN = "The epoch was trained again when the run was resumed; these entries count no more."
 _NO_COLUMN = "The entries keep losses; they have no column of this."
 
 
@@ -148,7 +149,8 @@ def _history(
         kept = ("history", name, call.number, epoch, value, _statistic(call, version))
         fact = facts.get(epoch)
         if fact is None:
-            yield Reported(*kept, None, None, "The run has no entries of this epoch.")
+            why = _AGAIN if call.place.superseded else "The run has no entries of this epoch."
+            yield Reported(*kept, None, None, why)
         else:
             difference = _difference(value, fact.stated)
             agreement, why = _why(value, fact, call)

@@ -184,6 +184,7 @@ def test_what_was_not_committed_goes(tracker, tmp_path):
     place = out / made.path.name
     before = {path.name: path.read_bytes() for path in place.iterdir()}
     note = json.loads(before["lossledger.json"])
+    del note["crc"]
     name = next(iter(note["files"]))
     (place / name).write_bytes(before[name] + b"torn")
     (place / f"x{name}").write_bytes(b"torn")
@@ -370,6 +371,7 @@ def test_names_in_a_file_lead_nowhere_else(tmp_path):
     note = next((tmp_path / "out").rglob("lossledger.json"))
     content = json.loads(note.read_text())
     content["files"]["../victim"] = 0
+    del content["crc"]  # by hand
     note.write_text(json.dumps(content))
     export(Run(made.path), "csv", tmp_path / "out", force=True)
     assert victim.read_text() == "kept"

@@ -9,7 +9,7 @@ import numpy as np
 
 from lossledger.entry import dtype_of
 from lossledger.export.base import Tracker, is_output
-from lossledger.export.feed import Epochs, Shown, Steps
+from lossledger.export.pieces import Epochs, Shown, Steps
 from lossledger.export.progress import Place, Progress
 from lossledger.segments.tables import null
 from lossledger.statement import EpochStatement

@@ -1,5 +1,7 @@
 """Whether two numbers may be compared, and what is not the same about how they came about."""
 
+import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +28,8 @@ x y batch_size epochs initial_epoch shuffle steps_per_epoch validation_data vali
 validation_freq return_dict
 """
 _DRIVERS_OWN = {f"arguments.{name}" for name in _OWN.split()}
+_OURS = re.compile(r"(worker-\d{1,6}/)?weights/\d{6,9}\.npz")
+"""Where a recorder keeps weights: any other path in a run's record is not followed."""
 _NAMELESS = {"name", "registered_name", "module"}
 _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledger")
 
@@ -164,11 +168,17 @@ def _shapes(run: Run, call: Call) -> Any:
     import numpy as np
 
     name = call.info.get("weights_file")
-    path = Path(run.path, name) if name else None
-    if path is None or not path.is_file():
+    # A path that a file gives is followed only where it is one that the recorder would have given.
+    if not isinstance(name, str) or not _OURS.fullmatch(name):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return [list(arrays[key].shape) for key in arrays.files]
+    path = Path(run.path, name)
+    if not path.is_file() or path.resolve() != run.path.resolve() / name:
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [list(arrays[key].shape) for key in arrays.files]
+    except (OSError, ValueError, zipfile.BadZipFile, MemoryError):
+        return None  # damaged: the layers' sizes are compared in its place
 
 
 def _sizes(call: Call) -> Any:

@@ -4,14 +4,14 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import NO_EPOCH
-from lossledger.errors import LossLedgerError
+from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
 from lossledger.recorder.custom import Steps
@@ -47,6 +47,7 @@ class Recording:
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
         model: The only model to record; all models by default.
         export: Trackers that the run is exported to as it grows; see `record`.
+        resume: A run to go on in, instead of a new one: its folder or name.
 
     Example:
 
@@ -66,10 +67,13 @@ class Recording:
         steps_per_epoch: int | None = None,
         model: Any = None,
         export: Exports = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
         name = name or Path(sys.argv[0] or "run").stem or "run"
         self.trouble = Trouble()
-        self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
+        before = None if resume is None else found(resume, directory)
+        argv = command or sys.argv
+        self.output = Output(Path(directory), name, script, argv, self.trouble, before)
         self._beside = Beside(export, self.trouble)
         self.steps = 0
         self.numbers = count()
@@ -77,7 +81,7 @@ class Recording:
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
         self._epoch = NO_EPOCH
-        self._calls = 0
+        self._calls = self._first_call = 0
         self.models = Models()
         self._custom = Steps(self)
         self._collecting = threading.RLock()
@@ -153,7 +157,8 @@ class Recording:
         if path is None:
             why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
-        steps, calls = _counted(self.steps, "step"), _counted(self._calls, "call")
+        calls = _counted(self._calls - self._first_call, "call")
+        steps = _counted(self.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -312,7 +317,7 @@ class Recording:
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
 
-            call = self.new_call(driver, self.models.number(model))
+            call = self.new_call(driver, lambda: self._number(model))
             with self.guarded("configuration-not-read"):
                 call.write(
                     model_name=str(getattr(model, "name", "model")),
@@ -331,23 +336,44 @@ class Recording:
             return call
         return None
 
+    def _number(self, model: Any) -> int:
+        like = None
+        if self.output.attempt:
+            from lossledger.keras import describe
+
+            with self.guarded("configuration-not-read"):
+                layers = describe.layers(model)
+                like = likeness(getattr(model, "name", "model"), {"layers": layers})
+        return self.models.number(model, like)
+
     def _records(self, model: Any) -> bool:
         """Whether it is this recording's to record the model: not after a fork, for instance."""
         chosen = self._only is None or self._only() is model
         return chosen and self._pid == os.getpid()
 
-    def new_call(self, driver: str, model: int) -> RecordedCall:
-        """Number a call and write its beginning."""
+    def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
+        """Number a call and write its beginning.
+
+        Args:
+            driver: Who turns the crank.
+            numbered: Gives the number of its model; of a resumed run, once that is known.
+        """
         if not self.output.open:
-            path = self.output.begin()
-            if self.output.leads:
-                self._beside.start(path)
+            before = self.output.begin()
+            if before is not None:
+                self.numbers = count(before.step)
+                self._calls = self._first_call = before.call
+                self.models.go_on(before.models)
+            if self.output.leads and self.output.path is not None:
+                self._beside.start(self.output.path)
             self._wake.clear()
             self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
             self._thread.start()
+        model = numbered()
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
-        call.write(driver=driver, model=model, began=self.output.now())
+        attempt = {"attempt": self.output.attempt} if self.output.attempt else {}
+        call.write(driver=driver, model=model, began=self.output.now(), **attempt)
         if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
             call.write(steps_per_epoch=self._steps_per_epoch)
         if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
@@ -413,45 +439,6 @@ class Recording:
             self.steps += buffer.seen - seen
             call.describe()
         return block
-
-
-def record(
-    directory: str | os.PathLike[str] = "runs",
-    *,
-    name: str | None = None,
-    model: Any = None,
-    export: Exports = (),
-) -> Recording:
-    """Record every training inside a `with` block into a new run folder.
-
-    Args:
-        directory: Folder that holds the runs; created if it isn't there.
-        name: Name of the run; the script's by default.
-        model: The only model to record; every model by default.
-        export: Trackers that the run is exported to as it grows, by processes of their own:
-            `["tensorboard", "mlflow"]`, into `exports/tensorboard` and so on; or
-            `{"tensorboard": "logs"}`, which names the folders.
-
-    Returns:
-        A `Recording`, to be used in a `with` statement. Its `path` is the run folder.
-
-    Raises:
-        LossLedgerError: If `directory` is a file, or a tracker is unknown.
-
-    Example:
-
-    ```python
-    with lossledger.record("runs", name="baseline") as run:
-        model.fit(x, y, batch_size=32, epochs=10)
-    ```
-    """
-    if Path(directory).is_file():
-        raise LossLedgerError(
-            f"`directory` must be a folder. Received: {directory}, which is a file. "
-            "Give a folder that holds runs, for instance 'runs'.",
-            slug="not-a-folder",
-        )
-    return Recording(directory, name=name, model=model, export=export)
 
 
 def _counted(number: int, noun: str) -> str:
