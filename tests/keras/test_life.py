@@ -166,7 +166,7 @@ def test_recompiling_begins_another_call(twins):
 def test_recompiling_while_the_recorder_collects(tmp_path):
     class Model(keras.Model):
         def make_train_function(self, force=False):
-            recording.collect()
+            recording.collector.collect()
             return super().make_train_function(force=force)
 
     with lossledger.record(tmp_path) as recording:
@@ -186,7 +186,7 @@ def test_calls_of_models_that_are_gone_end(tmp_path):
             del model
             keras.backend.clear_session()
             gc.collect()
-        recording.collect()
+        recording.collector.collect()
         assert recording.models.open == []
     run = lossledger.open(recording.path)
     assert [(call.steps, "ended" in call.info) for call in run.calls] == [(1, True)] * 2
@@ -321,7 +321,7 @@ def test_the_callback_after_a_fit_that_failed(tmp_path):
 def test_a_growing_run_is_readable(tmp_path):
     class Reads(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            run.collect()
+            run.collector.collect()
             seen.append(len(opened(run).losses()))
 
     seen = []

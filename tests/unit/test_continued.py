@@ -175,7 +175,7 @@ with ll.record(sys.argv[1], **({"resume": sys.argv[2]} if len(sys.argv) > 2 else
         for batch in range(3):
             run.step(epoch + batch / 4, rows=2)
             if len(sys.argv) == 2 and (epoch, batch) == (2, 1):
-                run.collect()
+                run.collector.collect()
                 os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from lossledger.entry import NO_EPOCH
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
+from lossledger.recorder.collector import Collector
 from lossledger.recorder.custom import Steps
 from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 OF_EPOCHS = ("fit", "loop")
 """The drivers that say where an epoch begins."""
-
-FLUSH_SECONDS = 0.25
-"""How often entries are fetched and written, in seconds."""
 
 
 class Recording:
@@ -75,7 +72,6 @@ class Recording:
         argv = command or sys.argv
         self.output = Output(Path(directory), name, script, argv, self.trouble, before)
         self._beside = Beside(export, self.trouble)
-        self.steps = 0
         self.numbers = count()
         self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
@@ -84,9 +80,7 @@ class Recording:
         self._calls = self._first_call = 0
         self.models = Models()
         self._custom = Steps(self)
-        self._collecting = threading.RLock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
 
@@ -133,11 +127,7 @@ class Recording:
             return
         for call in self.models.open:
             call.finish()
-        if self._thread is not None:
-            self._wake.set()
-            self._thread.join()
-            self._thread = None
-        self.collect()
+        self.collector.stop()
         if not self._custom.used:
             self.trouble.tell_unseen()
         self._beside.check()
@@ -158,7 +148,7 @@ class Recording:
             why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         calls = _counted(self._calls - self._first_call, "call")
-        steps = _counted(self.steps, "step")
+        steps = _counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -366,9 +356,7 @@ class Recording:
                 self.models.go_on(before.models)
             if self.output.leads and self.output.path is not None:
                 self._beside.start(self.output.path)
-            self._wake.clear()
-            self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
-            self._thread.start()
+            self.collector.start()
         model = numbered()
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
@@ -383,7 +371,7 @@ class Recording:
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it."""
         tap = call.tap
-        self.collect()
+        self.collector.collect()
         self.models.end(call)
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
@@ -394,51 +382,8 @@ class Recording:
                 call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
         if tap is not None:
             with self.guarded("tap-failed"):
-                self._check(call, tap)
+                call.check(tap)
                 tap.attach(None)
-
-    def _check(self, call: RecordedCall, tap: "Tap[Any]") -> None:
-        error, tap.failure = tap.failure, None
-        buffer = tap.buffer
-        if error is not None:
-            self.warn("tap-failed", f"{type(error).__name__}: {error}")
-        elif buffer.seen and buffer.layout is None:
-            what = f"the train_step of model {call.model} shows no loss: it updates no loss metric"
-            self.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
-        elif buffer.lost:
-            what = f"{buffer.lost} of {buffer.seen} steps of call {call.index} have no entry."
-            self.warn("entries-lost", what)
-
-    # Fetching and writing
-
-    def _flush(self) -> None:
-        while not self._wake.wait(FLUSH_SECONDS):
-            self.collect()
-
-    def collect(self) -> None:
-        """Fetch the entries that the taps hold and write them out."""
-        with self._collecting, self.guarded("cannot-write"):
-            calls = self.models.open
-            blocks = [self._collected(call) for call in calls]
-            custom = self._custom.collect()
-            self.steps += sum(len(block["step"]) for block in custom)
-            blocks = [block for block in (*blocks, *custom) if block]
-            if blocks:
-                self.output.append(blocks)
-            for call in calls:
-                if call.gone:
-                    call.finish()
-
-    def _collected(self, call: RecordedCall) -> dict[str, Any]:
-        """The entries that wait in a call's buffer."""
-        buffer, block = call.buffer, {}
-        if buffer is not None:
-            seen = buffer.seen
-            with self.guarded("tap-failed"):
-                block = buffer.collect()
-            self.steps += buffer.seen - seen
-            call.describe()
-        return block
 
 
 def _counted(number: int, noun: str) -> str:
