@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lossledger.errors import LossLedgerError
-from lossledger.render.base import Request
+from lossledger.request import Request
 from lossledger.run import Run
 
 Weight: TypeAlias = Literal["rows", "one", "elements", "sample_weight"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lossledger.recorder.call import RecordedCall
-    from lossledger.recorder.custom import Steps
+    from lossledger.recorder.custom import CustomSteps
     from lossledger.recorder.models import Models
     from lossledger.recorder.output import Output
     from lossledger.recorder.trouble import Trouble
@@ -24,7 +24,9 @@ class Collector:
         trouble: Where to say what can't be written.
     """
 
-    def __init__(self, models: "Models", custom: "Steps", output: "Output", trouble: "Trouble"):
+    def __init__(
+        self, models: "Models", custom: "CustomSteps", output: "Output", trouble: "Trouble"
+    ):
         self.steps = 0
         self._models = models
         self._custom = custom

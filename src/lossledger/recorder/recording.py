@@ -14,7 +14,7 @@ from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
 from lossledger.recorder.collector import Collector
-from lossledger.recorder.custom import Steps
+from lossledger.recorder.custom import CustomSteps
 from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
@@ -79,7 +79,7 @@ class Recording:
         self._epoch = NO_EPOCH
         self._calls = self._first_call = 0
         self.models = Models()
-        self._custom = Steps(self)
+        self._custom = CustomSteps(self)
         self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
