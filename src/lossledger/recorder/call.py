@@ -136,16 +136,16 @@ class RecordedCall:
 
     def check(self, tap: "Tap[Any]") -> None:
         """Say what of the call the tap did not see."""
-        warn, buffer = self.recording.warn, tap.buffer
+        recording, buffer = self.recording, tap.buffer
         error, tap.failure = tap.failure, None
         if error is not None:
-            warn("tap-failed", f"{type(error).__name__}: {error}")
+            recording.warn("tap-failed", f"{type(error).__name__}: {error}")
         elif buffer.seen and buffer.layout is None:
             what = f"the train_step of model {self.model} shows no loss: it updates no loss metric"
-            warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
+            recording.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
         elif buffer.lost:
             what = f"{buffer.lost} of {buffer.seen} steps of call {self.index} have no entry."
-            warn("entries-lost", what)
+            recording.warn("entries-lost", what)
 
     def finish(self, failed: str | None = None) -> None:
         """End the call: all its entries are on disk afterwards."""
