@@ -142,7 +142,8 @@ class RecordedCall:
             recording.warn("tap-failed", f"{type(error).__name__}: {error}")
         elif buffer.seen and buffer.layout is None:
             what = f"the train_step of model {self.model} shows no loss: it updates no loss metric"
-            recording.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
+            what = f"{what} and returns none; its steps were not recorded."
+            recording.warn("no-loss-found", what)
         elif buffer.lost:
             what = f"{buffer.lost} of {buffer.seen} steps of call {self.index} have no entry."
             recording.warn("entries-lost", what)
