@@ -4,6 +4,8 @@ Amounts are reckoned apart, from plain Keras (the losses of `train_on_batch` wit
 reset, of forward passes, of weights as they are) and float64 numpy.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -73,8 +75,9 @@ def assert_causes(found, wanted, size=0.1):
     assert found == pytest.approx(wanted, rel=2e-6, abs=2e-6 * size)
 
 
+@functools.cache
 def raw(size=32, epochs=1, **choices):
-    return raw_losses(lambda: model_of(**choices), size, epochs).astype(np.float64)
+    return raw_losses(functools.partial(model_of, **choices), size, epochs).astype(np.float64)
 
 
 @pytest.mark.one_backend
