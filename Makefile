@@ -38,9 +38,11 @@ demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
 
 # Two at a time: each part imports its own backend, and waits for the disk and the interpreter.
+# The longest first, so that both end together.
+PARTS := test-tensorflow test-core test-oldest test-jax test-torch
 test: $(ALL) $(OLD_KERAS)/.made
 	@echo "== five parts, two at a time, some minutes; each prints when it has ended"
-	@$(MAKE) --no-print-directory -j2 -Otarget test-tensorflow test-oldest test-jax test-core test-torch
+	@$(MAKE) --no-print-directory -j2 -Otarget $(PARTS)
 	@echo "== all tests passed"
 
 test-core: $(ALL)
