@@ -3,7 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from lossledger.reconciliation.align import order
+import numpy as np
+
+from lossledger.reconciliation.align import Ids, order
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
@@ -39,7 +41,8 @@ def divergence(pair: Pair) -> Divergence | None:
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    found = parting(*((each.run, each.calls, each.steps) for each in (pair.a, pair.b)))
+    trained = [(each.run, each.calls, each.steps) for each in (pair.a, pair.b)]
+    found = parting(*trained, whole=not (pair.a.part or pair.b.part))
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -65,7 +68,7 @@ def _agreed(found: Parting) -> str:
 
 def _why(pair: Pair, found: Parting) -> tuple[str, str]:
     if found.what == "epoch":
-        return _lengths(found)
+        return _lengths(pair, found)
     if found.what in ("batch", "rows"):
         return _batches(pair, found)
     if found.what == "learning_rate":
@@ -77,12 +80,14 @@ def _why(pair: Pair, found: Parting) -> tuple[str, str]:
     return _losses(pair, found)
 
 
-def _lengths(found: Parting) -> tuple[str, str]:
-    longer, rows = ("a", found.a) if found.a["place"] < found.b["place"] else ("b", found.b)
-    return "unseen_rows", (
-        f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
-        "other's ends."
-    )
+def _lengths(pair: Pair, found: Parting) -> tuple[str, str]:
+    longer, rows = ("a", found.a) if found.longer == "a" else ("b", found.b)
+    told = f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
+    told += "other's ends"
+    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
+    if order(*ids) == "repeated":
+        return "double_count", f"{told}, and trains again on batches that it has had."
+    return "unseen_rows", f"{told}."
 
 
 def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]]]:
@@ -95,8 +100,11 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
-        if how == "rebatched" or "hyperparameters" in pair.factors:
+        if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
+        if _cut_otherwise(*ids) or (how == "unknown" and "hyperparameters" in pair.factors):
+            also = "" if how == "unknown" else ", and the epochs don't hold the same rows, either"
+            return "hyperparameters", f"{told}: batches of another size{also}."
         return "unseen_rows", f"{told}: the epochs don't hold the same rows."
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
     told += f"{int(found.b['batch_id']):016x}"
@@ -110,6 +118,14 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _cut_otherwise(a: Ids, b: Ids) -> bool:
+    """Whether the first batches that differ are the last of neither epoch, so no remainders."""
+    short = min(len(a), len(b))
+    if not a.all() or not b.all() or np.array_equal(a[:short], b[:short]):
+        return False
+    return int(np.argmax(a[:short] != b[:short])) < short - 1
 
 
 def _unequal(pair: Pair, steps: int) -> str:

@@ -241,6 +241,8 @@ def _of_layers(difference: Difference) -> set[str]:
             found.add("randomness")
         elif any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking":
             found.add("mask")
+        elif layer.get("dtype"):
+            found.add("precision")
         elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
             found.add("hyperparameters")
     return found
@@ -248,6 +250,6 @@ def _of_layers(difference: Difference) -> set[str]:
 
 def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """A layer without what is a cause by another name."""
-    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training"}
+    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training", "dtype"}
     own = ((key, repr(value)) for key, value in layer.items() if key not in named)
     return tuple(sorted(own))

@@ -30,6 +30,7 @@ class Parting:
         b: The second call's.
         before: Steps before it whose losses agree in all but their last bits.
         first_bits: The first of these; `None` without any.
+        longer: Whose epoch goes on where the other's ends, where `what` is `epoch`: `a` or `b`.
     """
 
     step: int
@@ -38,13 +39,14 @@ class Parting:
     b: dict[str, Any]
     before: int = 0
     first_bits: int | None = None
+    longer: str = ""
 
 
 Training: TypeAlias = tuple[Run, Sequence[Call], int]
 """A run, calls of it that are one training, and how many of its steps to look at."""
 
 
-def parting(a: Training, b: Training) -> Parting | None:
+def parting(a: Training, b: Training, *, whole: bool = True) -> Parting | None:
     """Finds the first step at which two trainings differ, in bounded memory.
 
     Losses that are equal up to float32 rounding count as equal.
@@ -52,12 +54,14 @@ def parting(a: Training, b: Training) -> Parting | None:
     Args:
         a: The first.
         b: The second.
+        whole: Whether both are looked at to the end of an epoch, so that a longer one differs.
 
     Returns:
         The step, or `None` where all steps that both have agree.
     """
     done = bits = 0
     first: int | None = None
+    last: tuple[dict[str, Any], dict[str, Any]] | None = None
     for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
         differs = _differences(ours, theirs)
         found = np.flatnonzero(np.any(list(differs.values()), axis=0))
@@ -68,8 +72,25 @@ def parting(a: Training, b: Training) -> Parting | None:
             first = done + int(unlike[0]) if first is None else first
         if len(found):
             what = next(name for name, mask in differs.items() if mask[end])
-            return Parting(done + end, what, _at(ours, end), _at(theirs, end), bits, first)
+            at = _at(ours, end), _at(theirs, end)
+            longer = "a" if at[0]["place"] < at[1]["place"] else "b"
+            return Parting(done + end, what, *at, bits, first, longer if what == "epoch" else "")
         done += end
+        last = _at(ours, -1), _at(theirs, -1)
+    return None if last is None or not whole else _goes_on(a, b, done, last, bits, first)
+
+
+def _goes_on(
+    a: Training, b: Training, done: int, last: Any, bits: int, first: int | None
+) -> Parting | None:
+    """Where the one's epoch goes on and the other has no more steps."""
+    for longer, training, place in (("a", a, 0), ("b", b, 1)):
+        for block in _blocks(*training, start=done):
+            at = _at(block, 0)
+            if at["place"] != last[place]["place"]:
+                return None
+            sides = (at, last[1]) if longer == "a" else (last[0], at)
+            return Parting(done, "epoch", *sides, bits, first, longer)
     return None
 
 
@@ -94,9 +115,9 @@ def _at(block: Block, place: int) -> dict[str, Any]:
     return {name: column[place].item() for name, column in block.items()}
 
 
-def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
-    """The columns, with `call`, and `place`: which epoch of the training, from 0."""
-    place, last = -1, (-1, -1)
+def _blocks(run: Run, calls: Sequence[Call], steps: int, *, start: int = 0) -> Iterator[Block]:
+    """The columns from a step on, with `call`, and `place`: which epoch of the training, from 0."""
+    place, last, done = -1, (-1, -1), 0
     for call, block in entries_of(run.path, calls, _COLUMNS):
         part = {name: column[:steps] for name, column in block.items()}
         count = len(part["loss"])
@@ -107,7 +128,9 @@ def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
             part["place"] = place + np.cumsum(begins)
             part["call"] = np.full(count, call.number)
             place, last = int(part["place"][-1]), (call.number, int(part["epoch"][-1]))
-            yield part
+            if done + count > start:
+                yield _cut(part, slice(max(start - done, 0), None))
+            done += count
         if steps <= 0:
             return
 

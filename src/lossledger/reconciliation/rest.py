@@ -2,7 +2,7 @@
 
 import math
 
-from lossledger.reconciliation.align import match
+from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -14,6 +14,8 @@ _ADVICE = {
     "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
     "unseen_rows": "Train both on the same rows, the remainder included.",
     "data": "Train both on the same rows.",
+    "double_count": "Train on each row once an epoch: steps_per_epoch, a resume or the data "
+    "repeat some.",
     "penalty": "Give both models the same regularizers.",
     "randomness": "Give the layers the same rates and seeds.",
     "precision": "Compute both in the same dtype.",
@@ -102,6 +104,11 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
+    same = _same_rows(pair)
+    if parted.cause == "hyperparameters" and len(set(rows)) == 1 and same is False:
+        causes.add("data")  # beside a batch size
+    if parted.cause != "unseen_rows" and same and len(set(rows)) == 1:
+        causes.discard("unseen_rows")  # an argument that left no row out
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
@@ -114,6 +121,12 @@ def _share_batches(pair: Pair) -> bool:
     """Whether both epochs have a batch in common, as far as they say."""
     ids = [each.fold.ledger["batch_id"] for each in (pair.a, pair.b) if each.fold]
     return len(ids) < 2 or bool(len(match(*ids).a))
+
+
+def _same_rows(pair: Pair) -> bool | None:
+    """Whether the epochs hold the same rows; `None` where their batches don't tell."""
+    ids = [each.fold.ledger["batch_id"] for each in (pair.a, pair.b) if each.fold]
+    return same_rows(*ids) if len(ids) == 2 and all(each.all() for each in ids) else None
 
 
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
