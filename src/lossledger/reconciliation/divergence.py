@@ -1,7 +1,6 @@
 """What two trainings part on: the first step that differs, and what differed there."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +9,6 @@ from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
-from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Divergence
 
 # Of what may differ, that which a first step's loss shows, in the order of asking.
@@ -42,7 +40,8 @@ def divergence(pair: Pair) -> Divergence | None:
     if all(names) and names[0] != names[1]:
         return Divergence(None, None, None, "initial_weights", _began(pair))
     trained = [(each.run, each.calls, each.steps) for each in (pair.a, pair.b)]
-    found = parting(*trained, whole=not (pair.a.part or pair.b.part))
+    whole = not (pair.a.part or pair.b.part)
+    found = parting(*trained, whole=whole, ids=pair.same_form)
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -84,18 +83,20 @@ def _lengths(pair: Pair, found: Parting) -> tuple[str, str]:
     longer, rows = ("a", found.a) if found.longer == "a" else ("b", found.b)
     told = f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
     told += "other's ends"
-    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
+    ids = _ids(pair, found)
     if order(*ids) == "repeated":
         return "double_count", f"{told}, and trains again on batches that it has had."
     return "unseen_rows", f"{told}."
 
 
-def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]]]:
-    return ((pair.a, found.a), (pair.b, found.b))
+def _ids(pair: Pair, found: Parting) -> list[Ids]:
+    """The batches of the epochs that the step is of; 0 where they can't be compared."""
+    sides = ((pair.a, found.a), (pair.b, found.b))
+    return [epoch_ids(e.run, e.calls, at) * np.uint64(pair.same_form) for e, at in sides]
 
 
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
-    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
+    ids = _ids(pair, found)
     how = order(*ids)
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
@@ -168,6 +169,8 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
     cause = cause or _weighed(found)
+    if cause is None and "layers" in pair.factors.get("hyperparameters", []):
+        cause = "hyperparameters"  # an activation, say, which acts at once
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:
@@ -177,4 +180,16 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     names = names or ("nothing that is recorded" if cause == UNKNOWN else cause)
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
-    return cause, f"{told}, {when}; what differs: {names}."
+    return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _broadcasts(pair: Pair) -> str:
+    """Targets of shape (n,) beside such of (n, 1), which a loss of the user's may not align."""
+    shapes = [y.get("shape") for y in pair.targets]
+    known = [shape for shape in shapes if shape]
+    if len(known) < 2 or len(known[0]) == len(known[1]):
+        return ""
+    return (
+        f" The targets have shapes {known[0]} and {known[1]}: a loss that doesn't bring targets "
+        "and predictions to one shape broadcasts them, each row against all."
+    )

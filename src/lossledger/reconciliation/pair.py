@@ -1,10 +1,11 @@
 """What is known of two numbers beside their folds: what differs, and what stood still."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from lossledger.call import Call
 from lossledger.reconciliation.align import order
@@ -159,6 +160,21 @@ class Pair:
         return all(isinstance(each, Mapping | list) for each in given)
 
     @cached_property
+    def targets(self) -> Sequence[Mapping[str, Any]]:
+        """What is said of the targets of each side, where they are one array."""
+        found = [_arrays(each.call.arguments.get("y")) for each in (self.a, self.b)]
+        return [each[0] if len(each) == 1 else {} for each in found]
+
+    @cached_property
+    def same_form(self) -> bool:
+        """Whether fingerprints of both sides' batches are of values in one form.
+
+        Integers and floats hash otherwise, and so do classes as integers and as one number each.
+        """
+        forms = [_form(each.call) for each in (self.a, self.b)]
+        return None in forms or forms[0] == forms[1]
+
+    @cached_property
     def goes_on(self) -> str:
         """Which side's call began with the weights that the other's ended with; "" if none."""
         if self.same_run:
@@ -171,6 +187,30 @@ class Pair:
         if self.b.names[0] and self.b.names[0] == self.a.names[1]:
             return "b"
         return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
+
+
+def _form(call: Call) -> list[tuple[bool, int]] | None:
+    """Of inputs and targets, whether each is of floats, and its values a row; `None` if unknown."""
+    found: list[tuple[bool, int]] = []
+    for name in ("x", "y"):
+        for given in _arrays(call.arguments.get(name)):
+            if "shape" not in given or None in given["shape"][1:]:
+                return None
+            values = math.prod(given["shape"][1:])
+            found.append(("float" in str(given.get("dtype")), values))
+    return found or None
+
+
+def _arrays(given: Any) -> list[Mapping[str, Any]]:
+    """What is said of each array of a structure, in the order in which Keras flattens it."""
+    if isinstance(given, Mapping):
+        table = cast("Mapping[str, Any]", given)
+        if "shape" in table:
+            return [table]
+        return [each for name in sorted(table) for each in _arrays(table[name])]
+    if isinstance(given, list):
+        return [each for part in cast("list[Any]", given) for each in _arrays(part)]
+    return [] if given is None else [{}]
 
 
 def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:

@@ -73,6 +73,12 @@ class Reading:
         return sum(call.steps for call in self.before) + self.begin + length
 
     @property
+    def span(self) -> str:
+        """Its steps, of all that the training has had."""
+        begin = sum(call.steps for call in self.before) + self.begin
+        return f"{begin:,} to {self.steps - 1:,}"
+
+    @property
     def names(self) -> tuple[str, str]:
         """Fingerprints of the training's initial and final weights; "" where there are none."""
         return _weights(self.calls[0], "initial"), _weights(self.call, "final")

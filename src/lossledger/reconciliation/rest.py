@@ -52,10 +52,11 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
         return _epochs(a, b, pair, left)
     if pair.goes_on:
         return _went_on(a, b, pair, left)
-    if parted is None and pair.a.epoch != pair.b.epoch:
-        return _epochs(a, b, pair, left)
-    cause = None if parted is None else sole_cause(pair, parted)
-    if parted is None or cause is None:
+    if parted is None:
+        cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
+        return _epochs(a, b, pair, left) if cut else None
+    cause = sole_cause(pair, parted)
+    if cause is None:
         return None
     kind = "exact" if pair.held else "replayed"
     evidence = (
@@ -132,11 +133,14 @@ def _same_rows(pair: Pair) -> bool | None:
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
     """Two epochs of one call, or of two trainings that are the same as far as both go."""
     one = "one call" if pair.same_call else "the same training"
+    spans = [each.span for each in (pair.a, pair.b)]
+    cut = f" (steps {spans[0]} and {spans[1]})" if not pair.same_call else ""
     evidence = (
-        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}: their {a.form.text} is "
+        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}{cut}: their {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."
     )
-    return Cause("convention", left, "exact", None, evidence, "Compare the same epoch.")
+    advice = "Compare the same epoch, of the same steps."
+    return Cause("convention", left, "exact", None, evidence, advice)
 
 
 def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
