@@ -228,3 +228,41 @@ def test_an_evaluation_that_is_seen_to_be_of_the_same_rows(tmp_path):
     close(causes(result), {("moving_weights", "measured"): 0.5 - mean})
     assert result.verdict == "All of the gap is moving_weights."
     assert "fingerprints are equal" in result.causes[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        ({"rows": 40, "batch_id": "0000000100000002"}, "unseen_rows"),
+        ({"rows": 70, "batch_id": "0000000300000004"}, "data"),
+        ({"rows": 70, "batch_id": "0000000100000002", "weighted": True}, "sample_weight"),
+        ({"rows": 70, "batch_id": "0000000100000002"}, None),
+    ],
+)
+def test_validation_losses_of_other_rows(tmp_path, data, cause):
+    runs = []
+    for name, given in (("one", {"rows": 70, "batch_id": "0000000100000002"}), ("other", data)):
+        value = 0.25 if name == "one" else 0.5
+        item = {"place": "validation", "name": "val_loss", "epoch": 1, "value": value}
+        info = {"reported": [item], "validation": {"weighted": False, **given}}
+        runs.append(recorded(tmp_path, name, info=info))
+    result = ll.reconcile(*((run, "val_loss") for run in runs))
+    wanted = {} if cause is None else {cause: 0.25}
+    assert {each.cause: each.amount for each in result.causes} == wanted
+
+
+def test_other_functions_are_told_where_they_are_compared_all_the_same(tmp_path):
+    runs = [recorded(tmp_path, kind, rate=0.0, kind=kind) for kind in ("mse", "mae")]
+    result = ll.reconcile(*runs, across=True)
+    gap = np.sqrt(errors()).mean() - errors().mean()
+    close(causes(result), {("hyperparameters", "exact"): gap})
+    assert "what differs: loss." in result.divergence.evidence
+
+
+def test_a_log_of_another_training_says_nothing_of_no_gap(tmp_path):
+    run = recorded(tmp_path, "one")
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss\n0,0.5\n1,0.25\n")
+    verdict = ll.reconcile(log, run).verdict
+    assert "is unexplained" in verdict
+    assert "No gap" not in verdict

@@ -1,6 +1,7 @@
 """What two trainings part on: the first step that differs, and what differed there."""
 
 import math
+import re
 
 import numpy as np
 
@@ -169,8 +170,10 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
     cause = cause or _weighed(found)
-    if cause is None and "layers" in pair.factors.get("hyperparameters", []):
-        cause = "hyperparameters"  # an activation, say, which acts at once
+    if cause is None and re.search(
+        "layers|loss", " ".join(pair.factors.get("hyperparameters", []))
+    ):
+        cause = "hyperparameters"  # an activation, say, or another loss, which act at once
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:

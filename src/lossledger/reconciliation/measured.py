@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.measured_rows import Rows, rows_of
+from lossledger.reconciliation.measured_rows import Rows, between, rows_of
 from lossledger.reconciliation.moves import SAME, Move, near, number, signed
 from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
@@ -201,6 +201,14 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         return [], "No gap."
     if near(a, b):
         return [], "The numbers are equal up to float32 rounding."
+    rows, aside = between(pair.a, pair.b), set(pair.factors)
+    if parted is None and len(rows.causes) == 1 and aside <= {*rows.causes, "data"}:
+        slug = next(iter(rows.causes))
+        evidence = f"The trainings are the same, but {rows.told}."
+        advice = _ADVICE[slug] if slug == "sample_weight" else "Measure both on the same rows."
+        return [Cause(slug, left, "measured", None, evidence, advice)], (
+            f"One cause: {slug}, {signed(left)}."
+        )
     if parted is None and pair.measuring and not pair.factors:
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
         advice = "Measure both on the same rows: leave validation_steps out."
@@ -216,10 +224,10 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if parted is None:
         return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
     cause = sole_cause(pair, parted)
-    if cause is not None and not pair.measuring:
+    if cause is not None and not pair.measuring and not rows.causes:
         evidence = f"{parted.evidence} Nothing else that is recorded differs."
         return [Cause(cause, left, "replayed", None, evidence, advice_on(cause))], (
             f"All of the gap is {cause}."
         )
-    names = ", ".join(sorted(causes_of(pair, parted)))
+    names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
     return [], f"{signed(left)} is unexplained: the trainings differ in {names}."

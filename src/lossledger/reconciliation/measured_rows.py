@@ -41,6 +41,25 @@ def rows_of(trained: Reading, measured: Reading) -> Rows:
     return Rows({}, same_rows(fold.ledger["batch_id"], identity) and not weighted)
 
 
+def between(a: Reading, b: Reading) -> Rows:
+    """Sets the data of two measured numbers beside each other."""
+    ours, theirs = a.data, b.data
+    causes: dict[str, str] = {}
+    if not ours or not theirs:
+        return Rows(causes)
+    counts = [int(each["rows"]) for each in (ours, theirs)]
+    ids = [each.get("batch_id") for each in (ours, theirs)]
+    if counts[0] != counts[1]:
+        causes["unseen_rows"] = f"a is measured on {counted(counts[0], 'row')}, b on {counts[1]:,}"
+    elif None not in ids and ids[0] != ids[1]:
+        causes["data"] = f"both are measured on {counted(counts[0], 'row')}, which are not the same"
+    weighted = [each.get("weighted") for each in (ours, theirs)]
+    if weighted[0] != weighted[1]:
+        names = ("a", "b") if weighted[0] else ("b", "a")
+        causes["sample_weight"] = f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"
+    return Rows(causes, not causes and None not in ids and not any(weighted))
+
+
 def _identity(measured: Reading) -> np.ndarray | None:
     found = measured.data.get("batch_id")
     return np.array([int(found, 16)], np.uint64) if found else None

@@ -10,6 +10,7 @@ from typing import Any, cast
 from lossledger.call import Call
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import WHOLE, differences
+from lossledger.reconciliation.compiled import losses_of
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -91,9 +92,16 @@ class Pair:
             if each.name == "arguments.batch_size" and not self.arrays:
                 continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
-            if cause is not None and not _usual(each):
+            known_by_name = self.other_functions and _of_function(each)
+            if cause is not None and (known_by_name or not _usual(each)):
                 found.setdefault(cause, []).append(each.name)
         return found
+
+    @cached_property
+    def other_functions(self) -> bool:
+        """Whether the two were compiled with losses that are different functions."""
+        losses = [losses_of(each.call) for each in (self.a, self.b)]
+        return None not in losses and losses[0] != losses[1]
 
     @cached_property
     def other_losses(self) -> tuple[str, ...]:
@@ -241,6 +249,15 @@ def _usual(difference: Difference) -> bool:
     if re.match(r"loss\.", difference.name) and unsaid is None:
         return True
     return unsaid is not None and difference.a in unsaid and difference.b in unsaid
+
+
+def _of_function(difference: Difference) -> bool:
+    """Whether a difference is in what makes a loss another function."""
+    name = difference.name
+    return re.match(r"loss(\.|$)", name) is not None and name not in (
+        "loss.reduction",
+        "loss.ignore_class",
+    )
 
 
 def _shuffles(call: Call) -> bool:

@@ -58,7 +58,7 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     cause = sole_cause(pair, parted)
     if cause is None:
         return None
-    kind = "exact" if pair.held else "replayed"
+    kind = "exact" if pair.held and cause != "randomness" else "replayed"
     evidence = (
         f"The same {a.form.text} is {number(a.value)} of a's steps, {number(b.value)} of b's. "
         f"{parted.evidence} Nothing else that is recorded differs, so each training is the "
