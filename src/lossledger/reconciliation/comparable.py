@@ -66,7 +66,7 @@ def record(run: Run, call: Call) -> dict[str, Any]:
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
         if name in _DATA and call.driver not in WHOLE:
-            continue  # of a series, the first batch alone
+            value = _of_any_batch(value)  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
     weights = loss_weights_of(call)
@@ -81,6 +81,18 @@ def record(run: Run, call: Call) -> dict[str, Any]:
         if name in call.info:
             found[name] = call.info[name]
     return found
+
+
+def _of_any_batch(value: Any) -> Any:
+    """What is said of a batch's arrays, but for how many rows it has."""
+    if isinstance(value, list):
+        return [_of_any_batch(each) for each in cast("list[Any]", value)]
+    if not isinstance(value, Mapping):
+        return value
+    table = cast("Mapping[str, Any]", value)
+    if "shape" in table:
+        return {**table, "shape": [None, *table["shape"][1:]]}
+    return {name: _of_any_batch(each) for name, each in table.items()}
 
 
 def _optimizer(call: Call) -> Any:
@@ -107,13 +119,20 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def reasons(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[str, ...]:
+def reasons(a: tuple[Run, Call], b: tuple[Run, Call], *, agree: bool = False) -> tuple[str, ...]:
     """Why a gap between the two has no meaning; empty where it has.
 
     Losses of other functions, of other targets, or of models of another structure are numbers of
     different things. What is not recorded can't tell: a loop of the user's has no configuration.
+
+    Args:
+        a: The first.
+        b: The second.
+        agree: Whether both gave the same loss of the same batch at the same weights: then their
+            functions are one, whatever they are called.
     """
-    return (*_losses(a[1], b[1]), *_logits(a, b), *_targets(a[1], b[1]), *_structure(a, b))
+    losses = () if agree else (*_losses(a[1], b[1]), *_logits(a, b))
+    return (*losses, *_targets(a[1], b[1]), *_structure(a, b))
 
 
 def _losses(a: Call, b: Call) -> Iterator[str]:

@@ -263,7 +263,7 @@ class Recording:
         if call is not None and call.driver != "loop":
             call.returned(result)
 
-    def evaluated(self, model: Any, result: Any) -> None:
+    def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.last(model)
         if call is None:
@@ -275,7 +275,11 @@ class Recording:
             name = call.loss_name
             if not isinstance(result, Mapping) or name in result:
                 value = loss_of(result, name)
-                item = {"place": "evaluate", "name": name, "value": value, **where}
+                item: dict[str, Any] = {"place": "evaluate", "name": name, "value": value, **where}
+                with self.guarded("configuration-not-read"):
+                    from lossledger.keras import given
+
+                    item["data"] = given.evaluated(arguments)
                 call.write(reported=[item])
 
     def tested(self, model: Any, result: Any) -> None:
@@ -305,7 +309,7 @@ class Recording:
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
-            from lossledger.keras import describe
+            from lossledger.keras import describe, given
 
             call = self.new_call(driver, lambda: self._number(model))
             with self.guarded("configuration-not-read"):
@@ -315,6 +319,8 @@ class Recording:
                     configuration=describe.configuration(model),
                     mean_of_rows=describe.mean_of_rows(model),
                 )
+                if validation := given.validated(arguments):
+                    call.write(validation=validation)
             self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None:
