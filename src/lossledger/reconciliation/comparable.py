@@ -36,7 +36,8 @@ _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledg
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    ours, theirs = record(*a), record(*b)
+    rows = all(call.driver in WHOLE for _, call in (a, b))
+    ours, theirs = record(*a, rows=rows), record(*b, rows=rows)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
     found = [
         Difference(name, ours.get(name), theirs.get(name))
@@ -61,11 +62,17 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return found
 
 
-def record(run: Run, call: Call) -> dict[str, Any]:
-    """What decides how a call trains, as it is recorded, by dotted names; layers are left out."""
+def record(run: Run, call: Call, *, rows: bool = True) -> dict[str, Any]:
+    """What decides how a call trains, as it is recorded, by dotted names; layers are left out.
+
+    Args:
+        run: The run.
+        call: The call.
+        rows: Whether to say how many rows the data have, where the call was given all of them.
+    """
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
-        if name in _DATA and call.driver not in WHOLE:
+        if name in _DATA and not (rows and call.driver in WHOLE):
             value = _of_any_batch(value)  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
