@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ READS = 2
 """The newest format of a run's folder that this version reads; see `lossledger.entry`."""
 
 _UPGRADE = "Upgrade: pip install -U lossledger."
-_LISTED = 10
+_LISTED = 5
 _BACK = re.compile(rf"{LATEST}(?:~(\d+))?")
 
 
@@ -175,24 +175,24 @@ def _named(run: str | Path, where: Path, name: str) -> Path:
     if len(found) > 1:
         raise LossLedgerError(
             f"Several runs have this name. Received: {run}. "
-            f"Choose by folder: {_listed(where / info.id for info in found)}.",
+            f"Choose by folder: {_listed([str(where / info.id) for info in found])}.",
             slug="ambiguous-name",
         )
     return found[0].path
 
 
 def _no_run(run: str | Path, where: Path) -> LossLedgerError:
-    there = [where / info.id for info in runs_in(where)] if where.is_dir() else []
-    has = f"{where} has: {_listed(there)}" if there else f"{where} has no runs"
-    return LossLedgerError(
-        f"There is no such run. Received: {run}. {has if where.is_dir() else f'No {where}'}. "
-        "Record one with `lossledger run script.py`, or name another folder.",
-        slug="no-run",
-    )
+    there = [info.id for info in runs_in(where)] if where.is_dir() else []
+    if there:
+        way = f"{where} has {_listed(there)}. Name one of those, or a folder."
+    else:
+        has = f"{where} has no runs" if where.is_dir() else f"No {where}"
+        way = f"{has}. Record one with `lossledger run script.py`, or name another folder."
+    return LossLedgerError(f"There is no such run. Received: {run}. {way}", slug="no-run")
 
 
-def _listed(paths: Iterator[Path] | list[Path]) -> str:
-    names = [str(path) for path in paths]
+def _listed(names: Sequence[str]) -> str:
+    """The newest first."""
     more = [f"and {len(names) - _LISTED} older"] if len(names) > _LISTED else []
     return ", ".join([*reversed(names[-_LISTED:]), *more])
 
