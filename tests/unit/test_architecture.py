@@ -37,7 +37,7 @@ ALONE = {
     "tensorflow": {
         *("keras.tensorflow", "keras.tensorflow_ring", "keras.tensorflow_replicas"),
         "keras.describe",
-        *("loop.tensorflow", "loop.resident"),
+        *("loop.tensorflow", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
