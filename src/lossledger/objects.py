@@ -53,12 +53,7 @@ class Remote:
     def __init__(self, uri: str) -> None:
         found = _URI.fullmatch(uri)
         if found is None:
-            raise LossLedgerError(
-                f"This is no URI of a folder. Received: {uri!r}. Write s3://bucket/runs, for "
-                "instance.",
-                slug="bad-uri",
-                exit_code=2,
-            )
+            raise _bad_uri(repr(uri.rpartition("@")[2]))
         self._scheme, self._user, path, self._query = (part or "" for part in found.groups())
         self._path = path.rstrip("/")
         self._opened: tuple[FileSystem, str] | None = None
@@ -110,8 +105,10 @@ class Remote:
             yield self._open()
         except FileNotFoundError as error:
             raise FileNotFoundError(self._redacted(error)) from None
-        except (OSError, ValueError, NotImplementedError) as error:
+        except OSError as error:
             raise OSError(self._redacted(error)) from None
+        except (ValueError, NotImplementedError, ImportError) as error:
+            raise _bad_uri(f"{self}: {self._redacted(error)}") from None
 
     def _redacted(self, error: Exception) -> str:
         text = str(error).replace(self.uri, str(self))
@@ -178,6 +175,15 @@ class Remote:
         with self._told() as (system, path):
             if system.get_file_info(f"{path}/{name}").is_file:
                 system.delete_file(f"{path}/{name}")
+
+
+def _bad_uri(received: str) -> LossLedgerError:
+    return LossLedgerError(
+        f"This is no URI of a folder that pyarrow can open. Received: {received}. "
+        "Write s3://bucket/runs, gs://bucket/runs or file:///mnt/runs, for instance.",
+        slug="bad-uri",
+        exit_code=2,
+    )
 
 
 def remote_of(place: object) -> Remote | None:

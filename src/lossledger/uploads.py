@@ -5,6 +5,7 @@ Whoever reads the store sees a run that holds what it promises: what promises (`
 segment is uploaded once. Nothing there is changed but by whole objects.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -20,6 +21,8 @@ from lossledger.growth import growth, is_over
 from lossledger.objects import Remote
 from lossledger.workers import WORKER, workers_of
 
+PAUSE_SECONDS = 5.0
+"""How often what has grown is uploaded, in seconds, unless `LOSSLEDGER_UPLOAD_SECONDS` is set."""
 BEAT_SECONDS = 15.0
 """How often a growing run's `writer.lock` is written anew on the store, in seconds."""
 PATIENCE = 600.0
@@ -30,7 +33,6 @@ SHARE = 4
 _FIRST, _LONGEST = 0.5, 30.0
 _FOR_GOOD = re.compile(
     r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
-    r"|URI|[Uu]nrecognized filesystem|not built with|No AWSAccessKey"
 )
 _PARQUET, _STREAM, _WEIGHTS = "*.parquet", "*.arrows", "*.npz"
 
@@ -137,15 +139,16 @@ class _Upload:
         self._took = self._clock() - begun
 
     def rest(self, seconds: float) -> None:
-        """Waits while the run grows, longer after an upload that took long."""
+        """Waits while the run grows, in pieces of some seconds; longer after a long upload."""
         now = self._clock()
         if self._beaten is None or now - self._beaten >= BEAT_SECONDS:
             self._beaten = now
             with suppress(OSError):  # the next one may go through
                 for share in self._shares:
                     share.to.write("writer.lock", b"")
-        took, self._took = self._took, 0.0
-        self._sleep(max(seconds, (SHARE - 1) * took))
+        pause = max(_pause(), (SHARE - 1) * self._took)
+        while self._clock() - now < pause and not is_over(self._folder):
+            self._sleep(min(seconds, pause))
 
     def end(self) -> None:
         """Says on the store that nobody writes the run any more."""
@@ -299,6 +302,13 @@ class _Share:
         with suppress(FileNotFoundError):
             return (self.folder / name).read_bytes()
         return b""
+
+
+def _pause() -> float:
+    try:
+        return float(os.environ["LOSSLEDGER_UPLOAD_SECONDS"])
+    except (KeyError, ValueError):
+        return PAUSE_SECONDS
 
 
 class _Gone(Exception):

@@ -8,6 +8,7 @@ from lossledger.cli.command import Command, whole_number
 from lossledger.cli.configuration import Configuration, configuration, is_off, place_of
 from lossledger.cli.export import TRACKERS
 from lossledger.errors import LossLedgerError
+from lossledger.objects import kept_at, remote_of
 
 
 class RunCommand(Command):
@@ -113,7 +114,8 @@ def _recording(
     if options.resume:  # refused before the script runs, not after
         from lossledger.recorder.before import found
 
-        resume = found(options.resume, directory)
+        remote = remote_of(directory)
+        resume = found(options.resume, kept_at(remote, "recorded") if remote else directory)
     try:
         from lossledger.recorder.deferred import DeferredRecording
 
