@@ -187,6 +187,9 @@ def _find_remote(run: Remote) -> Path:
     """As `find`; on an object store `latest` is what its name says, since it has no links."""
     if copies.is_run(run):
         return copies.fetch(run)
+    inside = _remote_ids(run)
+    if inside or not run.parent.name:
+        raise _no_run(run, run, [run / name for name in inside])
     where, ids = run.parent, _remote_ids(run.parent)
     back = _BACK.fullmatch(run.name)
     if back:

@@ -7,8 +7,8 @@ interpreter. Credentials stay in the URI that was given: what is shown has none.
 
 import os
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+)://(?:([^/?#]*)@)?([^?#]*)(\?[^#]*)?", re.IGNORECASE)
 _SECRET = re.compile(r"key|secret|token|password|credential|sig", re.IGNORECASE)
+_KEYS = ("s3", "gs", "gcs")
+"""Schemes in which what stands before `@` is a key; elsewhere it is a name, perhaps a password."""
 _WHOLE = ("s3", "gcs", "abfs")
 """Stores on which an object appears when all of it is written, and not before."""
 
@@ -61,7 +63,9 @@ class Remote:
     def __str__(self) -> str:
         pairs = self._query[1:].split("&") if self._query else []
         kept = "&".join(pair for pair in pairs if not _SECRET.search(pair.partition("=")[0]))
-        return f"{self._scheme}://{self._path}" + (f"?{kept}" if kept else "")
+        name = "" if self._scheme.lower() in _KEYS else self._user.partition(":")[0]
+        user = f"{name}@" if name else ""
+        return f"{self._scheme}://{user}{self._path}" + (f"?{kept}" if kept else "")
 
     @property
     def uri(self) -> str:
@@ -94,9 +98,19 @@ class Remote:
         if self._opened is None:
             from pyarrow.fs import FileSystem
 
-            system, path = FileSystem.from_uri(self.uri)
+            system, path = self._system(FileSystem.from_uri)
             self._opened = (system, path.rstrip("/"))
         return self._opened
+
+    def _system(
+        self, opened: "Callable[[str], tuple[FileSystem, str]]"
+    ) -> "tuple[FileSystem, str]":
+        if self._scheme.lower() == "s3":
+            # One request an object, not three, and nothing left behind by an upload that is killed.
+            sign = "&" if self._query else "?"
+            with suppress(ValueError):  # a pyarrow that doesn't know it
+                return opened(f"{self.uri}{sign}allow_delayed_open=true")
+        return opened(self.uri)
 
     @contextmanager
     def _told(self) -> Generator[tuple["FileSystem", str]]:
@@ -112,8 +126,9 @@ class Remote:
 
     def _redacted(self, error: Exception) -> str:
         text = str(error).replace(self.uri, str(self))
-        for secret in (self._user, *self._user.split(":")):
-            text = text.replace(secret, "[redacted]") if len(secret) > 2 else text
+        name, _, password = self._user.partition(":")
+        for secret in (password, name if self._scheme.lower() in _KEYS else ""):
+            text = text.replace(secret, "[redacted]") if secret else text
         return text
 
     def files(self) -> dict[str, Found]:
