@@ -21,6 +21,8 @@ from s3 import S3
 import lossledger
 from lossledger import copies, uploads
 from lossledger.errors import LossLedgerError, LossLedgerWarning
+from lossledger.growth import growth
+from lossledger.live.growing import Growing
 from lossledger.objects import Remote, is_uri
 from lossledger.recorder import beside
 
@@ -124,7 +126,7 @@ def test_two_runs_are_reconciled(runs):
         lossledger.open("s3://not-there")
 
 
-def test_a_run_is_read_while_it_grows(runs):
+def test_a_run_is_read_while_it_grows(runs, tmp_path):
     with lossledger.record(runs, name="grows") as run:
         steps(run, [8.0])
         until(lambda: run.path is not None)
@@ -134,6 +136,13 @@ def test_a_run_is_read_while_it_grows(runs):
             [*LOSSLEDGER, "show", uri, "--follow"], stdout=subprocess.PIPE, text=True
         )
         there = lossledger.open(uri)
+        exported = tmp_path / "exported"
+        follower = subprocess.Popen(
+            [*LOSSLEDGER, "export", uri, "--to", "csv", "-o", exported, "--follow"],
+            stdout=subprocess.DEVNULL,
+        )
+        growing = Growing(lambda: [lossledger.open(there.path)], 0.9)
+        assert json.loads(growing.since(0, 0, {}))["state"] == "live"
         steps(run)
 
         def grown():
@@ -145,6 +154,11 @@ def test_a_run_is_read_while_it_grows(runs):
         assert copies.of(there.path).is_written
     assert "7 steps" in reader.communicate(timeout=30)[0]
     assert lossledger.open(uri).complete
+    assert follower.wait(30) == 0
+    (table,) = exported.glob("*/steps.csv")
+    assert table.read_text().count("\n") == 8
+    answer = json.loads(growing.since(0, 0, {}))
+    assert answer["ended"]
 
 
 def test_a_store_that_is_down_at_first(server, runs):
@@ -273,6 +287,22 @@ def test_segments_are_sent_and_fetched_once(server, runs, tmp_path):
     assert not server.count("PUT", "writer.lock")
     assert not server.count("POST", "")
     assert not list(there.path.glob("entries/*.arrows"))
+
+
+def test_a_run_whose_machine_is_gone_is_over(tmp_path, monkeypatch):
+    """Its lock on the store gets old: nobody is left to take it away."""
+    monkeypatch.setenv("LOSSLEDGER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(copies, "LOOK_SECONDS", 0.0)
+    made = Made(tmp_path / "here")
+    made.steps(LOSSES)
+    made.writer.flush()
+    there = f"file://{tmp_path}/there"
+    uploads.upload(made.path, Remote(there))
+    lock = tmp_path / "there" / made.path.name / "writer.lock"
+    lock.touch()
+    path = lossledger.open(f"{there}/train").path
+    looks = growth(path, sleep=lambda _: os.utime(lock, (0, 0)))
+    assert list(looks) == [False, True]
 
 
 class Cut(Exception):
