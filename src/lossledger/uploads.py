@@ -131,24 +131,26 @@ class _Upload:
 
     def sync(self) -> None:
         """Uploads what there is by now; tries again until it is done."""
-        begun = self._clock()
+        self._took = 0.0
         for share in self._shares:
             self._tried(share.sync)
         if self._top is not None:
             self._tried(self._top.promise)
-        self._took = self._clock() - begun
 
     def rest(self, seconds: float) -> None:
         """Waits while the run grows, in pieces of some seconds; longer after a long upload."""
-        now = self._clock()
-        if self._beaten is None or now - self._beaten >= BEAT_SECONDS:
-            self._beaten = now
+        begun, pause = self._clock(), max(_pause(), (SHARE - 1) * self._took)
+        while self._clock() - begun < pause and not is_over(self._folder):
+            self._beat()
+            self._sleep(min(seconds, pause))
+
+    def _beat(self) -> None:
+        """Says on the store now and then that the run is being written."""
+        if self._beaten is None or self._clock() - self._beaten >= BEAT_SECONDS:
+            self._beaten = self._clock()
             with suppress(OSError):  # the next one may go through
                 for share in self._shares:
                     share.to.write("writer.lock", b"")
-        pause = max(_pause(), (SHARE - 1) * self._took)
-        while self._clock() - now < pause and not is_over(self._folder):
-            self._sleep(min(seconds, pause))
 
     def end(self) -> None:
         """Says on the store that nobody writes the run any more."""
@@ -172,18 +174,20 @@ class _Upload:
     def _tried(self, action: Callable[[], None]) -> None:
         wait = _FIRST
         while True:
-            done = self.files
+            done, begun = self.files, self._clock()
             try:
                 action()
             except OSError as error:
                 for_good = not self.files and _FOR_GOOD.search(str(error))
                 if for_good or self._is_late():
                     raise self.failed(str(error)) from error
-                wait = _FIRST if self.files > done else min(2 * wait, _LONGEST)
+                wait = _FIRST if self.files > done else wait
                 text = printable(f"{error}")
-                print(f"lossledger: trying again in {wait:.0f} s: {text}", file=sys.stderr)
+                print(f"lossledger: trying again in {wait:g} s: {text}", file=sys.stderr)
                 self._sleep(wait)
+                wait = min(2 * wait, _LONGEST)
             else:
+                self._took += self._clock() - begun
                 return
 
     def _is_late(self) -> bool:

@@ -305,6 +305,45 @@ def test_a_run_whose_machine_is_gone_is_over(tmp_path, monkeypatch):
     assert list(looks) == [False, True]
 
 
+class Down(Remote):
+    """A store that is down for the first so many requests."""
+
+    left = 0
+
+    def files(self):
+        if Down.left:
+            Down.left -= 1
+            raise OSError("it is down")
+        return super().files()
+
+    def __truediv__(self, name):
+        return Down(f"{self.uri}/{name}")
+
+
+def test_trouble_is_tried_again_ever_more_slowly(tmp_path):
+    made = Made(tmp_path / "here")
+    made.steps(LOSSES)
+    made.close()
+    there = f"file://{tmp_path}/there"
+    for fails, outcome in ((8, None), (100, "not-uploaded")):
+        time, waits = [0.0], []
+
+        def sleep(seconds, time=time, waits=waits):
+            waits.append(seconds)
+            time[0] += seconds
+
+        Down.left = fails
+        try:
+            uploads.upload(made.path, Down(there), sleep=sleep, clock=lambda time=time: time[0])
+            slug = None
+        except LossLedgerError as error:
+            slug = error.slug
+        assert slug == outcome
+        assert waits[:8] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert uploads.PATIENCE <= sum(waits) <= uploads.PATIENCE + 30
+    assert lossledger.open(f"{there}/train").losses().tolist() == LOSSES
+
+
 class Cut(Exception):
     pass
 

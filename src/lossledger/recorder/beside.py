@@ -69,11 +69,10 @@ class Beside:
             run: Its folder, to be exported; `None` where another process does that.
             own: The folder that this process writes, to be uploaded: the run's, or its worker's.
         """
-        for name, folder in self._folders.items():
-            if run is None:
-                break
-            command = ["export", str(run.absolute()), "--to", name, "-o", str(folder), "--follow"]
-            self._begin(name, command, "export-failed", "", PATIENCE)
+        if run is not None:
+            for name, folder in self._folders.items():
+                command = ["export", str(run.absolute()), "--to", name, "-o", str(folder)]
+                self._begin(name, [*command, "--follow"], "export-failed", "", PATIENCE)
         if self._remote is not None:
             delete = ["--delete"] if os.environ.get("LOSSLEDGER_DELETE_UPLOADED") == "1" else []
             command = ["push", str(own.absolute()), "-", "--follow", *delete]
