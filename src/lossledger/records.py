@@ -50,6 +50,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "arguments": _is_table,
     "configuration": _is_table,
     "output_weights": _is_table,
+    "validation": _is_table,
     "initial_weights": _is_hash,
     "final_weights": _is_hash,
     "weights_file": _is_hash,
@@ -70,6 +71,7 @@ def _is_item(value: Any) -> bool:
         and (value.get("epoch") is None or isinstance(value["epoch"], int))
         and abs(value.get("epoch") or 0) < _MOST
         and _is_count(value.get("batch", 0))
+        and _is_table(value.get("data", {}))
     )
 
 

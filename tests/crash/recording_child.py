@@ -21,10 +21,10 @@ import pyarrow.parquet  # noqa: F401 - before the fork: it takes longer than all
 
 import lossledger as ll
 from lossledger import catalog, folder, run, store  # noqa: F401
-from lossledger.recorder import before, call, custom, output, record, recording
+from lossledger.recorder import before, call, collector, custom, output, record, recording
 from lossledger.segments import sealed, segment, stream, tables
 
-OURS = (before, call, custom, folder, output, record, recording)
+OURS = (before, call, collector, custom, folder, output, record, recording)
 OURS = {m.__file__ for m in (*OURS, sealed, segment, store, stream, tables)}
 
 
@@ -68,7 +68,7 @@ def die_around(when, name, number):
 def recorded(directory, chance):
     """Records until it dies."""
     store.Writer = partial(store.Writer, segment_rows=40)
-    recording.FLUSH_SECONDS = 0.003
+    collector.FLUSH_SECONDS = 0.003
     while True:
         resume = catalog.newest(directory, 1)[0] if directory.is_dir() else []
         steps = 0
@@ -85,7 +85,7 @@ def recorded(directory, chance):
                     if chance.random() < 0.05:
                         time.sleep(0.004)  # the thread writes
                 if chance.random() < 0.6:
-                    one.collect()
+                    one.collector.collect()
                     os.write(1, b"%d\n" % steps)
 
 

@@ -19,7 +19,7 @@ from read_back import READERS, steps, tables, values
 from lossledger.cli import main
 from lossledger.errors import LossLedgerError
 from lossledger.export import TRACKERS, export
-from lossledger.export.progress import Place
+from lossledger.export.progress import ExportFolder
 from lossledger.run import Run
 
 FILES = ("tensorboard", "csv", "parquet")
@@ -256,7 +256,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from lossledger.export import base, export, exporting
-from lossledger.export.progress import Place
+from lossledger.export.progress import ExportFolder
 from lossledger.run import Run
 
 run, tracker, out, place, moment = sys.argv[1:]
@@ -273,7 +273,7 @@ def dying(method):
         return method(*args, **kwargs)
     return call
 
-setattr(Place, place, dying(getattr(Place, place)))
+setattr(ExportFolder, place, dying(getattr(ExportFolder, place)))
 exporting.tracker_class(tracker).chunk = 4
 export(Run(Path(run)), tracker, out)
 """
@@ -306,14 +306,14 @@ def test_a_failure_is_taken_up_where_it_was(tmp_path, monkeypatch):
     run, out = Run(made.path), tmp_path / "out"
     export(run, "csv", tmp_path / "once")
     monkeypatch.setattr("lossledger.export.tables.Csv.chunk", 4)
-    append, writes = Place.append, iter(range(100))
+    append, writes = ExportFolder.append, iter(range(100))
 
     def full(self, name, data):
         append(self, name, data)
         if next(writes) % 7 == 6:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Place, "append", full)
+    monkeypatch.setattr(ExportFolder, "append", full)
     failures = 0
     for _ in range(20):
         try:
@@ -354,7 +354,7 @@ def test_a_file_that_was_cut_is_refused(tmp_path):
 def test_one_export_at_a_time(tmp_path):
     made, _, _ = trained(tmp_path)
     run = Run(made.path)
-    place = Place(tmp_path / "out" / run.id, run, force=False)
+    place = ExportFolder(tmp_path / "out" / run.id, run, force=False)
     with pytest.raises(LossLedgerError) as refused:
         export(run, "csv", tmp_path / "out")
     assert refused.value.slug == "export-in-use"

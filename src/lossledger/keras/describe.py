@@ -97,9 +97,10 @@ def layers(model: Any) -> list[dict[str, Any]]:
     Returns:
         A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
         its configuration sizes, activation, rates of noise, masks and regularizers;
-        `trainable`, false, where its weights are held.
+        `trainable`, false, where its weights are held; `dtype` where it isn't the model's.
     """
     found: list[dict[str, Any]] = []
+    own = getattr(getattr(model, "dtype_policy", None), "name", None)
     for layer in model._flatten_layers(include_self=False):
         if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
             continue
@@ -111,6 +112,9 @@ def layers(model: Any) -> list[dict[str, Any]]:
             said["training"] = True
         if not layer.trainable and layer.weights:
             said["trainable"] = False
+        policy = getattr(getattr(layer, "dtype_policy", None), "name", None)
+        if policy != own and said["class"] != "InputLayer":
+            said["dtype"] = policy
         found.append(said)
         if len(found) == LAYERS:
             break

@@ -53,8 +53,8 @@ class Listener(Protocol):
         """A `train_on_batch` returned `result`, or failed with `None`."""
         ...
 
-    def evaluated(self, model: Any, result: Any) -> None:
-        """`evaluate` returned."""
+    def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
+        """`evaluate` returned, of these arguments by name."""
         ...
 
     def tested(self, model: Any, result: Any) -> None:
@@ -323,12 +323,15 @@ def _test_on_batch(original: Any) -> Any:
 
 
 def _evaluate(original: Any) -> Any:
+    signature = inspect.signature(original)
+
     def evaluate(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         active = listener()
         # fit reports its own validation itself, and marks it so.
         if active is not None and not kwargs.get("_use_cached_eval_dataset"):
-            active.evaluated(self, result)
+            arguments = bound_arguments(signature, self, *args, **kwargs)
+            active.evaluated(self, result, arguments or {})
         return result
 
     return evaluate

@@ -1,5 +1,6 @@
 """Causes that two runs show where they train the same batches at the same weights."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, alike, counted, near, number
-from lossledger.reconciliation.pair import ROUNDS, Pair
+from lossledger.reconciliation.pair import ROUNDS, Pair, layers_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ def _differs(cause: str, a: Fold, b: Fold, pair: Pair, found: Match) -> bool:
     if cause in pair.factors:
         return True
     column = {"sample_weight": "sample_weight", "mask": "elements"}.get(cause)
-    if column is None:
-        return False
+    return column is not None and weighed_otherwise(column, a, b, found)
+
+
+def weighed_otherwise(column: str, a: Fold, b: Fold, found: Match) -> bool:
+    """Whether the sums of weights, or of valid targets, of the same batches are not the same."""
     has = [fold.ledger.has(column) for fold in (a, b)]
     if not all(has):
         return any(has)
@@ -93,6 +97,21 @@ def _with_losses(fold: Fold, places: np.ndarray, losses: np.ndarray) -> Fold:
     return fold.of_losses(loss)
 
 
+_UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
+"""Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
+
+
+def _rows_alone(pair: Pair) -> bool:
+    """Whether nothing is recorded, beside which rows they are, that such a mean depends on."""
+    names = pair.factors.get("hyperparameters", [])
+    if not all(re.match(_UPDATES, name) for name in names):
+        return False
+    normalizes = any("momentum" in e for side in (pair.a, pair.b) for e in layers_of(side.call))
+    if normalizes and names:
+        return False  # a batch's statistics depend on its size
+    return not set(pair.factors) - {*ROUNDS, "unseen_rows", "order", "hyperparameters"}
+
+
 def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """Rows that the other side has not, where the weights stood still on both.
 
@@ -101,7 +120,7 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """
     if not pair.held or pair.same_entries or pair.noisy:
         return None
-    if a.form.shape != "mean" or (set(pair.factors) - {*ROUNDS, "unseen_rows", "order"}):
+    if a.form.shape != "mean" or not _rows_alone(pair):
         return None
     ids = [fold.ledger["batch_id"] for fold in (a, b)]
     found = match(ids[0], ids[1])

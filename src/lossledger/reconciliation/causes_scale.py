@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match
+from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, counted
+from lossledger.reconciliation.moves import Step, alike, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 
@@ -51,8 +52,8 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
 def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """The same losses, times one factor: `l_b = f l_a` in every step of both.
 
-    f the batch's rows: its reduction. f or 1/f the replicas or the steps that one update gathers,
-    as recorded, or any whole number: a loss divided by them before it was logged.
+    f or 1/f the replicas or the steps that one update gathers, as recorded; else the batch's rows:
+    its reduction; else any whole number: a loss divided before it was logged.
     """
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
     if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
@@ -62,6 +63,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
         return None
+    if any(weighed_otherwise(column, a, b, found) for column in ("sample_weight", "elements")):
+        return None
     ours, theirs = (_data(a.ledger)[found.a], _data(b.ledger)[found.b])
     usable = np.isfinite(ours) & np.isfinite(theirs) & (ours * theirs > 0)
     if not usable.all() or alike(ours, theirs).all():
@@ -70,16 +73,58 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     rows = a.ledger["rows"][found.a]
     if not np.array_equal(rows, b.ledger["rows"][found.b]):
         return None
-    for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
-        if (rows > 1).all() and alike(ratio, factor).all():
-            return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
     whole = float(np.median(ratio))
     size = round(min(max(whole, 1 / whole), LARGEST + 1))
+    gathered = _scaled_by(pair, size)
+    for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
+        if gathered is None and (rows > 1).all() and alike(ratio, factor).all():
+            return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
     factor = np.full(len(ratio), float(size) if whole > 1 else 1 / size)
     if not 2 <= size <= LARGEST or not alike(ratio, factor).all():
         return None
     name = f"{size}" if whole > 1 else f"1/{size}"
-    return _by(a, b, _scaled_by(pair, size), factor, name)
+    return _by(a, b, gathered or "accumulation_scaling", factor, name)
+
+
+def zeros(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """A mask on one side, sample weights of 0 and 1 of the same targets on the other.
+
+    The mask's mean is over v valid targets, that of the weights over all n rows of d targets
+    each, the others as zeros: `l_mask = l_weights n d / v` in every step of both, v the sum of the
+    weights, too.
+    """
+    masks = [fold.ledger.has("elements") for fold in (a, b)]
+    weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
+    if pair.same_entries or masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
+        return None
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
+        return None
+    masked, weighed = (a, b) if masks[0] else (b, a)
+    places = (found.a, found.b) if masks[0] else (found.b, found.a)
+    valid = masked.ledger["elements"][places[0]]
+    if not alike(valid, weighed.ledger["sample_weight"][places[1]]).all() or not valid.all():
+        return None
+    losses = _data(masked.ledger)[places[0]], _data(weighed.ledger)[places[1]]
+    rows = weighed.ledger["rows"][places[1]]
+    each = losses[0] / losses[1] * valid / rows
+    size = max(1, round(float(np.nan_to_num(np.median(each), nan=0.0, posinf=0.0))))
+    if not alike(each, np.full(len(each), float(size))).all() or alike(*losses).all():
+        return None
+    columns = weighed.ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    counted_all = columns["rows"] * size / columns["sample_weight"]
+    loss = (columns["loss"] - penalties) * counted_all + penalties
+    changed = weighed.of_losses(loss)
+    names = "ab" if masks[0] else "ba"
+    total = float(weighed.ledger["rows"].sum()) * size
+    evidence = (
+        f"{names[0]}'s mask leaves {number(float(valid.sum()))} of {number(total)} targets in, and "
+        f"a batch's mean is over these; {names[1]}'s sample weights leave in as many, and its mean "
+        "is over all, the others as zeros."
+    )
+    advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
+    return Step("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
 
 
 def _by(a: Fold, b: Fold, cause: str, factor: Floats, name: str) -> Step:
@@ -97,9 +142,13 @@ def _by(a: Fold, b: Fold, cause: str, factor: Floats, name: str) -> Step:
     return Step(cause, a, b.of_losses(loss), evidence, advice)
 
 
-def _scaled_by(pair: Pair, size: int) -> str:
-    replicas = [each.call.configuration.get("replicas", 1) for each in (pair.a, pair.b)]
-    return "replica_scaling" if size in replicas else "accumulation_scaling"
+def _scaled_by(pair: Pair, size: int) -> str | None:
+    """Which cause a record of as many replicas, or of as many gathered steps, makes it."""
+    records = [each.call.configuration for each in (pair.a, pair.b)]
+    if size > 1 and size in [record.get("replicas") for record in records]:
+        return "replica_scaling"
+    gathers = [record.get("gradient_accumulation_steps") for record in records]
+    return "accumulation_scaling" if size > 1 and size in gathers else None
 
 
 def _data(ledger: Ledger) -> Floats:

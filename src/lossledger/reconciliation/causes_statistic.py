@@ -17,10 +17,9 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Step | None:
     statistic is no mean of an epoch; of either, each to the plain mean, where both are none.
     """
     shapes = {a.form.shape, b.form.shape}
-    if pair.same_entries and shapes == {"last"} and len(a.ledger) != len(b.ledger):
-        places = [len(fold.ledger) - 1 for fold in (a, b)]
-        evidence = f"The loss of batch {places[0]} in a, of batch {places[1]} in b, of one epoch."
-        return Step("convention", a.over(b.ledger), b, evidence, "Compare the same batch.")
+    chosen = pair.same_entries or pair.a.part or pair.b.part
+    if chosen and shapes == {"last"} and len(a.ledger) != len(b.ledger):
+        return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters
     if same or shapes <= {"mean", "cumulative"} or shapes <= {"last", "cumulative"}:
         return None
@@ -33,6 +32,17 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Step | None:
     )
     evidence = f"{a.form.text} in a, {b.form.text} in b; {about}."
     return Step("convention", changed[0], changed[1], evidence, _STATED)
+
+
+def _other_batch(a: Fold, b: Fold, pair: Pair) -> Step:
+    """The loss of a later batch, less that of the other's batch, of the same epoch."""
+    places = [len(fold.ledger) - 1 for fold in (a, b)]
+    changed = [
+        fold.over(fold.ledger.keep(np.arange(len(fold.ledger)) <= min(places))) for fold in (a, b)
+    ]
+    of = "of one epoch" if pair.same_entries else "of their epochs"
+    evidence = f"The loss of batch {places[0]} in a, of batch {places[1]} in b, {of}."
+    return Step("convention", changed[0], changed[1], evidence, "Compare the same batch.")
 
 
 def _averaged(fold: Fold, other: Form) -> Fold:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from lossledger.reconciliation.causes_held import other_rows, weighted_rows
 from lossledger.reconciliation.causes_loss import loss_weights, nonfinite, penalty
 from lossledger.reconciliation.causes_rows import double_count, hidden_steps, unseen_rows
-from lossledger.reconciliation.causes_scale import reduction, scaling
+from lossledger.reconciliation.causes_scale import reduction, scaling, zeros
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, is_rounding
@@ -29,6 +29,7 @@ STAGES: Sequence[Callable[[Fold, Fold, Pair], Step | None]] = (
     # Scales are functions of one side's entries; what then differs at the same weights is not.
     reduction,
     scaling,
+    zeros,
     weighted_rows,
     other_rows,
 )

@@ -36,7 +36,8 @@ _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledg
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    ours, theirs = record(*a), record(*b)
+    rows = all(call.driver in WHOLE for _, call in (a, b))
+    ours, theirs = record(*a, rows=rows), record(*b, rows=rows)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
     found = [
         Difference(name, ours.get(name), theirs.get(name))
@@ -61,12 +62,18 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return found
 
 
-def record(run: Run, call: Call) -> dict[str, Any]:
-    """What decides how a call trains, as it is recorded, by dotted names; layers are left out."""
+def record(run: Run, call: Call, *, rows: bool = True) -> dict[str, Any]:
+    """What decides how a call trains, as it is recorded, by dotted names; layers are left out.
+
+    Args:
+        run: The run.
+        call: The call.
+        rows: Whether to say how many rows the data have, where the call was given all of them.
+    """
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
-        if name in _DATA and call.driver not in WHOLE:
-            continue  # of a series, the first batch alone
+        if name in _DATA and not (rows and call.driver in WHOLE):
+            value = _of_any_batch(value)  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
     weights = loss_weights_of(call)
@@ -81,6 +88,18 @@ def record(run: Run, call: Call) -> dict[str, Any]:
         if name in call.info:
             found[name] = call.info[name]
     return found
+
+
+def _of_any_batch(value: Any) -> Any:
+    """What is said of a batch's arrays, but for how many rows it has."""
+    if isinstance(value, list):
+        return [_of_any_batch(each) for each in cast("list[Any]", value)]
+    if not isinstance(value, Mapping):
+        return value
+    table = cast("Mapping[str, Any]", value)
+    if "shape" in table:
+        return {**table, "shape": [None, *table["shape"][1:]]}
+    return {name: _of_any_batch(each) for name, each in table.items()}
 
 
 def _optimizer(call: Call) -> Any:
@@ -107,13 +126,20 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def reasons(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[str, ...]:
+def reasons(a: tuple[Run, Call], b: tuple[Run, Call], *, agree: bool = False) -> tuple[str, ...]:
     """Why a gap between the two has no meaning; empty where it has.
 
     Losses of other functions, of other targets, or of models of another structure are numbers of
     different things. What is not recorded can't tell: a loop of the user's has no configuration.
+
+    Args:
+        a: The first.
+        b: The second.
+        agree: Whether both gave the same loss of the same batch at the same weights: then their
+            functions are one, whatever they are called.
     """
-    return (*_losses(a[1], b[1]), *_logits(a, b), *_targets(a[1], b[1]), *_structure(a, b))
+    losses = () if agree else (*_losses(a[1], b[1]), *_logits(a, b))
+    return (*losses, *_targets(a[1], b[1]), *_structure(a, b))
 
 
 def _losses(a: Call, b: Call) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """What two trainings part on: the first step that differs, and what differed there."""
 
 import math
-from collections.abc import Sequence
+import re
 
-from lossledger.reconciliation.align import order
+import numpy as np
+
+from lossledger.reconciliation.align import Ids, order
 from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
-from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Divergence
 
 # Of what may differ, that which a first step's loss shows, in the order of asking.
@@ -39,7 +40,9 @@ def divergence(pair: Pair) -> Divergence | None:
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    found = parting(*((each.run, each.calls, each.steps) for each in (pair.a, pair.b)))
+    trained = [(each.run, each.calls, each.steps) for each in (pair.a, pair.b)]
+    whole = not (pair.a.part or pair.b.part)
+    found = parting(*trained, whole=whole, ids=pair.same_form)
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -65,7 +68,7 @@ def _agreed(found: Parting) -> str:
 
 def _why(pair: Pair, found: Parting) -> tuple[str, str]:
     if found.what == "epoch":
-        return _lengths(found)
+        return _lengths(pair, found)
     if found.what in ("batch", "rows"):
         return _batches(pair, found)
     if found.what == "learning_rate":
@@ -77,26 +80,33 @@ def _why(pair: Pair, found: Parting) -> tuple[str, str]:
     return _losses(pair, found)
 
 
-def _lengths(found: Parting) -> tuple[str, str]:
-    longer, rows = ("a", found.a) if found.a["place"] < found.b["place"] else ("b", found.b)
-    return "unseen_rows", (
-        f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
-        "other's ends."
-    )
+def _lengths(pair: Pair, found: Parting) -> tuple[str, str]:
+    longer, rows = ("a", found.a) if found.longer == "a" else ("b", found.b)
+    told = f"{longer}'s epoch goes on with a batch of {counted(rows['rows'], 'row')}, where the "
+    told += "other's ends"
+    ids = _ids(pair, found)
+    if order(*ids) == "repeated":
+        return "double_count", f"{told}, and trains again on batches that it has had."
+    return "unseen_rows", f"{told}."
 
 
-def _sides(pair: Pair, found: Parting) -> Sequence[tuple[Reading, dict[str, int]]]:
-    return ((pair.a, found.a), (pair.b, found.b))
+def _ids(pair: Pair, found: Parting) -> list[Ids]:
+    """The batches of the epochs that the step is of; 0 where they can't be compared."""
+    sides = ((pair.a, found.a), (pair.b, found.b))
+    return [epoch_ids(e.run, e.calls, at) * np.uint64(pair.same_form) for e, at in sides]
 
 
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
-    ids = [epoch_ids(each.run, each.calls, at) for each, at in _sides(pair, found)]
+    ids = _ids(pair, found)
     how = order(*ids)
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
-        if how == "rebatched" or "hyperparameters" in pair.factors:
+        if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
+        if _cut_otherwise(*ids) or (how == "unknown" and "hyperparameters" in pair.factors):
+            also = "" if how == "unknown" else ", and the epochs don't hold the same rows, either"
+            return "hyperparameters", f"{told}: batches of another size{also}."
         return "unseen_rows", f"{told}: the epochs don't hold the same rows."
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
     told += f"{int(found.b['batch_id']):016x}"
@@ -110,6 +120,14 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _cut_otherwise(a: Ids, b: Ids) -> bool:
+    """Whether the first batches that differ are the last of neither epoch, so no remainders."""
+    short = min(len(a), len(b))
+    if not a.all() or not b.all() or np.array_equal(a[:short], b[:short]):
+        return False
+    return int(np.argmax(a[:short] != b[:short])) < short - 1
 
 
 def _unequal(pair: Pair, steps: int) -> str:
@@ -152,6 +170,10 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
     cause = cause or _weighed(found)
+    if cause is None and re.search(
+        "layers|loss", " ".join(pair.factors.get("hyperparameters", []))
+    ):
+        cause = "hyperparameters"  # an activation, say, or another loss, which act at once
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
     if cause is None:
@@ -161,4 +183,16 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     names = names or ("nothing that is recorded" if cause == UNKNOWN else cause)
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
-    return cause, f"{told}, {when}; what differs: {names}."
+    return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _broadcasts(pair: Pair) -> str:
+    """Targets of shape (n,) beside such of (n, 1), which a loss of the user's may not align."""
+    shapes = [y.get("shape") for y in pair.targets]
+    known = [shape for shape in shapes if shape]
+    if len(known) < 2 or len(known[0]) == len(known[1]):
+        return ""
+    return (
+        f" The targets have shapes {known[0]} and {known[1]}: a loss that doesn't bring targets "
+        "and predictions to one shape broadcasts them, each row against all."
+    )

@@ -143,11 +143,13 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
             f"The file's number, {number(found.side.value)}, is not {name}: {signed(off)} of "
             "another training, epoch or loss is unexplained."
         )
+    known = near(found.side.value, own.value)
+    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if known or inner.gap else ""
     sides = (found.side, inner.b) if place == 0 else (inner.a, found.side)
     return Reconciliation.of(
         *sides,
         causes,
-        verdict=f"{told} {inner.verdict}",
+        verdict=f"{told}{rest}",
         reasons=inner.reasons,
         differences=inner.differences,
         comparable=inner.comparable,

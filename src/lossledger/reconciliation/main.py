@@ -16,7 +16,7 @@ from lossledger.reconciliation.files import file_of, with_files
 from lossledger.reconciliation.measured import measured
 from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.reading import read
+from lossledger.reconciliation.reading import Reading, read
 from lossledger.reconciliation.rest import rest
 from lossledger.reconciliation.result import Cause, Reconciliation, gap_of
 from lossledger.reconciliation.spec import Spec, Which
@@ -85,26 +85,43 @@ def reconcile(
         return with_files((a, b), files, epoch, directory, inner)
     with np.errstate(all="ignore"):  # what is not finite is told as a cause
         pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+        if not pair.same_form:
+            pair = Pair(_unidentified(pair.a), _unidentified(pair.b))
         return _reconciled(pair, across, (model, x, y, sample_weight))
 
 
 def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Reconciliation:
-    why = () if pair.same_call else reasons(*((e.run, e.call) for e in (pair.a, pair.b)))
+    parted = divergence(pair)
+    agree = pair.same_start and (parted is None or bool(parted.step))
+    sides = [(each.run, each.call) for each in (pair.a, pair.b)]
+    why = () if pair.same_call else reasons(*sides, agree=agree)
     why = (*why, *pair.other_losses)
     if why and not across:
         told = f"The two may not be compared. {why[0]}"
         return _result(pair, (), told, why)
-    parted = divergence(pair)
     if pair.a.fold is None or pair.b.fold is None:
         causes, told = measured(pair, parted, *live)
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
-    left = rest(found.a, found.b, pair, parted)
+    finite = math.isfinite(gap_of(pair.a.side.value, pair.b.side.value))
+    left = rest(found.a, found.b, pair, parted) if finite else None
     if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
         parted = None  # the causes tell what that step doesn't
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
     causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
     return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)
+
+
+def _unidentified(reading: Reading) -> Reading:
+    """A number whose batches can't be known again among the other's."""
+    if reading.fold is None:
+        return reading
+    columns = reading.fold.ledger.columns
+    ledger = replace(
+        reading.fold.ledger,
+        columns={**columns, "batch_id": np.zeros_like(columns["batch_id"])},
+    )
+    return replace(reading, fold=reading.fold.over(ledger))
 
 
 def settled(causes: Sequence[Cause], gap: float) -> tuple[Cause, ...]:

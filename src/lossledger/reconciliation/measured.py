@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import SAME, Move, counted, near, number, signed
+from lossledger.reconciliation.measured_rows import Rows, between, rows_of
+from lossledger.reconciliation.moves import SAME, Move, near, number, signed
 from lossledger.reconciliation.pair import Pair, layers_of, stood_still
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
@@ -87,29 +88,32 @@ def _split(
     trained: Reading, evaluated: Reading, mean: Fold, left: float, live: tuple[Any, ...]
 ) -> tuple[list[tuple[Move, float | None]], str]:
     """What of the gap each of the two is, and the verdict."""
+    rows = rows_of(trained, evaluated)
     if live[0] is not None:
-        return _measure(trained, mean, left, live)
+        return _measure(trained, rows, mean, left, live)
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
     layers = layers_of(trained.call)
     modes = [layer["class"] for layer in layers if layer.get("training")]
     still = stood_still(trained.call)
-    slug, others = _other_rows(trained, evaluated)
-    if others and layers and still and not modes:
-        evidence = f"The weights never moved, and no layer has a mode: {others}."
-        return [(Move(slug, left, evidence, _SAME_ROWS), None)], f"All of the gap is {slug}."
-    if others:
-        return [], f"{signed(left)} is unexplained: {others}."
+    if len(rows.causes) == 1 and layers and still and not modes:
+        slug = next(iter(rows.causes))
+        evidence = f"The weights never moved, and no layer has a mode: {rows.told}."
+        return [(Move(slug, left, evidence, _ADVICE[slug]), None)], f"All of the gap is {slug}."
+    if rows.causes:
+        moved = "" if still else "the weights moved, and "
+        return [], f"{signed(left)} is unexplained: {moved}{rows.told}."
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
+    assumed, assuming = (_SEEN, ".") if rows.same else (_ASSUMED, _IF)
     if layers and not modes and not still:
         evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
-        move = Move("moving_weights", left, f"{evidence} {_ASSUMED}", _MOVING)
-        return [(move, None)], f"All of the gap is moving_weights{_IF}"
+        move = Move("moving_weights", left, f"{evidence} {assumed}", _MOVING)
+        return [(move, None)], f"All of the gap is moving_weights{assuming}"
     if modes and still:
-        evidence = f"The weights never moved; {told}, and {', '.join(modes)} act otherwise."
-        move = Move("inference_mode", left, f"{evidence} {_ASSUMED}", _MODE)
-        return [(move, None)], f"All of the gap is inference_mode{_IF}"
+        evidence = f"The weights never moved; {told}, and {_act(modes)} otherwise."
+        move = Move("inference_mode", left, f"{evidence} {assumed}", _MODE)
+        return [(move, None)], f"All of the gap is inference_mode{assuming}"
     if still:
         told = "weights and layers are the same, so the data are not"
         if mean.ledger.has("elements") or not trained.call.mean_of_rows:
@@ -121,33 +125,25 @@ def _split(
     )
 
 
-_SAME_ROWS = "Evaluate the rows that were trained on."
+def _act(modes: list[str]) -> str:
+    """The layers that act otherwise in training, each class once."""
+    names = list(dict.fromkeys(modes))
+    return f"{' and '.join(names)} {'acts' if len(names) == 1 else 'act'}"
+
+
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
-
-
-def _other_rows(trained: Reading, evaluated: Reading) -> tuple[str, str]:
-    """How the evaluated data are seen not to be those of the training; "" where they may be."""
-    arguments = evaluated.call.arguments
-    if evaluated.side.statistic == "evaluate":
-        return "", ""
-    if arguments.get("validation_split"):
-        return "unseen_rows", "the validation data are rows that training doesn't see"
-    steps = arguments.get("validation_steps")
-    if steps:
-        return "unseen_rows", f"the validation ends after {counted(int(steps), 'step')}"
-    given = arguments.get("validation_data")
-    shapes = [part.get("shape") for part in given if isinstance(part, dict)] if given else []
-    own = trained.call.arguments.get("x")
-    shape = own.get("shape") if isinstance(own, dict) else None
-    if shapes and shape and shapes[0] and shapes[0][0] != shape[0]:
-        rows = f"{shapes[0][0]:,} rows, those of the training {shape[0]:,}"
-        return "data", f"the validation data have {rows}"
-    return "", ""
+_SEEN = "The data are those of the training: their fingerprints are equal."
+_ADVICE = {
+    "unseen_rows": "Evaluate the rows that were trained on.",
+    "data": "Evaluate the rows that were trained on.",
+    "class_weight": "Evaluate with sample_weight= of each row's class weight, or train without.",
+    "sample_weight": "Evaluate with the sample weights of the training, or train without.",
+}
 
 
 def _measure(
-    trained: Reading, mean: Fold, left: float, live: tuple[Any, ...]
+    trained: Reading, rows: Rows, mean: Fold, left: float, live: tuple[Any, ...]
 ) -> tuple[list[tuple[Move, float | None]], str]:
     from lossledger.keras.measure import losses_of
 
@@ -164,6 +160,8 @@ def _measure(
         )
     off = mean.value + left - found.inference
     moves = _modes(found, mean.value)
+    if rows.causes:
+        moves = [each for each in moves if each[0].cause != "moving_weights"]
     if abs(off) > 1e-5 * abs(found.inference):
         return moves, (
             f"The model's loss on these data is {number(found.inference)}, {signed(-off)} off what "
@@ -175,7 +173,11 @@ def _measure(
         + (" (noise)" if noise and abs(each.amount) <= noise else "")
         for each, noise in kept
     )
-    return kept, f"Measured: {names or 'nothing'}."
+    told = f"Measured: {names or 'nothing'}."
+    if rows.causes:
+        told += f" The rest is unexplained, moving_weights and {' and '.join(rows.causes)} "
+        told += f"together: {rows.told}."
+    return kept, told
 
 
 def _modes(found: "Losses", mean: float) -> list[tuple[Move, float | None]]:
@@ -199,6 +201,14 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         return [], "No gap."
     if near(a, b):
         return [], "The numbers are equal up to float32 rounding."
+    rows, aside = between(pair.a, pair.b), set(pair.factors)
+    if parted is None and len(rows.causes) == 1 and aside <= {*rows.causes, "data"}:
+        slug = next(iter(rows.causes))
+        evidence = f"The trainings are the same, but {rows.told}."
+        advice = _ADVICE[slug] if slug == "sample_weight" else "Measure both on the same rows."
+        return [Cause(slug, left, "measured", None, evidence, advice)], (
+            f"One cause: {slug}, {signed(left)}."
+        )
     if parted is None and pair.measuring and not pair.factors:
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
         advice = "Measure both on the same rows: leave validation_steps out."
@@ -214,10 +224,10 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if parted is None:
         return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
     cause = sole_cause(pair, parted)
-    if cause is not None and not pair.measuring:
+    if cause is not None and not pair.measuring and not rows.causes:
         evidence = f"{parted.evidence} Nothing else that is recorded differs."
         return [Cause(cause, left, "replayed", None, evidence, advice_on(cause))], (
             f"All of the gap is {cause}."
         )
-    names = ", ".join(sorted(causes_of(pair, parted)))
+    names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
     return [], f"{signed(left)} is unexplained: the trainings differ in {names}."

@@ -1,5 +1,8 @@
 """Numbers that were shown or handed out, as a run keeps them."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from lossledger import conventions
 from lossledger.call import Call
 from lossledger.errors import LossLedgerError
@@ -29,14 +32,21 @@ def history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
     return _item(run, call, "history", name, epoch)
 
 
-def measured(run: Run, call: Call, name: str, epoch: int, ends: bool) -> float:
-    """What `evaluate` returned, after the call or inside the epoch, or a validation loss."""
+def measured(
+    run: Run, call: Call, name: str, epoch: int, ends: bool
+) -> tuple[float, Mapping[str, Any]]:
+    """What `evaluate` returned, after the call or inside the epoch, or a validation loss.
+
+    Returns:
+        The number, and what is on record of the data (`lossledger.keras.given`).
+    """
     if name == "evaluate":
         after = any(i.get("place") == name and "batch" not in i for i in call.reported)
-        return _item(run, call, name, call.loss_name, None if ends and after else epoch)
+        item = _found(run, call, name, call.loss_name, None if ends and after else epoch)
+        return float(item["value"]), item.get("data") or {}
     if not any(item.get("name") == name for item in call.reported):
         named(name)
-    return _item(run, call, None, name, epoch)
+    return _item(run, call, None, name, epoch), call.info.get("validation") or {}
 
 
 def inside(run: Run, call: Call, epoch: int) -> list[Inside]:
@@ -52,8 +62,14 @@ def inside(run: Run, call: Call, epoch: int) -> list[Inside]:
 
 
 def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:
+    return float(_found(run, call, place, name, epoch)["value"])
+
+
+def _found(
+    run: Run, call: Call, place: str | None, name: str, epoch: int | None
+) -> Mapping[str, Any]:
     found = [
-        float(item["value"])
+        item
         for item in call.reported
         if item.get("place") == (place or item.get("place"))
         and item.get("name") == name

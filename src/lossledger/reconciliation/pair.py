@@ -1,14 +1,16 @@
 """What is known of two numbers beside their folds: what differs, and what stood still."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from lossledger.call import Call
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import WHOLE, differences
+from lossledger.reconciliation.compiled import losses_of
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -90,9 +92,16 @@ class Pair:
             if each.name == "arguments.batch_size" and not self.arrays:
                 continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
-            if cause is not None and not _usual(each):
+            known_by_name = self.other_functions and _of_function(each)
+            if cause is not None and (known_by_name or not _usual(each)):
                 found.setdefault(cause, []).append(each.name)
         return found
+
+    @cached_property
+    def other_functions(self) -> bool:
+        """Whether the two were compiled with losses that are different functions."""
+        losses = [losses_of(each.call) for each in (self.a, self.b)]
+        return None not in losses and losses[0] != losses[1]
 
     @cached_property
     def other_losses(self) -> tuple[str, ...]:
@@ -159,6 +168,21 @@ class Pair:
         return all(isinstance(each, Mapping | list) for each in given)
 
     @cached_property
+    def targets(self) -> Sequence[Mapping[str, Any]]:
+        """What is said of the targets of each side, where they are one array."""
+        found = [_arrays(each.call.arguments.get("y")) for each in (self.a, self.b)]
+        return [each[0] if len(each) == 1 else {} for each in found]
+
+    @cached_property
+    def same_form(self) -> bool:
+        """Whether fingerprints of both sides' batches are of values in one form.
+
+        Integers and floats hash otherwise, and so do classes as integers and as one number each.
+        """
+        forms = [_form(each.call) for each in (self.a, self.b)]
+        return None in forms or forms[0] == forms[1]
+
+    @cached_property
     def goes_on(self) -> str:
         """Which side's call began with the weights that the other's ended with; "" if none."""
         if self.same_run:
@@ -171,6 +195,30 @@ class Pair:
         if self.b.names[0] and self.b.names[0] == self.a.names[1]:
             return "b"
         return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
+
+
+def _form(call: Call) -> list[tuple[bool, int]] | None:
+    """Of inputs and targets, whether each is of floats, and its values a row; `None` if unknown."""
+    found: list[tuple[bool, int]] = []
+    for name in ("x", "y"):
+        for given in _arrays(call.arguments.get(name)):
+            if "shape" not in given or None in given["shape"][1:]:
+                return None
+            values = math.prod(given["shape"][1:])
+            found.append(("float" in str(given.get("dtype")), values))
+    return found or None
+
+
+def _arrays(given: Any) -> list[Mapping[str, Any]]:
+    """What is said of each array of a structure, in the order in which Keras flattens it."""
+    if isinstance(given, Mapping):
+        table = cast("Mapping[str, Any]", given)
+        if "shape" in table:
+            return [table]
+        return [each for name in sorted(table) for each in _arrays(table[name])]
+    if isinstance(given, list):
+        return [each for part in cast("list[Any]", given) for each in _arrays(part)]
+    return [] if given is None else [{}]
 
 
 def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
@@ -201,6 +249,15 @@ def _usual(difference: Difference) -> bool:
     if re.match(r"loss\.", difference.name) and unsaid is None:
         return True
     return unsaid is not None and difference.a in unsaid and difference.b in unsaid
+
+
+def _of_function(difference: Difference) -> bool:
+    """Whether a difference is in what makes a loss another function."""
+    name = difference.name
+    return re.match(r"loss(\.|$)", name) is not None and name not in (
+        "loss.reduction",
+        "loss.ignore_class",
+    )
 
 
 def _shuffles(call: Call) -> bool:
@@ -241,6 +298,8 @@ def _of_layers(difference: Difference) -> set[str]:
             found.add("randomness")
         elif any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking":
             found.add("mask")
+        elif layer.get("dtype"):
+            found.add("precision")
         elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
             found.add("hyperparameters")
     return found
@@ -248,6 +307,6 @@ def _of_layers(difference: Difference) -> set[str]:
 
 def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """A layer without what is a cause by another name."""
-    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training"}
+    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training", "dtype"}
     own = ((key, repr(value)) for key, value in layer.items() if key not in named)
     return tuple(sorted(own))

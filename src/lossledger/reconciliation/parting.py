@@ -1,7 +1,7 @@
 """Where two trainings part: their calls read side by side up to the first step that differs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,6 +30,7 @@ class Parting:
         b: The second call's.
         before: Steps before it whose losses agree in all but their last bits.
         first_bits: The first of these; `None` without any.
+        longer: Whose epoch goes on where the other's ends, where `what` is `epoch`: `a` or `b`.
     """
 
     step: int
@@ -38,13 +39,14 @@ class Parting:
     b: dict[str, Any]
     before: int = 0
     first_bits: int | None = None
+    longer: str = ""
 
 
 Training: TypeAlias = tuple[Run, Sequence[Call], int]
 """A run, calls of it that are one training, and how many of its steps to look at."""
 
 
-def parting(a: Training, b: Training) -> Parting | None:
+def parting(a: Training, b: Training, *, whole: bool = True, ids: bool = True) -> Parting | None:
     """Finds the first step at which two trainings differ, in bounded memory.
 
     Losses that are equal up to float32 rounding count as equal.
@@ -52,14 +54,34 @@ def parting(a: Training, b: Training) -> Parting | None:
     Args:
         a: The first.
         b: The second.
+        whole: Whether both are looked at to the end of an epoch, so that a longer one differs.
+        ids: Whether fingerprints of batches may be compared.
 
     Returns:
-        The step, or `None` where all steps that both have agree.
+        The step, or `None` where all steps that both have agree. Epochs that end elsewhere tell
+        nothing apart where all steps beyond agree, too.
     """
+    found, last = _first(a, b, ids=ids, epochs=True)
+    if found is None:
+        return None if last is None or not whole else _goes_on(a, b, last)
+    if found.what == "epoch":
+        rest, last = _first(a, b, ids=ids, epochs=False)
+        if rest is None and last is not None and last.step > found.step + 1:
+            return None  # the same steps, cut into other epochs
+    return found
+
+
+def _first(
+    a: Training, b: Training, *, ids: bool, epochs: bool
+) -> tuple[Parting | None, Parting | None]:
+    """The first step that differs; else the last one that both have, before the next of either."""
     done = bits = 0
     first: int | None = None
+    last: tuple[dict[str, Any], dict[str, Any]] | None = None
     for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
-        differs = _differences(ours, theirs)
+        differs = _differences(ours, theirs, ids)
+        if not epochs:
+            del differs["epoch"]
         found = np.flatnonzero(np.any(list(differs.values()), axis=0))
         end = int(found[0]) if len(found) else len(ours["loss"])
         unlike = np.flatnonzero(_unlike(ours["loss"][:end], theirs["loss"][:end]))
@@ -68,13 +90,29 @@ def parting(a: Training, b: Training) -> Parting | None:
             first = done + int(unlike[0]) if first is None else first
         if len(found):
             what = next(name for name, mask in differs.items() if mask[end])
-            return Parting(done + end, what, _at(ours, end), _at(theirs, end), bits, first)
+            at = _at(ours, end), _at(theirs, end)
+            longer = "a" if at[0]["place"] < at[1]["place"] else "b"
+            longer = longer if what == "epoch" else ""
+            return Parting(done + end, what, *at, bits, first, longer), None
         done += end
+        last = _at(ours, -1), _at(theirs, -1)
+    return None, None if last is None else Parting(done, "", *last, bits, first)
+
+
+def _goes_on(a: Training, b: Training, last: Parting) -> Parting | None:
+    """Where the one's epoch goes on and the other has no more steps."""
+    for longer, training, before in (("a", a, last.a), ("b", b, last.b)):
+        for block in _blocks(*training, start=last.step):
+            at = _at(block, 0)
+            if at["place"] != before["place"]:
+                return None
+            sides = {"a": last.a, "b": last.b, longer: at}
+            return replace(last, what="epoch", longer=longer, **sides)
     return None
 
 
-def _differences(a: Block, b: Block) -> dict[str, np.ndarray]:
-    known = (a["batch_id"] != 0) & (b["batch_id"] != 0)
+def _differences(a: Block, b: Block, ids: bool) -> dict[str, np.ndarray]:
+    known = (a["batch_id"] != 0) & (b["batch_id"] != 0) & ids
     rates = np.isfinite(a["learning_rate"]) & np.isfinite(b["learning_rate"])
     return {
         "epoch": a["place"] != b["place"],
@@ -94,9 +132,9 @@ def _at(block: Block, place: int) -> dict[str, Any]:
     return {name: column[place].item() for name, column in block.items()}
 
 
-def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
-    """The columns, with `call`, and `place`: which epoch of the training, from 0."""
-    place, last = -1, (-1, -1)
+def _blocks(run: Run, calls: Sequence[Call], steps: int, *, start: int = 0) -> Iterator[Block]:
+    """The columns from a step on, with `call`, and `place`: which epoch of the training, from 0."""
+    place, last, done = -1, (-1, -1), 0
     for call, block in entries_of(run.path, calls, _COLUMNS):
         part = {name: column[:steps] for name, column in block.items()}
         count = len(part["loss"])
@@ -107,7 +145,9 @@ def _blocks(run: Run, calls: Sequence[Call], steps: int) -> Iterator[Block]:
             part["place"] = place + np.cumsum(begins)
             part["call"] = np.full(count, call.number)
             place, last = int(part["place"][-1]), (call.line, int(part["epoch"][-1]))
-            yield part
+            if done + count > start:
+                yield _cut(part, slice(max(start - done, 0), None))
+            done += count
         if steps <= 0:
             return
 

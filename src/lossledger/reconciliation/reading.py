@@ -1,7 +1,7 @@
 """Reads one of the two numbers: finds its run, call and epoch, and loads only what it folds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Reading:
         moves: What leads from the number to the fold: rounding, where it was reported.
         epoch: Its epoch, as the driver counts.
         begin: Entries of the call before the epoch.
+        part: Whether it ends before its epoch does.
+        data: What is on record of the data that it was measured on.
     """
 
     side: Side
@@ -51,6 +53,8 @@ class Reading:
     moves: tuple[Move, ...]
     epoch: int
     begin: int
+    part: bool = False
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def keras(self) -> str:
@@ -67,6 +71,12 @@ class Reading:
         """Steps of that training up to the end of the epoch."""
         length = len(self.fold.ledger) if self.fold else self.call.steps - self.begin
         return sum(call.steps for call in self.before) + self.begin + length
+
+    @property
+    def span(self) -> str:
+        """Its steps, of all that the training has had."""
+        begin = sum(call.steps for call in self.before) + self.begin
+        return f"{begin:,} to {self.steps - 1:,}"
 
     @property
     def names(self) -> tuple[str, str]:
@@ -86,10 +96,17 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
     Raises:
         LossLedgerError: There is no such run, call, epoch, statistic or reported number.
     """
+    run = _run(spec, directory, steps_per_epoch)
+    return replace(_read(spec, run, epoch), part=spec.batch is not None)
+
+
+def _run(spec: Spec, directory: Any, steps_per_epoch: int | None) -> Run:
     if isinstance(spec.run, Run):
-        run = spec.run
-    else:
-        run = runs.open(spec.run, directory=directory, steps_per_epoch=steps_per_epoch)
+        return spec.run
+    return runs.open(spec.run, directory=directory, steps_per_epoch=steps_per_epoch)
+
+
+def _read(spec: Spec, run: Run, epoch: int) -> Reading:
     calls = [call for call in run.select(spec.call, spec.model) if call.steps]
     wanted = epoch if spec.epoch is None else spec.epoch
     call, label, begin, end = _epoch_of(run, calls, wanted)
@@ -105,8 +122,10 @@ def read(spec: Spec, epoch: int, directory: Any, steps_per_epoch: int | None) ->
         return Side(run.where, _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
-        number = measured(run, call, name, label, end == call.before + call.steps)
-        return Reading(side(number), run, call, before, None, (), label, begin - call.before)
+        number, data = measured(run, call, name, label, end == call.before + call.steps)
+        return Reading(
+            side(number), run, call, before, None, (), label, begin - call.before, data=data
+        )
     if name == "returned" and call.driver != "train_on_batch":
         raise LossLedgerError(
             f"Only train_on_batch returns the loss of a step. Received: {spec.text}, in call "

@@ -2,7 +2,7 @@
 
 import math
 
-from lossledger.reconciliation.align import match
+from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -14,6 +14,8 @@ _ADVICE = {
     "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
     "unseen_rows": "Train both on the same rows, the remainder included.",
     "data": "Train both on the same rows.",
+    "double_count": "Train on each row once an epoch: steps_per_epoch, a resume or the data "
+    "repeat some.",
     "penalty": "Give both models the same regularizers.",
     "randomness": "Give the layers the same rates and seeds.",
     "precision": "Compute both in the same dtype.",
@@ -50,12 +52,13 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
         return _epochs(a, b, pair, left)
     if pair.goes_on:
         return _went_on(a, b, pair, left)
-    if parted is None and pair.a.epoch != pair.b.epoch:
-        return _epochs(a, b, pair, left)
-    cause = None if parted is None else sole_cause(pair, parted)
-    if parted is None or cause is None:
+    if parted is None:
+        cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
+        return _epochs(a, b, pair, left) if cut else None
+    cause = sole_cause(pair, parted)
+    if cause is None:
         return None
-    kind = "exact" if pair.held else "replayed"
+    kind = "exact" if pair.held and cause != "randomness" else "replayed"
     evidence = (
         f"The same {a.form.text} is {number(a.value)} of a's steps, {number(b.value)} of b's. "
         f"{parted.evidence} Nothing else that is recorded differs, so each training is the "
@@ -102,6 +105,11 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
+    same = _same_rows(pair)
+    if parted.cause == "hyperparameters" and len(set(rows)) == 1 and same is False:
+        causes.add("data")  # beside a batch size
+    if parted.cause != "unseen_rows" and same and len(set(rows)) == 1:
+        causes.discard("unseen_rows")  # an argument that left no row out
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
@@ -116,14 +124,23 @@ def _share_batches(pair: Pair) -> bool:
     return len(ids) < 2 or bool(len(match(*ids).a))
 
 
+def _same_rows(pair: Pair) -> bool | None:
+    """Whether the epochs hold the same rows; `None` where their batches don't tell."""
+    ids = [each.fold.ledger["batch_id"] for each in (pair.a, pair.b) if each.fold]
+    return same_rows(*ids) if len(ids) == 2 and all(each.all() for each in ids) else None
+
+
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
     """Two epochs of one call, or of two trainings that are the same as far as both go."""
     one = "one call" if pair.same_call else "the same training"
+    spans = [each.span for each in (pair.a, pair.b)]
+    cut = f" (steps {spans[0]} and {spans[1]})" if not pair.same_call else ""
     evidence = (
-        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}: their {a.form.text} is "
+        f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}{cut}: their {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."
     )
-    return Cause("convention", left, "exact", None, evidence, "Compare the same epoch.")
+    advice = "Compare the same epoch, of the same steps."
+    return Cause("convention", left, "exact", None, evidence, advice)
 
 
 def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from lossledger.errors import LossLedgerError
 from lossledger.objects import is_uri
-from lossledger.render.base import Request
+from lossledger.request import Request
 from lossledger.run import Run
 
 Weight: TypeAlias = Literal["rows", "one", "elements", "sample_weight"]

@@ -45,7 +45,11 @@ def _named(causes: Sequence[Cause]) -> str:
     if not causes:
         return ""
     ordered = sorted(causes, key=lambda cause: -abs(cause.amount))
-    told = [f"{each.cause} {signed(each.amount)}" for each in ordered[:SAID]]
+    names = [cause.cause for cause in causes]
+    told = [
+        f"{e.cause} {signed(e.amount)}" + (f" ({e.kind})" if names.count(e.cause) > 1 else "")
+        for e in ordered[:SAID]
+    ]
     told += [counted(len(ordered) - SAID, "smaller cause")] if len(ordered) > SAID else []
     head, last = told[:-1], told[-1]
     return f"The gap is {', '.join(head)}{' and ' if head else ''}{last}."

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lossledger.recorder.recording import Recording
 
 
-class Steps:
+class CustomSteps:
     """The steps of a user's loops, one call a model; their device scalars are fetched later.
 
     Args:

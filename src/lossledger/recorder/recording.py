@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,7 +14,8 @@ from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
-from lossledger.recorder.custom import Steps
+from lossledger.recorder.collector import Collector
+from lossledger.recorder.custom import CustomSteps
 from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 OF_EPOCHS = ("fit", "loop")
 """The drivers that say where an epoch begins."""
-
-FLUSH_SECONDS = 0.25
-"""How often entries are fetched and written, in seconds."""
 
 
 class Recording:
@@ -79,7 +76,6 @@ class Recording:
         mark = "" if self._remote is None else f"-{os.urandom(3).hex()}"
         self.output = Output(Path(directory), name, script, argv, self.trouble, before, mark)
         self._beside = Beside(export, self.trouble, self._remote)
-        self.steps = 0
         self.numbers = count()
         self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
@@ -87,10 +83,8 @@ class Recording:
         self._epoch = NO_EPOCH
         self._calls = self._first_call = 0
         self.models = Models()
-        self._custom = Steps(self)
-        self._collecting = threading.RLock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._custom = CustomSteps(self)
+        self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
 
@@ -137,11 +131,7 @@ class Recording:
             return
         for call in self.models.open:
             call.finish()
-        if self._thread is not None:
-            self._wake.set()
-            self._thread.join()
-            self._thread = None
-        self.collect()
+        self.collector.stop()
         if not self._custom.used:
             self.trouble.tell_unseen()
         self._beside.check()
@@ -164,7 +154,7 @@ class Recording:
             why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         calls = _counted(self._calls - self._first_call, "call")
-        steps = _counted(self.steps, "step")
+        steps = _counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -279,7 +269,7 @@ class Recording:
         if call is not None and call.driver != "loop":
             call.returned(result)
 
-    def evaluated(self, model: Any, result: Any) -> None:
+    def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.last(model)
         if call is None:
@@ -291,7 +281,11 @@ class Recording:
             name = call.loss_name
             if not isinstance(result, Mapping) or name in result:
                 value = loss_of(result, name)
-                item = {"place": "evaluate", "name": name, "value": value, **where}
+                item: dict[str, Any] = {"place": "evaluate", "name": name, "value": value, **where}
+                with self.guarded("configuration-not-read"):
+                    from lossledger.keras import given
+
+                    item["data"] = given.evaluated(arguments)
                 call.write(reported=[item])
 
     def tested(self, model: Any, result: Any) -> None:
@@ -321,7 +315,7 @@ class Recording:
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
-            from lossledger.keras import describe
+            from lossledger.keras import describe, given
 
             call = self.new_call(driver, lambda: self._number(model))
             with self.guarded("configuration-not-read"):
@@ -331,6 +325,8 @@ class Recording:
                     configuration=describe.configuration(model),
                     mean_of_rows=describe.mean_of_rows(model),
                 )
+                if validation := given.validated(arguments):
+                    call.write(validation=validation)
             self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None:
@@ -372,9 +368,7 @@ class Recording:
                 self.models.go_on(before.models)
             if self.output.path is not None and self.output.own is not None:
                 self._beside.start(self.output.path if self.output.leads else None, self.output.own)
-            self._wake.clear()
-            self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
-            self._thread.start()
+            self.collector.start()
         model = numbered()
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
@@ -389,7 +383,7 @@ class Recording:
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it."""
         tap = call.tap
-        self.collect()
+        self.collector.collect()
         self.models.end(call)
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
@@ -400,51 +394,8 @@ class Recording:
                 call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
         if tap is not None:
             with self.guarded("tap-failed"):
-                self._check(call, tap)
+                call.check(tap)
                 tap.attach(None)
-
-    def _check(self, call: RecordedCall, tap: "Tap[Any]") -> None:
-        error, tap.failure = tap.failure, None
-        buffer = tap.buffer
-        if error is not None:
-            self.warn("tap-failed", f"{type(error).__name__}: {error}")
-        elif buffer.seen and buffer.layout is None:
-            what = f"the train_step of model {call.model} shows no loss: it updates no loss metric"
-            self.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
-        elif buffer.lost:
-            what = f"{buffer.lost} of {buffer.seen} steps of call {call.index} have no entry."
-            self.warn("entries-lost", what)
-
-    # Fetching and writing
-
-    def _flush(self) -> None:
-        while not self._wake.wait(FLUSH_SECONDS):
-            self.collect()
-
-    def collect(self) -> None:
-        """Fetch the entries that the taps hold and write them out."""
-        with self._collecting, self.guarded("cannot-write"):
-            calls = self.models.open
-            blocks = [self._collected(call) for call in calls]
-            custom = self._custom.collect()
-            self.steps += sum(len(block["step"]) for block in custom)
-            blocks = [block for block in (*blocks, *custom) if block]
-            if blocks:
-                self.output.append(blocks)
-            for call in calls:
-                if call.gone:
-                    call.finish()
-
-    def _collected(self, call: RecordedCall) -> dict[str, Any]:
-        """The entries that wait in a call's buffer."""
-        buffer, block = call.buffer, {}
-        if buffer is not None:
-            seen = buffer.seen
-            with self.guarded("tap-failed"):
-                block = buffer.collect()
-            self.steps += buffer.seen - seen
-            call.describe()
-        return block
 
 
 def _counted(number: int, noun: str) -> str:

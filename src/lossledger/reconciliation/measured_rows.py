@@ -1,0 +1,130 @@
+"""Whether a number was measured on the rows that an epoch trained on, as far as is on record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from lossledger.reconciliation.align import same_rows
+from lossledger.reconciliation.fold import Ledger
+from lossledger.reconciliation.moves import counted
+from lossledger.reconciliation.reading import Reading
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known of the measured rows, beside those of the training.
+
+    Args:
+        causes: What they differ in, as names of causes, each with half a sentence; none where
+            nothing tells them apart.
+        same: Whether they are seen to be the same, and not only not seen to be others.
+    """
+
+    causes: Mapping[str, str]
+    same: bool = False
+
+    @property
+    def told(self) -> str:
+        """The differences in words."""
+        return ", and ".join(self.causes.values())
+
+
+def rows_of(trained: Reading, measured: Reading) -> Rows:
+    """Sets the data of a measured number beside those of the epoch that was trained."""
+    causes = {**_which(trained, measured), **_weighed(trained, measured)}
+    fold, identity = trained.fold, _identity(measured)
+    if causes or fold is None or identity is None:
+        return Rows(causes)
+    weighted = measured.data.get("weighted")
+    return Rows({}, same_rows(fold.ledger["batch_id"], identity) and not weighted)
+
+
+def between(a: Reading, b: Reading) -> Rows:
+    """Sets the data of two measured numbers beside each other."""
+    ours, theirs = a.data, b.data
+    causes: dict[str, str] = {}
+    if not ours or not theirs:
+        return Rows(causes)
+    counts = [int(each["rows"]) for each in (ours, theirs)]
+    ids = [each.get("batch_id") for each in (ours, theirs)]
+    if counts[0] != counts[1]:
+        causes["unseen_rows"] = f"a is measured on {counted(counts[0], 'row')}, b on {counts[1]:,}"
+    elif None not in ids and ids[0] != ids[1]:
+        causes["data"] = f"both are measured on {counted(counts[0], 'row')}, which are not the same"
+    weighted = [each.get("weighted") for each in (ours, theirs)]
+    if weighted[0] != weighted[1]:
+        names = ("a", "b") if weighted[0] else ("b", "a")
+        causes["sample_weight"] = f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"
+    return Rows(causes, not causes and None not in ids and not any(weighted))
+
+
+def _identity(measured: Reading) -> np.ndarray | None:
+    found = measured.data.get("batch_id")
+    return np.array([int(found, 16)], np.uint64) if found else None
+
+
+def _which(trained: Reading, measured: Reading) -> dict[str, str]:
+    """Other rows."""
+    arguments, validates = measured.call.arguments, measured.side.statistic != "evaluate"
+    if validates and arguments.get("validation_split"):
+        return {"unseen_rows": "the validation data are rows that training doesn't see"}
+    if validates and arguments.get("validation_steps"):
+        steps = counted(int(arguments["validation_steps"]), "step")
+        return {"unseen_rows": f"the validation ends after {steps}"}
+    fold, count = trained.fold, measured.data.get("rows") or _validated(arguments, validates)
+    if fold is None or count is None:
+        return {}
+    ledger, identity = fold.ledger, _identity(measured)
+    own = int(ledger["rows"].sum())
+    ids = ledger["batch_id"]
+    what = "validation data have" if validates else "evaluated data have"
+    if count != own:
+        part = identity is not None and _is_part(ledger, identity, count)
+        slug = "unseen_rows" if part or count == _given(trained) else "data"
+        rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
+        return {slug: rows}
+    if identity is not None and ids.all() and identity.all() and not same_rows(ids, identity):
+        return {"data": f"the {what} {count:,} other rows: their fingerprints differ"}
+    return {}
+
+
+def _is_part(ledger: Ledger, identity: np.ndarray, count: int) -> bool:
+    """Whether the measured rows are those of the first steps."""
+    seen = np.cumsum(ledger["rows"])
+    return any(
+        same_rows(ledger["batch_id"][: place + 1], identity)
+        for place in np.flatnonzero(seen == count).tolist()
+    )
+
+
+def _given(trained: Reading) -> int | None:
+    """How many rows the training was given, of which an epoch may leave some out."""
+    return _length(trained.call.arguments.get("x"))
+
+
+def _validated(arguments: Mapping[str, Any], validates: bool) -> int | None:
+    """The rows of the validation data as `fit` was given them."""
+    given = arguments.get("validation_data")
+    return _length(given[0]) if validates and isinstance(given, list) and given else None
+
+
+def _length(given: Any) -> int | None:
+    shape = cast("Mapping[str, Any]", given).get("shape") if isinstance(given, Mapping) else None
+    return int(shape[0]) if shape and shape[0] is not None else None
+
+
+def _weighed(trained: Reading, measured: Reading) -> dict[str, str]:
+    """The same rows, of other weights."""
+    arguments = trained.call.arguments
+    if arguments.get("class_weight"):
+        return {"class_weight": "training weighs rows by their class, the evaluation doesn't"}
+    weighted = measured.data.get("weighted")
+    own = "sample_weight" in arguments or (
+        trained.fold is not None and trained.fold.ledger.has("sample_weight")
+    )
+    if weighted is None or weighted == own:
+        return {}
+    names = ("the evaluation", "training") if weighted else ("training", "the evaluation")
+    return {"sample_weight": f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"}
