@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lossledger import shares
+from lossledger import copies, shares
 from lossledger.errors import LossLedgerError
 from lossledger.page.content import Content
 from lossledger.page.drawn import drawn
@@ -98,6 +98,8 @@ class Growing:
 
     @staticmethod
     def _look(runs: Sequence[Run]) -> list[object]:
+        for run in runs:
+            copies.refresh(run.path)
         return [shares.state(run.path) for run in runs]
 
     def _state(self) -> str:
@@ -114,6 +116,9 @@ class Growing:
 
 def _is_alive(run: Run) -> bool:
     """Whether the process that records a run is there; taken for so where it can't be known."""
+    copy = copies.of(run.path)
+    if copy is not None:
+        return copy.is_written
     pid = run.info.get("pid")
     if not isinstance(pid, int) or os.name == "nt":  # there, signal 0 is Ctrl-C
         return True
