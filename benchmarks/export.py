@@ -24,12 +24,13 @@ def recorded(folder: Path, steps: int, epochs: int) -> None:
     import numpy as np
 
     from lossledger import store
+    from lossledger.folder import append_line, create_folder, write_json
 
-    path = store.create_folder(folder, "train", datetime(2026, 11, 24))
+    path = create_folder(folder, "train", datetime(2026, 11, 24))
     info = {"format": 1, "id": path.name, "name": "train", "created": "2026-11-24T00:00:00"}
-    store.write_json(path / "run.json", {**info, "complete": False})
+    write_json(path / "run.json", {**info, "complete": False})
     call = {"call": 0, "driver": "fit", "model": 0, "model_name": "net", "loss_name": "loss"}
-    store.append_line(path / "calls.jsonl", call)
+    append_line(path / "calls.jsonl", call)
     writer = store.Writer(path)
     random, per_epoch = np.random.default_rng(0), -(-steps // epochs)
     for begin in range(0, steps, BLOCK):
@@ -51,7 +52,7 @@ def recorded(folder: Path, steps: int, epochs: int) -> None:
             }
         )
     writer.close()
-    store.write_json(path / "run.json", {**info, "complete": True, "entries": steps})
+    write_json(path / "run.json", {**info, "complete": True, "entries": steps})
 
 
 def make(output: str, path: Path, out: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lossledger import store
+from lossledger.folder import append_line, create_folder, write_json
 
 EPOCH = 10_000
 BLOCK = 500_000
@@ -34,10 +35,10 @@ HEADER = (
 
 def make(directory: Path, entries: int) -> Path:
     """A run of so many entries."""
-    path = store.create_folder(directory, "long", datetime.now())
+    path = create_folder(directory, "long", datetime.now())
     rng = np.random.default_rng(1)
     call = {"call": 0, "driver": "fit", "model": 0, "model_name": "net", "loss_name": "loss"}
-    store.append_line(path / "calls.jsonl", call)
+    append_line(path / "calls.jsonl", call)
     writer = store.Writer(path)
     for start in range(0, entries, BLOCK):
         step = np.arange(start, min(start + BLOCK, entries))
@@ -61,7 +62,7 @@ def make(directory: Path, entries: int) -> Path:
         )
     writer.close()
     info = {"format": 1, "id": path.name, "name": "long", "complete": True, "entries": entries}
-    store.write_json(path / "run.json", {**info, "versions": {"keras": "3.15.1"}})
+    write_json(path / "run.json", {**info, "versions": {"keras": "3.15.1"}})
     return path
 
 

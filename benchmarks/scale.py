@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from lossledger import store
+from lossledger.folder import append_line, create_folder, write_json
 
 PER_EPOCH = 100_000
 BLOCK = 1000
@@ -53,15 +54,15 @@ print(json.dumps([seconds, peak]), file=out)
 
 def write(folder, entries, seed, driver):
     """A run of `entries` steps; gives the seconds that appending and sealing took."""
-    path = store.create_folder(folder, f"{driver}-{entries}-{seed}", datetime.now())
+    path = create_folder(folder, f"{driver}-{entries}-{seed}", datetime.now())
     info = {"format": 1, "id": path.name, "name": path.name, "created": "", "complete": True}
-    store.write_json(path / "run.json", {**info, "entries": entries})
+    write_json(path / "run.json", {**info, "entries": entries})
     epochs = max(1, entries // PER_EPOCH)
     reported = [
         {"place": "history", "name": "loss", "epoch": epoch, "value": 1.0}
         for epoch in range(epochs if driver == "fit" else 0)
     ]
-    store.append_line(
+    append_line(
         path / "calls.jsonl",
         {"call": 0, "driver": driver, "model": 0, "reported": reported, "ended": 1},
     )
@@ -106,7 +107,7 @@ def measured(command, *paths):
 def runs(folder, count):
     """Seconds that `lossledger list` takes over many runs, the interpreter's start included."""
     for number in range(count):
-        path = store.create_folder(folder, f"run-{number}", datetime(2026, 1, 1))
+        path = create_folder(folder, f"run-{number}", datetime(2026, 1, 1))
         summary = {"calls": 1, "steps": 1000, "epoch_mean": 0.5}
         info = {"format": 1, "name": f"run-{number}", "created": "2026-01-01T00:00:00+00:00"}
         info |= {"complete": True, "entries": 1000, "summary": summary}

@@ -186,6 +186,31 @@ def noted(
     return infos, reported
 
 
+def evaluations(
+    calls: Iterable[Call], epoch: int | None = None
+) -> list[tuple[int, int | None, float]]:
+    """What `Model.evaluate` returned while a call was its model's last.
+
+    Args:
+        calls: Calls of the run.
+        epoch: Of which epoch; a negative one counts evaluations back from the end.
+
+    Returns:
+        The call's number, the epoch, and the loss; the epoch of one outside of `fit` is `None`.
+    """
+    found = [
+        (call.number, item.get("epoch"), float(item["value"]))
+        for call in calls
+        for item in call.reported
+        if item.get("place") == "evaluate" and item.get("name") in ("loss", call.loss_name)
+    ]
+    if epoch is None:
+        return found
+    if epoch >= 0:
+        return [each for each in found if each[1] == epoch]
+    return [found[epoch]] if -epoch <= len(found) else []
+
+
 def _places(
     folder: Path, infos: Mapping[int, Mapping[str, Any]], seen: Mapping[int, "_Seen"]
 ) -> dict[int, Place]:

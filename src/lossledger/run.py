@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossledger import catalog, copies, folded, shares
-from lossledger.call import Call, entries_of, read_calls
+from lossledger.call import Call, entries_of, evaluations, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
@@ -175,7 +175,7 @@ class Run:
         A step that several replicas or workers share is their fold, its losses float64.
 
         Args:
-            columns: Names of columns; all by default.
+            columns: Names of columns, or one; all by default.
             call: A call or its number.
             model: A model's number.
             epoch: An epoch; see the class.
@@ -186,6 +186,8 @@ class Run:
             run that was resumed also `superseded`, which marks the steps that were trained again
             and count no more. Of an epoch, only entries that count are given.
         """
+        if isinstance(columns, str):
+            columns = [columns]
         if not self.info.get("resumed") and SUPERSEDED not in (columns or ()):
             return self._table(columns, call, model, epoch, replicas)
         chosen = None if columns is None else [name for name in columns if name != SUPERSEDED]
@@ -273,7 +275,7 @@ class Run:
         """
         calls = self.select(call, model)
         if name == "evaluate":
-            return self._evaluated(calls, epoch)
+            return np.array([value for *_, value in evaluations(calls, epoch)], np.float64)
         statistic = named(name)
         if name in _FOLDED and not parameters:
             found = [
@@ -283,19 +285,6 @@ class Run:
             return values[self._chosen(np.array([each.epoch for each in found], np.int64), epoch)]
         choose = None if epoch is None else partial(self._chosen, epoch=epoch)
         return folded.series(self.path, calls, statistic, parameters, choose)
-
-    def _evaluated(self, calls: Sequence[Call], epoch: int | None) -> Floats:
-        found = [
-            (item.get("epoch"), float(item["value"]))
-            for call in calls
-            for item in call.reported
-            if item.get("place") == "evaluate" and item.get("name") in ("loss", call.loss_name)
-        ]
-        if epoch is not None:
-            found = (
-                [pair for pair in found if pair[0] == epoch] if epoch >= 0 else found[epoch:][:1]
-            )
-        return np.array([value for _, value in found], np.float64)
 
     def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
         """A statement an epoch: what its entries say, and what was reported for it.

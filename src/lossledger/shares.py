@@ -14,6 +14,7 @@ import numpy as np
 
 from lossledger import store
 from lossledger.entry import NAMES, WHOLE, dtype_of
+from lossledger.folder import read_json
 from lossledger.segments.tables import null, table_of, unknown
 from lossledger.store import steps_of
 from lossledger.workers import entries_folders, is_shared, is_written, workers_of
@@ -123,7 +124,7 @@ def missing(folder: Path) -> list[Missing]:
 
 
 def _workers(folder: Path) -> int:
-    count = store.read_json(folder / "run.json").get("workers", 1)
+    count = read_json(folder / "run.json").get("workers", 1)
     return count if isinstance(count, int) else len(workers_of(folder))
 
 

@@ -17,14 +17,7 @@ import numpy as np
 
 from lossledger.entry import NAMES, SPARSE, dtype_of
 from lossledger.errors import LossLedgerError
-from lossledger.folder import (
-    Lock,
-    append_line,
-    create_folder,
-    read_json,
-    read_lines,
-    write_json,
-)
+from lossledger.folder import Lock
 from lossledger.segments.sealed import seal
 from lossledger.segments.segment import Segment
 from lossledger.segments.stream import Stream
@@ -32,7 +25,6 @@ from lossledger.segments.tables import (
     BATCH_ROWS,
     block_of,
     concatenated,
-    marked,
     nulls_of,
     rows_of,
     steps_of,
@@ -44,18 +36,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Tail",
     "Writer",
-    "append_line",
     "check_columns",
-    "create_folder",
-    "marked",
     "outputs",
-    "read_json",
-    "read_lines",
     "scan",
     "state",
     "steps_of",
     "table",
-    "write_json",
 ]
 
 STREAM_BYTES = 16 << 20

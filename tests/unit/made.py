@@ -5,6 +5,7 @@ from datetime import datetime
 import numpy as np
 
 from lossledger import store
+from lossledger.folder import append_line, create_folder, write_json
 from lossledger.run import Run
 
 NOW = datetime(2026, 11, 22, 18, 38, 54)
@@ -16,15 +17,15 @@ class Made:
     def __init__(
         self, directory, name="train", *, when=NOW, keras="3.15.1", segment_rows=50, **info
     ):
-        self.path = store.create_folder(directory, name, when)
+        self.path = create_folder(directory, name, when)
         self.info = {"format": 1, "id": self.path.name, "name": name, "complete": False}
         self.info |= {"created": when.isoformat(), "versions": {"keras": keras}, **info}
-        store.write_json(self.path / "run.json", self.info)
+        write_json(self.path / "run.json", self.info)
         self.writer = store.Writer(self.path, segment_rows=segment_rows)
         self.step = 0
 
     def call(self, number, **info):
-        store.append_line(self.path / "calls.jsonl", {"call": number, **info})
+        append_line(self.path / "calls.jsonl", {"call": number, **info})
 
     def history(self, number, name, values, first=0):
         items = [
@@ -55,5 +56,5 @@ class Made:
     def close(self):
         self.writer.close()
         self.info |= {"complete": True, "entries": self.step}
-        store.write_json(self.path / "run.json", self.info)
+        write_json(self.path / "run.json", self.info)
         return Run(self.path)

@@ -328,9 +328,57 @@ def test_statistics_are_listed(tmp_path: Path) -> None:
     text = show(run, statistics=requests)
     flat = np.concatenate(LOSSES)
     windows = text.split("window_mean:n=2: ")[1]
-    assert float(row(windows, "7")[1]) == pytest.approx(flat[6:8].mean())
+    assert cells(windows)[7] == ["1", "3", pytest.approx(flat[6:8].mean())]
     means = text.split("batch_mean: ")[1].split("window_mean:n=2: ")[0]
     assert float(row(means, "2")[1]) == pytest.approx(np.mean(LOSSES[2]), abs=1e-5)
+
+
+def cells(text: str) -> list[list[Any]]:
+    """The rows of a statistic's table: what each is of, and the number."""
+    table = text.split("\n\n")[1].splitlines()[1:]
+    return [[*line.split()[:-1], float(line.split()[-1])] for line in table]
+
+
+@pytest.mark.parametrize(("epoch", "batches"), [(2, LOSSES[2]), (-2, LOSSES[1])])
+def test_a_statistic_of_one_epoch_is_under_its_number(
+    tmp_path: Path, epoch: int, batches: list[float]
+) -> None:
+    run = write(tmp_path, Trained(LOSSES))
+    requests = [Request.parse("last"), Request.parse("raw")]
+    last, raw = show(run, epoch=epoch, statistics=requests).split("last: ")[1].split("raw: ")
+    number = str(epoch % 3)
+    assert cells(last) == [[number, batches[-1]]]
+    assert cells(raw) == [[number, str(batch), loss] for batch, loss in enumerate(batches)]
+
+
+def test_a_statistic_of_several_calls_says_of_which(tmp_path: Path) -> None:
+    run = write(tmp_path, Trained(LOSSES[:2]), Trained(LOSSES[2:]))
+    last, raw = (
+        show(run, statistics=[Request.parse("last"), Request.parse("raw")])
+        .split("last: ")[1]
+        .split("raw: ")
+    )
+    assert cells(last) == [["0", "0", 1.0], ["0", "1", 0.25], ["1", "0", 0.125]]
+    assert cells(raw)[7:9] == [["0", "1", "3", 0.25], ["1", "0", "0", 1.0]]
+    (only,) = cells(show(run, epoch=-1, statistics=[Request.parse("last")]).split("last: ")[1])
+    assert only == ["1", "0", 0.125]
+
+
+def test_an_evaluate_outside_of_fit_is_of_no_epoch(tmp_path: Path) -> None:
+    inside = {"place": "evaluate", "name": "loss", "value": 0.5, "epoch": 1}
+    after = {"place": "evaluate", "name": "loss", "value": 0.25, "epoch": None}
+    run = write(tmp_path, Trained(LOSSES, reports=False, info={"reported": [inside, after]}))
+    shown = show(run, statistics=[Request.parse("evaluate")]).split("evaluate: ")[1]
+    assert cells(shown) == [["1", 0.5], [0.25]]
+    assert run.statistic("evaluate", epoch=-1).tolist() == [0.25]
+    assert run.statistic("evaluate", epoch=1).tolist() == [0.5]
+    assert run.statistic("evaluate", epoch=-3).tolist() == []
+
+
+def test_validation_data_stand_by_shape(tmp_path: Path) -> None:
+    arrays = [{"shape": [100, 10], "dtype": "float32"}, {"shape": [100, 1], "dtype": "int32"}]
+    run = write(tmp_path, Trained(LOSSES, info={"arguments": {"validation_data": arrays}}))
+    assert "validation_data=[float32[100,10], int32[100,1]]" in " ".join(show(run).split())
 
 
 def test_a_statistic_of_several_models_asks_for_one(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import lossledger as ll
 from lossledger import shares, store, workers
+from lossledger.folder import append_line, write_json
 
 from .made import Made
 
@@ -24,7 +25,7 @@ class Shared:
         self.folders = [workers.join_folder(self.path, rank, about) for rank in range(count)]
         self.writers = [store.Writer(each, segment_rows=segment_rows) for each in self.folders]
         for folder in self.folders:
-            store.append_line(folder / "calls.jsonl", {"call": 0, "model": 0, "driver": "fit"})
+            append_line(folder / "calls.jsonl", {"call": 0, "model": 0, "driver": "fit"})
         self.about = about
 
     def write(self, rank, **columns):
@@ -35,7 +36,7 @@ class Shared:
     def close(self, rank, **info):
         self.writers[rank].close()
         own = {**self.about, "workers": None, "complete": True, "warnings": [], **info}
-        store.write_json(self.folders[rank] / "run.json", own)
+        write_json(self.folders[rank] / "run.json", own)
 
 
 def split(rng, rows, parts):

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lossledger import LossLedgerError, entry, folder, store
+from lossledger.folder import append_line, create_folder, read_json, read_lines, write_json
 from lossledger.segments import sealed, stream, tables
 
 OURS = {module.__file__ for module in (store, sealed, stream, tables)}
@@ -404,7 +405,7 @@ def test_state_tells_growth(tmp_path):
 
 
 def test_create_folder(tmp_path):
-    made = [store.create_folder(tmp_path / "a" / "runs", "train", NOW) for _ in range(3)]
+    made = [create_folder(tmp_path / "a" / "runs", "train", NOW) for _ in range(3)]
     assert [path.name for path in made] == [
         "2026-11-22_18-38-54-train",
         "2026-11-22_18-38-54-train-2",
@@ -430,28 +431,26 @@ def test_create_folder(tmp_path):
     ],
 )
 def test_names_suit_the_file_system(tmp_path, name, expected):
-    made = store.create_folder(tmp_path, name, NOW)
+    made = create_folder(tmp_path, name, NOW)
     assert made.name == f"2026-11-22_18-38-54-{expected}"
     assert made.parent == tmp_path
 
 
 def test_latest_leaves_a_users_own_file(tmp_path, monkeypatch):
     (tmp_path / "latest").write_text("mine")
-    store.create_folder(tmp_path, "a", NOW)
+    create_folder(tmp_path, "a", NOW)
     assert (tmp_path / "latest").read_text() == "mine"
     (tmp_path / "latest").unlink()
     monkeypatch.setattr("os.symlink", lambda *_, **__: (_ for _ in ()).throw(OSError("no links")))
-    store.create_folder(tmp_path, "b", NOW)
+    create_folder(tmp_path, "b", NOW)
     assert not (tmp_path / "latest").exists()
 
 
 def test_json_files(tmp_path):
     path = tmp_path / "run.json"
-    store.write_json(path, {"loss": np.float32("nan"), "seen": [math.inf, -math.inf, np.int64(3)]})
-    store.write_json(
-        path, {**store.read_json(path), "where": tmp_path, "argv": "\udcff", "n": {1: 2}}
-    )
-    assert store.read_json(path) == {
+    write_json(path, {"loss": np.float32("nan"), "seen": [math.inf, -math.inf, np.int64(3)]})
+    write_json(path, {**read_json(path), "where": tmp_path, "argv": "\udcff", "n": {1: 2}})
+    assert read_json(path) == {
         "loss": "nan",
         "seen": ["inf", "-inf", 3],
         "where": str(tmp_path),
@@ -461,29 +460,29 @@ def test_json_files(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["run.json"]
     path.write_text("[1]")
     with pytest.raises(LossLedgerError, match=r"run\.json") as caught:
-        store.read_json(path)
+        read_json(path)
     assert caught.value.slug == "file-damaged"
     with pytest.raises(FileNotFoundError):
-        store.read_json(tmp_path / "none.json")
+        read_json(tmp_path / "none.json")
 
 
 def test_lines_with_a_torn_tail(tmp_path):
     path = tmp_path / "calls.jsonl"
-    assert store.read_lines(path) == []
-    store.append_line(path, {"call": 0, "text": "a\nb"})
-    store.append_line(path, {"call": 1, "loss": np.array([1.5, np.nan])})
+    assert read_lines(path) == []
+    append_line(path, {"call": 0, "text": "a\nb"})
+    append_line(path, {"call": 1, "loss": np.array([1.5, np.nan])})
     whole = path.read_bytes()
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        lines = store.read_lines(path)
+        lines = read_lines(path)
         written = [json.loads(line) for line in whole[:cut].split(b"\n")[:-1]]
         assert all(len(line.pop("crc")) == 8 for line in written)
         assert lines == written
-        store.append_line(path, {"call": 2})
-        assert store.read_lines(path) == [*lines, {"call": 2}]
+        append_line(path, {"call": 2})
+        assert read_lines(path) == [*lines, {"call": 2}]
     path.write_bytes(b'{"call": 0}\n{"ca\n{"call": 1}\n')
     with pytest.raises(LossLedgerError, match="line 2") as caught:
-        store.read_lines(path)
+        read_lines(path)
     assert caught.value.slug == "file-damaged"
 
 

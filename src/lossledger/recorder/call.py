@@ -50,7 +50,7 @@ class RecordedCall:
     @property
     def reached(self) -> int:
         """The batch of its epoch that comes next."""
-        if self.buffer is None:
+        if self.buffer is None or not self.recording.here:
             return self.batch
         self.recording.collector.collect()
         return self.buffer.batch
@@ -72,7 +72,8 @@ class RecordedCall:
 
     def write(self, **values: Any) -> None:
         """Add to what the run folder says of this call."""
-        self.recording.output.call(self.index, values)
+        if self.recording.here:
+            self.recording.output.call(self.index, values)
 
     def advance(self) -> tuple[int, int, int, int, int, int]:
         """Count one step that no tap sees; returns call, model, epoch, batch, step and time."""
@@ -82,10 +83,15 @@ class RecordedCall:
 
     def backlog(self) -> None:
         """See `lossledger.keras.tap.Position`."""
-        self.recording.collector.collect()
+        if self.recording.here:
+            self.recording.collector.collect()
+        else:
+            self.finish()
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps the initial weights."""
+        if not self.recording.here:
+            return
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
 

@@ -1,7 +1,8 @@
 """Entries of a loop that is the user's own: `run.step(loss, rows=...)`."""
 
+from collections import deque
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,14 @@ from lossledger.errors import LossLedgerError
 if TYPE_CHECKING:
     from lossledger.recorder.call import RecordedCall
     from lossledger.recorder.recording import Recording
+
+
+class _Step(NamedTuple):
+    """A step that was added: what `RecordedCall.advance` counted, and its values."""
+
+    counted: tuple[int, ...]
+    loss: Any
+    values: dict[str, Any]
 
 
 class CustomSteps:
@@ -23,7 +32,8 @@ class CustomSteps:
     def __init__(self, recording: "Recording") -> None:
         self._recording = recording
         self._calls: dict[str, RecordedCall] = {}
-        self._waiting: list[tuple[tuple[int, ...], Any, dict[str, Any]]] = []
+        # The training's thread appends while the collector's takes: each is one operation.
+        self._waiting: deque[_Step] = deque()
 
     @property
     def used(self) -> bool:
@@ -34,9 +44,6 @@ class CustomSteps:
         """Add one step; see `lossledger.recorder.recording.Recording.step`."""
         loss = _scalar("loss", loss)
         name = str(values.pop("model", "custom"))
-        call = self._calls.get(name)
-        if call is None:
-            call = self._begin(name, rows, values)
         values = {key: _scalar(key, value) for key, value in values.items()}
         wrong = sorted(set(values) & set(DTYPES) - {"weight", "learning_rate", "penalty"})
         if wrong:
@@ -45,9 +52,10 @@ class CustomSteps:
                 f"{values[wrong[0]]}. Leave it out: the recorder counts it.",
                 slug="step-column",
             )
+        call = self._calls.get(name) or self._begin(name, rows, values)
         if rows is not None:
             values["rows"] = int(rows)
-        self._waiting.append((call.advance(), loss, values))
+        self._waiting.append(_Step(call.advance(), loss, values))
 
     def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
         recording = self._recording
@@ -64,19 +72,31 @@ class CustomSteps:
 
     def collect(self) -> list[dict[str, np.ndarray]]:
         """The steps added since the last call, as blocks of entries."""
-        waiting, self._waiting = self._waiting, []
-        blocks = groupby(waiting, key=lambda step: (step[0][0], *step[2]))
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        steps = [step for step in map(self._fetched, waiting) if step is not None]
+        blocks = groupby(steps, key=lambda step: (step.counted[0], *step.values))
         return [_block(list(steps)) for _, steps in blocks]
 
+    def _fetched(self, step: _Step) -> _Step | None:
+        """The step with numbers on the host; `None` where the device has them no more."""
+        try:
+            values = {name: _fetch(value) for name, value in step.values.items()}
+            return _Step(step.counted, _fetch(step.loss), values)
+        except Exception as error:
+            where = f"step {step.counted[4]} of call {step.counted[0]}"
+            why = f"its values can't be read, {type(error).__name__}: {error}"
+            self._recording.warn("entries-lost", f"{where} has no entry: {why}")
+            return None
 
-def _block(steps: list[tuple[tuple[int, ...], Any, dict[str, Any]]]) -> dict[str, np.ndarray]:
+
+def _block(steps: list[_Step]) -> dict[str, np.ndarray]:
     """Steps of one call that have values of the same names."""
-    firsts = np.array([first for first, _, _ in steps]).T
+    firsts = np.array([step.counted for step in steps]).T
     names = ("call", "model", "epoch", "batch", "step", "time")
     entries: dict[str, Any] = dict(zip(names, firsts, strict=True))
-    entries["loss"] = [_fetch(loss) for _, loss, _ in steps]
-    for name in steps[0][2]:
-        entries[name] = [_fetch(values[name]) for _, _, values in steps]
+    entries["loss"] = [step.loss for step in steps]
+    for name in steps[0].values:
+        entries[name] = [step.values[name] for step in steps]
     entries.setdefault("weight", entries.get("rows", np.ones(len(steps))))
     with np.errstate(over="ignore", invalid="ignore"):
         return {name: np.asarray(values, dtype_of(name)) for name, values in entries.items()}

@@ -93,6 +93,11 @@ class Recording:
         """The run folder; `None` until a training has begun."""
         return self.output.path
 
+    @property
+    def here(self) -> bool:
+        """Whether this is the process that records: a child that it forks records nothing."""
+        return self._pid == os.getpid()
+
     # Life
 
     def __enter__(self) -> "Recording":
@@ -127,7 +132,7 @@ class Recording:
         patches = sys.modules.get("lossledger.keras.patches")
         if patches is not None:
             patches.remove(self)
-        if self._pid != os.getpid():
+        if not self.here:
             return
         for call in self.models.open:
             call.finish()
@@ -182,7 +187,8 @@ class Recording:
                 run.step(train_step(x, y), rows=len(x))
         ```
         """
-        self._custom.add(loss, rows, values)
+        if self.here:
+            self._custom.add(loss, rows, values)
 
     def epoch(self, epoch: int | None = None) -> None:
         """Begin an epoch of a loop: `train_on_batch` and `step` have none of their own.
@@ -190,6 +196,8 @@ class Recording:
         Args:
             epoch: Its number, from 0; the next one by default.
         """
+        if not self.here:
+            return
         self._epoch = self._epoch + 1 if epoch is None else epoch
         self._custom.begin_epoch(self._epoch)
         for call in self.models.open:
@@ -214,29 +222,20 @@ class Recording:
     def tapped(self, model: Any, tap: "Tap[Any]") -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.call(model)
-        if call is None:
-            return
-        if call.buffer is not None and call.driver == "train_on_batch":
+        if call is not None and call.buffer is not None and call.driver == "train_on_batch":
             # The model was compiled anew: what follows is another training.
-            call.finish()
             call = self._begin(model, call.driver, {})
         if call is not None:
             call.attach(tap)
 
     def begin_fit(self, model: Any, arguments: dict[str, Any]) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.call(model)
-        if call is not None:
-            call.finish()
         return self._begin(model, "fit", arguments)
 
     def begin_loop(
         self, model: Any, arguments: dict[str, Any], tap: "Tap[Any]"
     ) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.call(model)
-        if call is not None:
-            call.finish()
         return self._begin(model, "loop", arguments, tap)
 
     def fit_call(self, model: Any) -> RecordedCall | None:
@@ -252,11 +251,8 @@ class Recording:
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.call(model)
-        if call is not None and call.driver == "loop":
-            # The loop's series of steps is broken; it begins another call at its next step.
-            call.finish()
-            call = None
-        if call is None and self._records(model):
+        # A batch between two steps of a `Loop` breaks its series; the next one is another call.
+        if (call is None or call.driver == "loop") and self._records(model):
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
@@ -312,6 +308,9 @@ class Recording:
     def _begin(
         self, model: Any, driver: str, arguments: dict[str, Any], tap: "Tap[Any] | None" = None
     ) -> RecordedCall | None:
+        before = self.models.call(model)
+        if before is not None:
+            before.finish()
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
@@ -349,9 +348,8 @@ class Recording:
         return self.models.number(model, like)
 
     def _records(self, model: Any) -> bool:
-        """Whether it is this recording's to record the model: not after a fork, for instance."""
-        chosen = self._only is None or self._only() is model
-        return chosen and self._pid == os.getpid()
+        """Whether it is this recording's to record the model."""
+        return self.here and (self._only is None or self._only() is model)
 
     def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
         """Number a call and write its beginning.
@@ -381,8 +379,13 @@ class Recording:
         return call
 
     def finish(self, call: RecordedCall, failed: str | None) -> None:
-        """End a call: fetch and write what is left of it."""
+        """End a call: fetch and write what is left of it; in a forked child only let go of it."""
         tap = call.tap
+        if not self.here:
+            self.models.end(call)
+            if tap is not None:
+                tap.attach(None)
+            return
         self.collector.collect()
         self.models.end(call)
         call.describe()

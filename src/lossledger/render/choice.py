@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lossledger.call import evaluations
 from lossledger.errors import LossLedgerError
 from lossledger.render.base import Options
 from lossledger.render.figures import count
 from lossledger.request import Request
 from lossledger.run import Call, EpochStatement, Run
+from lossledger.statistics import named
 
 
 def chosen_calls(run: Run, options: Options) -> list[Call]:
@@ -54,3 +56,38 @@ def _meant(statements: Sequence[EpochStatement], epoch: int) -> list[EpochStatem
 def statistic(run: Run, request: Request, options: Options) -> NDArray[np.float64]:
     """A statistic of the chosen calls and epoch: float64, (steps,) or (epochs,)."""
     return run.statistic(request.name, epoch=options.epoch, **options.chosen, **request.parameters)
+
+
+def labels(
+    run: Run, request: Request, options: Options, places: Sequence[int]
+) -> dict[str, list[str]]:
+    """What some values of `statistic` are of.
+
+    Args:
+        run: The run.
+        request: The statistic.
+        options: As `statistic` takes them.
+        places: Of which values.
+
+    Returns:
+        Columns with a cell a value: `call`, where there are several, `epoch` ("" where the value
+        belongs to none), and of a statistic of steps `batch`.
+    """
+    calls, epoch = run.select(**options.chosen), options.epoch
+    if request.name == "evaluate":
+        found = [(number, of, 1) for number, of, _ in evaluations(calls, epoch)]
+    else:
+        stated = run.statements(calls)
+        every = [(number, each.epoch, each.steps) for number in stated for each in stated[number]]
+        found = [each for each in every if epoch in (None, each[1])] or every[epoch or 0 :][:1]
+    per_step = request.name != "evaluate" and named(request.name).per == "step"
+    ends = np.cumsum([steps if per_step else 1 for *_, steps in found], dtype=np.int64)
+    which = [int(np.searchsorted(ends, place, side="right")) for place in places]
+    columns: dict[str, list[str]] = {}
+    if len(calls) > 1:
+        columns["call"] = [str(found[each][0]) for each in which]
+    columns["epoch"] = ["" if found[each][1] is None else str(found[each][1]) for each in which]
+    if per_step:
+        begins = [int(ends[each]) - found[each][2] for each in which]
+        columns["batch"] = [str(place - begin) for place, begin in zip(places, begins, strict=True)]
+    return columns

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.call import entries_of
 from lossledger.render.base import Options, Renderer
-from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
+from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
 from lossledger.render.figures import Format, count, difference, shorten
 from lossledger.render.notes import NOTES, notes
 from lossledger.render.sketch import Sketch
@@ -194,7 +194,12 @@ class _Show:
                 self.page.title(f"{request.text}: {meaning.meaning if meaning else 'as measured'}")
                 self.page.table(
                     [
-                        Column(per, [str(place) for place in places]),
+                        *(
+                            Column(name, cells)
+                            for name, cells in labels(
+                                self.run, request, self.options, places
+                            ).items()
+                        ),
                         Column(request.text, [form.text(values[place]) for place in places]),
                     ],
                     STEPS // 2 - 1 if left_out else None,
@@ -226,9 +231,11 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def _argument(value: Any) -> str:
-    """An array stands in the record as its shape and dtype."""
+    """An array stands in the record as its shape and dtype, a tuple as a list."""
     if isinstance(value, dict) and set(cast("dict[str, Any]", value)) == {"shape", "dtype"}:
         return f"{value['dtype']}{value['shape']}".replace(" ", "")
+    if isinstance(value, list):
+        return f"[{', '.join(_argument(each) for each in cast('list[Any]', value))}]"
     return repr(value)
 
 
