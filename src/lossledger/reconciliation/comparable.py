@@ -34,6 +34,10 @@ def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, .
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
     ours, theirs = record(*a), record(*b)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
+    if len({call.driver in WHOLE for _, call in (a, b)}) > 1:
+        ours, theirs = (
+            {k: v for k, v in each.items() if not _is_data(k)} for each in (ours, theirs)
+        )
     found = [
         Difference(name, ours.get(name), theirs.get(name))
         for name in dict.fromkeys((*ours, *theirs))
@@ -77,6 +81,11 @@ def record(run: Run, call: Call) -> dict[str, Any]:
         if name in call.info:
             found[name] = call.info[name]
     return found
+
+
+def _is_data(name: str) -> bool:
+    """Whether a name is of inputs or targets: all rows of the one driver, a batch of the other."""
+    return name.split(".")[:2] in (["arguments", "x"], ["arguments", "y"])
 
 
 def _of_any_batch(value: Any) -> Any:
