@@ -3,6 +3,7 @@
 #   make demo     train a small model in several ways and compare the losses   (BACKEND=jax)
 #   make test     all tests, on TensorFlow, JAX and PyTorch, and on the oldest supported Keras
 #   make lint     ruff and pyright
+#   make audit    known vulnerabilities of what is installed, where the index tells of them
 #   make bench    what recording costs, and what others take
 #   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
@@ -18,6 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check install
 ALL := $(VENV)/.with-all
 OLD_KERAS := $(VENV)/keras-$(OLDEST)
+AUDIT := $(VENV)/audit
 # The demonstration needs one backend: no other is installed for its sake.
 ONE := $(or $(wildcard $(ALL)),$(VENV)/.with-$(BACKEND))
 
@@ -26,19 +28,21 @@ PYTEST := $(BIN)/python -m pytest -q --disable-warnings
 QUIET := TF_CPP_MIN_LOG_LEVEL=3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint bench docs clean \
-  help
+.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint audit bench docs \
+  clean help
 
 help:
-	@sed -n '3,8s/^#   //p' Makefile
+	@sed -n '3,9s/^#   //p' Makefile
 
 demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
 
 # Two at a time: each part imports its own backend, and waits for the disk and the interpreter.
+# The longest first, so that both end together.
+PARTS := test-tensorflow test-core test-oldest test-jax test-torch
 test: $(ALL) $(OLD_KERAS)/.made
 	@echo "== five parts, two at a time, some minutes; each prints when it has ended"
-	@$(MAKE) --no-print-directory -j2 -Otarget test-tensorflow test-oldest test-jax test-core test-torch
+	@$(MAKE) --no-print-directory -j2 -Otarget $(PARTS)
 	@echo "== all tests passed"
 
 test-core: $(ALL)
@@ -62,6 +66,11 @@ lint: $(ALL)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Its own environment: what audits should not decide the versions of what is audited.
+audit: $(ALL) $(AUDIT)/.made
+	@echo "== known vulnerabilities of what is installed"
+	@$(BIN)/python .ci/audit.py $(AUDIT)/bin/pip-audit
 
 bench: $(ALL)
 	@set -e; for script in benchmarks/*.py; do \
@@ -99,6 +108,12 @@ $(VENV)/.with-docs: $(VENV)/.made constraints.txt pyproject.toml
 	@echo "== installing lossledger with what builds the site"
 	@$(PIP) -c constraints.txt -e '.[docs]'
 	@touch $@
+
+$(AUDIT)/.made: $(VENV)/.made constraints.txt
+	@echo "== installing pip-audit beside it"
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip -qq --disable-pip-version-check install -c constraints.txt \
+	  pip-audit && touch $@ || true
 
 $(OLD_KERAS)/.made: $(ALL)
 	@echo "== installing Keras $(OLDEST) beside it"

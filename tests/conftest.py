@@ -1,7 +1,22 @@
 """What all tests need of their process."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and so would be all that tests
 # start; some of them are about it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# JAX compiles the same small models again and again, in this process and in those that it starts:
+# what XLA made of a program is kept until the session ends.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _made = tempfile.mkdtemp(prefix="lossledger-xla-")
+    atexit.register(shutil.rmtree, _made, ignore_errors=True)
+    os.environ |= {
+        "JAX_COMPILATION_CACHE_DIR": _made,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lossledger.callback import Recorder
     from lossledger.loop.loop import Loop
     from lossledger.reconciliation.main import reconcile
-    from lossledger.recorder.recording import record
+    from lossledger.recorder.record import record
     from lossledger.replay.compare import compare
     from lossledger.run import Run, open
 
@@ -25,7 +25,7 @@ _LAZY = {
     "compare": "lossledger.replay.compare",
     "open": "lossledger.run",
     "reconcile": "lossledger.reconciliation.main",
-    "record": "lossledger.recorder.recording",
+    "record": "lossledger.recorder.record",
 }
 
 __all__ = [

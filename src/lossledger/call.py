@@ -1,19 +1,22 @@
 """The calls of a run: what was trained how, and how the epochs of each are known."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import shares
+from lossledger.continued import Place, places_of
 from lossledger.entry import NO_EPOCH
-from lossledger.epochs import find_epochs
+from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
 from lossledger.statement import Block, bounds
 from lossledger.workers import call_lines
+
+LOOKED_AT = 2**21
+"""Steps of a series without epochs of which they are sought at first; the rest must go on so."""
 
 Source: TypeAlias = Literal["driver", "said", "batch_id", "none"]
 
@@ -25,11 +28,16 @@ class Call:
     Args:
         number: The call's number in the run, from 0.
         model: The number of the model that it trained.
-        steps: Its entries, when the calls were first looked at.
+        steps: Its entries that count, when the calls were first looked at: of a run that was
+            resumed, those that were not trained again.
         info: What `calls.jsonl` says of it; see the guide for the keys.
         reported: What the driver reported, in order.
         epochs_from: How its epochs are known: counted by the driver, said by the user, found in
             the fingerprints of its batches, or not at all (then all its steps are epoch 0).
+        place: How it stands to the others in a run that was resumed.
+        line: The number of the call that it goes on from, or of the one that that one goes on
+            from, and so forth; its own where it began anew. Calls of a line count epochs on.
+        before: Entries that count of the calls of its line before it.
     """
 
     number: int
@@ -38,7 +46,20 @@ class Call:
     info: Mapping[str, Any]
     reported: tuple[Mapping[str, Any], ...]
     epochs_from: Source
-    _epochs: NDArray[np.int32] | int | None = field(default=None, repr=False)
+    _epochs: Epochs | None = field(default=None, repr=False)
+    place: Place = field(default_factory=lambda: Place(0))
+    line: int = 0
+    before: int = 0
+
+    @property
+    def whole(self) -> "Call":
+        """The call with all its entries, those that were trained again, too."""
+        return replace(self, steps=self.steps + self.place.superseded)
+
+    @property
+    def attempt(self) -> int:
+        """How often the run had been resumed when the call began."""
+        return int(self.info.get("attempt") or 0)
 
     @property
     def driver(self) -> str:
@@ -84,9 +105,7 @@ class Call:
         """
         if self._epochs is None:
             return stored
-        if isinstance(self._epochs, int):
-            return np.arange(start, start + len(stored)) // self._epochs
-        return self._epochs[start : start + len(stored)]
+        return self._epochs.at(self.before + start, len(stored))
 
 
 @dataclass
@@ -98,7 +117,9 @@ class _Seen:
     counted: bool = False
 
 
-def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list[Call]:
+def read_calls(
+    folder: Path, steps_per_epoch: int | None, promised: int, written: int = 0
+) -> list[Call]:
     """The calls of a run, in order: those that were written down, and those with entries.
 
     Args:
@@ -106,58 +127,121 @@ def read_calls(folder: Path, steps_per_epoch: int | None, promised: int) -> list
         steps_per_epoch: Steps of an epoch where the driver has none; goes before what the call
             says and what its batches tell.
         promised: How many entries there must be at least.
+        written: How many lines `calls.jsonl` must have at least.
 
     Raises:
         LossLedgerError: There are fewer (slug `segment-damaged`), or a file is damaged.
     """
     # Before the calls: a recorder writes a call down before its first entry.
     seen = _look(folder, promised)
-    infos, reported = noted(folder)
+    infos, reported = noted(folder, written)
     numbers = sorted({*infos, *seen})
-    known: dict[int, tuple[Source, NDArray[np.int32] | int | None]] = {}
+    places = _places(folder, infos, seen)
+    lines: dict[int, int] = {}
+    known: dict[int, tuple[Source, Epochs | None]] = {}
     for number in numbers:
         info = infos.setdefault(number, {})
+        before = places[number].continues
+        lines[number] = number if before is None else lines[before]
         said = steps_per_epoch or info.get("steps_per_epoch")
         if number not in seen or seen[number].counted:
             by_hand = info.get("epochs_said") or info.get("driver") == "train_on_batch"
             known[number] = ("said" if by_hand else "driver", None)
         elif said:
-            known[number] = ("said", int(said))
-    known |= _found(folder, [number for number in numbers if number not in known])
+            known[number] = ("said", Epochs(0, "said", int(said)))
+    rest = [number for number in numbers if number not in known]
+    known |= _found(folder, {n: (lines[n], places[n].steps) for n in rest})
     calls: list[Call] = []
+    totals: dict[int, int] = {}
     for number in numbers:
-        one = seen.get(number, _Seen(0))
-        info, items = infos[number], tuple(reported.get(number, ()))
-        model = int(info.get("model", one.model))
-        calls.append(Call(number, model, one.steps, info, items, *known[number]))
+        info, items, place = infos[number], tuple(reported.get(number, ())), places[number]
+        model = info.get("model", seen[number].model if number in seen else 0)
+        line, (source, epochs) = lines[number], known[number]
+        before = totals.get(line, 0)
+        totals[line] = before + place.steps
+        calls.append(
+            Call(number, model, place.steps, info, items, source, epochs, place, line, before)
+        )
     return calls
 
 
-def noted(folder: Path) -> tuple[dict[int, dict[str, Any]], dict[int, list[Mapping[str, Any]]]]:
+def noted(
+    folder: Path, written: int = 0
+) -> tuple[dict[int, dict[str, Any]], dict[int, list[Mapping[str, Any]]]]:
     """What was written down of each call, and what each reported, by number.
 
+    Args:
+        folder: The run's folder.
+        written: How many lines `calls.jsonl` must have at least.
+
     Raises:
-        LossLedgerError: `calls.jsonl` is damaged.
+        LossLedgerError: `calls.jsonl` is damaged, or has fewer lines.
     """
     infos: dict[int, dict[str, Any]] = {}
     reported: dict[int, list[Mapping[str, Any]]] = {}
-    for line in call_lines(folder):
-        number = int(line.get("call", 0))
+    for line in call_lines(folder, written):
+        number = line["call"]
         reported.setdefault(number, []).extend(line.pop("reported", []))
         infos.setdefault(number, {}).update(line)
     return infos, reported
 
 
-def _found(folder: Path, numbers: Sequence[int]) -> dict[int, tuple[Source, NDArray[np.int32]]]:
-    """The epochs that the fingerprints of batches tell, and how."""
-    ids: dict[int, list[np.ndarray]] = {number: [] for number in numbers}
-    if numbers:
-        for block in shares.scan(folder, ["call", "batch_id"]):
-            for number, part in split(block):
-                if number in ids:
-                    ids[number].append(part["batch_id"])
-    epochs = {number: find_epochs(np.concatenate(parts)) for number, parts in ids.items()}
-    return {number: (found.source, found.epoch) for number, found in epochs.items()}
+def _places(
+    folder: Path, infos: Mapping[int, Mapping[str, Any]], seen: Mapping[int, "_Seen"]
+) -> dict[int, Place]:
+    """How the calls stand to each other; of a run that never was resumed all that they have."""
+    places = {number: Place(0) for number in infos}
+    if any(info.get("attempt") for info in infos.values()):
+        counts = {number: (one.model, one.steps) for number, one in seen.items()}
+        return places | places_of(folder, infos, counts)
+    return places | {number: Place(one.steps) for number, one in seen.items()}
+
+
+def _found(
+    folder: Path, calls: Mapping[int, tuple[int, int]]
+) -> dict[int, tuple[Source, Epochs | None]]:
+    """The epochs that the fingerprints of batches tell, and how; of a line's calls together."""
+    if not calls:
+        return {}
+    ids: dict[int, list[np.ndarray]] = {line: [] for line, _ in calls.values()}
+    room = dict.fromkeys(ids, LOOKED_AT)
+    for line, part in _batches(folder, calls):
+        ids[line].append(part[: room[line]].copy())
+        room[line] -= len(ids[line][-1])
+    begun = {line: np.concatenate(parts or [np.empty(0, "u8")]) for line, parts in ids.items()}
+    epochs = {line: find_epochs(part) for line, part in begun.items()}
+    if any(not left for left in room.values()):
+        _confirm(folder, calls, begun, epochs)
+    return {number: (epochs[line].source, epochs[line]) for number, (line, _) in calls.items()}
+
+
+def _confirm(
+    folder: Path,
+    calls: Mapping[int, tuple[int, int]],
+    begun: Mapping[int, np.ndarray],
+    epochs: dict[int, Epochs],
+) -> None:
+    """Looks at all of series of which only the beginning was; at once where that tells nothing."""
+    going = {line: GoesOn(epochs[line], part) for line, part in begun.items()}
+    for line, part in _batches(folder, calls):
+        going[line].feed(part)
+    for line, one in going.items():
+        if not one.holds and len(begun[line]) == LOOKED_AT:
+            parts = [part for each, part in _batches(folder, calls) if each == line]
+            epochs[line] = find_epochs(np.concatenate(parts))
+
+
+def _batches(
+    folder: Path, calls: Mapping[int, tuple[int, int]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The fingerprints of the batches of some calls' lines, block by block."""
+    left = {number: steps for number, (_, steps) in calls.items()}
+    for block in shares.scan(folder, ["call", "batch_id"]):
+        for number, part in split(block):
+            if left.get(number):
+                found = part["batch_id"][: left[number]]
+                left[number] -= len(found)
+                yield calls[number][0], found
 
 
 def _look(folder: Path, promised: int) -> dict[int, _Seen]:

@@ -17,6 +17,7 @@ class Recorder(Callback):
         directory: Folder that holds the runs; created if it isn't there.
         name: Name of the run; the script's by default.
         export: Trackers that the run is exported to as it grows; see `lossledger.record`.
+        resume: A run to go on in, instead of a new one: see `lossledger.record`.
 
     Example:
 
@@ -34,9 +35,10 @@ class Recorder(Callback):
         name: str | None = None,
         *,
         export: Exports = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
-        self._recording = Recording(directory, name=name, export=export)
+        self._recording = Recording(directory, name=name, export=export, resume=resume)
 
     @property
     def path(self) -> Path | None:

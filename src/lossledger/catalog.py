@@ -1,15 +1,15 @@
 """Which runs a folder of runs has, and which one a user means; reads each `run.json` at most."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lossledger.errors import LossLedgerError
-from lossledger.folder import LATEST, STAMP, read_json
+from lossledger.folder import LATEST, STAMP, parsed, read_json
+from lossledger.records import wrong
 from lossledger.workers import merged_info
 
 READS = 2
@@ -53,7 +53,24 @@ def runs_in(directory: str | Path) -> list[RunInfo]:
     Raises:
         LossLedgerError: There is no such folder (slug `no-run`).
     """
-    return [found for name in _ids(Path(directory)) if (found := _info(directory, name))]
+    return newest(directory, 0)[0]
+
+
+def newest(directory: str | Path, number: int) -> tuple[list[RunInfo], int]:
+    """The newest runs in a folder, oldest first, and how many older ones there are; as `runs_in`.
+
+    Args:
+        directory: The folder.
+        number: How many to read, all where 0.
+    """
+    found: list[RunInfo] = []
+    names = _ids(Path(directory))
+    while names and (len(found) < number or not number):
+        info = _info(directory, names.pop())
+        if info is not None:
+            found.append(info)
+    older = (os.path.lexists(os.path.join(directory, name, "run.json")) for name in names)
+    return found[::-1], sum(older)
 
 
 def _ids(directory: Path) -> list[str]:
@@ -86,13 +103,14 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     problem = None
     try:
         with open(os.path.join(path, "run.json"), "rb") as file:
-            content = json.loads(file.read())
-        info = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+            info = parsed(file.read()) or {}
         problem = None if info else "run.json holds no JSON object"
         if info.get("workers"):
             info = merged_info(Path(path), info)
         if newer := _newer(info):
-            problem = f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
+            info, problem = {}, f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
+        elif why := wrong(info):
+            info, problem = {}, f"run.json is damaged: {why}"
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, LossLedgerError) as error:
@@ -100,8 +118,8 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     return RunInfo(
         path=Path(path),
         id=name,
-        name=str(info.get("name") or STAMP.sub("", name)),
-        created=str(info.get("created") or ""),
+        name=(info.get("name") or STAMP.sub("", name)),
+        created=info.get("created") or "",
         complete=bool(info.get("complete")),
         entries=info.get("entries"),
         info=info,
@@ -191,6 +209,12 @@ def read_info(folder: Path) -> dict[str, Any]:
         raise LossLedgerError(
             f"A newer lossledger recorded this run. Received: {folder}, {newer}. {_UPGRADE}",
             slug="format-newer",
+        )
+    if why := wrong(info):
+        raise LossLedgerError(
+            f"The record of the run is damaged. Received: {folder / 'run.json'}: {why}. "
+            "Restore the file from a copy.",
+            slug="file-damaged",
         )
     return merged_info(folder, info)
 

@@ -26,17 +26,70 @@ class Epochs:
     """The epoch of each step, and how it is known.
 
     Args:
-        epoch: int32 (steps,), from 0, non-decreasing.
-        source: `"batch_id"` where the fingerprints tell, `"none"` where they don't: then all
-            steps are epoch 0.
-        steps_per_epoch: Steps of one pass, as found; `None` where nothing was found.
+        count: Steps looked at.
+        source: `"batch_id"` where the fingerprints tell, `"said"` where the user does, `"none"`
+            where neither does: then all steps are epoch 0.
+        steps_per_epoch: Steps of one pass; `None` where nothing was found.
         prefix: Steps before the first of those passes: other data, such as a warm-up.
+        head: Steps of an epoch among these.
     """
 
-    epoch: NDArray[np.int32]
-    source: Literal["batch_id", "none"]
+    count: int
+    source: Literal["batch_id", "said", "none"]
     steps_per_epoch: int | None = None
     prefix: int = 0
+    head: int = 1
+
+    @property
+    def epoch(self) -> NDArray[np.int32]:
+        """int32 (steps,), from 0, non-decreasing."""
+        return self.at(0, self.count)
+
+    def at(self, start: int, count: int) -> NDArray[np.int32]:
+        """The epochs of `count` steps from `start` on; they go on behind those looked at."""
+        if self.steps_per_epoch is None:
+            return np.zeros(count, np.int32)
+        place = np.arange(start, start + count)
+        before = -(-self.prefix // self.head)
+        passes = (place - self.prefix) // self.steps_per_epoch + before
+        return np.where(place < self.prefix, place // self.head, passes).astype(np.int32)
+
+
+class GoesOn:
+    """Whether a long series goes on in the epochs that its beginning shows, block by block.
+
+    Args:
+        found: What `find_epochs` made of the beginning.
+        batch_id: That beginning, uint64.
+    """
+
+    def __init__(self, found: Epochs, batch_id: Ids) -> None:
+        self._period = found.steps_per_epoch or 0
+        first = batch_id[found.prefix : found.prefix + self._period]
+        self._sum = [int(lane.sum(dtype=np.uint64)) & int(_LANE) for lane in _lanes(first)]
+        self._skip = found.prefix
+        self._done = 0
+        self._sums = [0, 0]
+        self.holds = found.steps_per_epoch is not None
+
+    def feed(self, batch_id: Ids) -> None:
+        """Takes the next fingerprints, from the series' first on."""
+        ids, self._skip = batch_id[self._skip :], max(0, self._skip - len(batch_id))
+        if not self.holds or not len(ids):
+            return
+        ends = np.arange(-self._done % self._period, len(ids), self._period)
+        times = (np.uint64(self._done) + ends.astype(np.uint64)) // np.uint64(self._period)
+        self.holds = bool(ids.all())
+        for which, lane in enumerate(_lanes(ids)):
+            sums = np.concatenate(([self._sums[which]], lane)).cumsum(dtype=np.uint64)
+            agree = sums[ends] & _LANE == times * np.uint64(self._sum[which]) & _LANE
+            self.holds &= bool(agree.all())
+            self._sums[which] = int(sums[-1]) & int(_LANE)
+        self._done += len(ids)
+
+
+def _lanes(ids: Ids) -> tuple[Ids, Ids]:
+    return ids >> np.uint64(32), ids & _LANE
 
 
 def find_epochs(batch_id: ArrayLike) -> Epochs:
@@ -77,7 +130,7 @@ def find_epochs(batch_id: ArrayLike) -> Epochs:
     """
     ids = np.asarray(batch_id, np.uint64)
     if not ids.all():
-        return Epochs(np.zeros(len(ids), np.int32), "none")
+        return Epochs(len(ids), "none")
     sums = _Sums.of(ids)
     for start in _starts(ids, sums):
         least = 3 if start else 2
@@ -87,20 +140,13 @@ def find_epochs(batch_id: ArrayLike) -> Epochs:
     period = _return(ids)
     if period:
         return _stitch(ids, 0, period)
-    return Epochs(np.zeros(len(ids), np.int32), "none")
+    return Epochs(len(ids), "none")
 
 
 def _stitch(ids: Ids, start: int, period: int) -> Epochs:
-    epoch = np.empty(len(ids), np.int32)
-    passes = np.arange(len(ids) - start, dtype=np.int32) // np.int32(period)
-    before = 0
-    if start:
-        head = ids[:start]
-        own = _period(head, _Sums.of(head), 2) or _return(head) or start
-        epoch[:start] = np.arange(start) // own
-        before = int(epoch[start - 1]) + 1
-    epoch[start:] = passes + before
-    return Epochs(epoch, "batch_id", period, start)
+    head = ids[:start]
+    own = (_period(head, _Sums.of(head), 2) or _return(head) or start) if start else 1
+    return Epochs(len(ids), "batch_id", period, start, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +159,7 @@ class _Sums:
     def of(cls, ids: Ids) -> "_Sums":
         zero = np.zeros(1, np.uint64)
         high, low = (
-            np.concatenate((zero, np.cumsum(lane, dtype=np.uint64)))
-            for lane in (ids >> np.uint64(32), ids & _LANE)
+            np.concatenate((zero, np.cumsum(lane, dtype=np.uint64))) for lane in _lanes(ids)
         )
         return cls((high, low))
 

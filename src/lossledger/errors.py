@@ -1,5 +1,14 @@
 """The one exception a user of the package catches, and the warning it gives."""
 
+import re
+
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """`text` as it may be shown: what would steer a terminal, or turn writing round, is spelt."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
 
 class LossLedgerError(Exception):
     """What lossledger could not do, in a sentence that says what to do instead.

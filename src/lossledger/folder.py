@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import unicodedata
+import zlib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,8 @@ STAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}-")
 """What the name of a run's folder starts with: when the run began."""
 
 _NAME_BYTES = 80
+_CRC = b'"crc": "'
+_UNKNOWN = "00000000"
 
 
 def create_folder(directory: Path, name: str, now: datetime, *, newest: bool = True) -> Path:
@@ -98,9 +101,22 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _text(content: Mapping[str, Any], indent: int | None = None) -> bytes:
-    text = json.dumps(_plain(content), indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+    plain = {**_plain(content), "crc": _UNKNOWN}
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
     # A command line may hold bytes that are no text; JSON can escape what UTF-8 can't encode.
-    return text.encode(errors="backslashreplace")
+    data = text.encode(errors="backslashreplace")
+    place = data.rindex(_CRC) + len(_CRC)
+    return data[:place] + b"%08x" % zlib.crc32(data.rstrip()) + data[place + len(_UNKNOWN) :]
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether a record has the checksum that it was written with, or none."""
+    place = data.rfind(_CRC) + len(_CRC)
+    if place < len(_CRC):
+        return True  # written by another program, or by hand
+    end = place + len(_UNKNOWN)
+    text = (data[:place] + _UNKNOWN.encode() + data[end:]).rstrip()
+    return b"%08x" % zlib.crc32(text) == data[place:end]
 
 
 def _whole_lines(size: int, file: Any) -> int:
@@ -142,12 +158,31 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _object(text: bytes, where: str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = parsed(text)
     except ValueError as error:
         raise _damaged(where, str(error)) from error
+    if content is None:
+        raise _damaged(where, "JSON, but no object")
+    return content
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    """A JSON object without its checksum; `None` where the text is JSON of another kind.
+
+    Raises:
+        ValueError: It is no JSON, or not what was written.
+    """
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(content, dict):
-        raise _damaged(where, f"a JSON {type(content).__name__}, not an object")
-    return cast("dict[str, Any]", content)
+        return None
+    if not _is_whole(text):
+        raise ValueError("its checksum does not match (without its key `crc` it is not checked)")
+    found = cast("dict[str, Any]", content)
+    found.pop("crc", None)
+    return found
 
 
 def _damaged(where: str, what: str) -> LossLedgerError:

@@ -25,8 +25,9 @@ Read: TypeAlias = Callable[[Iterable[Call], Sequence[str]], Iterator[tuple[Call,
 _NEWEST = "3.15"  # the convention taken for a run that doesn't say its Keras
 _MEASURED = "Measured in inference mode, with weights held fixed; no training step is part of it."
 _UNWRITTEN = (
-    "Differs: the run was not closed, and entries of the epoch's end may not have been written."
+    "Differs: the process was cut short, and entries of the epoch's end may not have been written."
 )
+_AGAIN = "The epoch was trained again when the run was resumed; these entries count no more."
 _NO_COLUMN = "The entries keep losses; they have no column of this."
 
 
@@ -78,9 +79,11 @@ def reported_by(
         read: Gives their entries in one pass, block by block, the columns named.
         outputs: The named outputs whose losses the entries have.
         version: Of the Keras that reported.
-        complete: Whether the run is closed; else the last entries may not be written.
+        complete: Whether the run is closed; else the last entries may not be written. Nor may
+            those of a call that was cut short before a resume.
     """
     version = version or _NEWEST
+    latest = max((call.attempt for call in calls), default=0)
     found: dict[int, list[Reported]] = {call.number: [] for call in calls}
     shown: dict[str, dict[int, list[tuple[int, float]]]] = {}
     others: list[Reported] = []
@@ -102,7 +105,8 @@ def reported_by(
         facts = _facts(read, concerned, column, version)
         for call in concerned:
             mine = {epoch: fact for (number, epoch), fact in facts.items() if number == call.number}
-            unwritten = None if complete or "ended" in call.info else max(mine, default=None)
+            whole = "ended" in call.info or (complete and call.attempt == latest)
+            unwritten = None if whole else max(mine, default=None)
             for item in _history(call, column, values[call.number], mine, version):
                 if item.epoch == unwritten and item.agreement == "differs":
                     item = dataclasses.replace(item, why=_UNWRITTEN)
@@ -148,7 +152,8 @@ def _history(
         kept = ("history", name, call.number, epoch, value, _statistic(call, version))
         fact = facts.get(epoch)
         if fact is None:
-            yield Reported(*kept, None, None, "The run has no entries of this epoch.")
+            why = _AGAIN if call.place.superseded else "The run has no entries of this epoch."
+            yield Reported(*kept, None, None, why)
         else:
             difference = _difference(value, fact.stated)
             agreement, why = _why(value, fact, call)

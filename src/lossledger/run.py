@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import catalog, shares
+from lossledger import catalog, folded, shares
 from lossledger.call import Call, entries_of, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
+from lossledger.segments.tables import marked
 from lossledger.shares import Missing
-from lossledger.statement import EpochStatement, Statements, bounds
+from lossledger.statement import EpochStatement, bounds
 from lossledger.statistics import named
 from lossledger.workers import workers_of
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["Call", "EpochStatement", "Reported", "Run", "RunInfo", "open", "runs_in"]
 
 Floats: TypeAlias = NDArray[np.float64]
+
+SUPERSEDED = "superseded"
+"""The column of `Run.entries` that marks steps that were trained again."""
 
 _FOLDED = ("epoch_mean", "batch_mean")
 
@@ -116,8 +120,9 @@ class Run:
         """The calls, in order; read again when the run has grown."""
         state = shares.state(self.path)
         if self._calls is None or self._calls[0] != state:
-            promised = (self.info.get("entries") or 0) if self.complete else 0
-            calls = read_calls(self.path, self.steps_per_epoch, promised)
+            promised = [self.info.get(key) or 0 for key in ("entries", "lines")]
+            promised = promised if self.complete else [0, 0]
+            calls = read_calls(self.path, self.steps_per_epoch, *promised)
             self._calls = (state, calls)
         return self._calls[1]
 
@@ -172,8 +177,26 @@ class Run:
             replicas: Give such a step a row a replica, as recorded, with `worker` and `replica`.
 
         Returns:
-            A table with the columns of `lossledger.entry` and the losses of named outputs.
+            A table with the columns of `lossledger.entry` and the losses of named outputs; of a
+            run that was resumed also `superseded`, which marks the steps that were trained again
+            and count no more. Of an epoch, only entries that count are given.
         """
+        if not self.info.get("resumed") and SUPERSEDED not in (columns or ()):
+            return self._table(columns, call, model, epoch, replicas)
+        chosen = None if columns is None else [name for name in columns if name != SUPERSEDED]
+        needed = None if chosen is None else list(dict.fromkeys((*chosen, "call", "step")))
+        found = self._table(needed, call, model, epoch, replicas)
+        whole = marked(found, {c.number: c.place.since for c in self.calls})
+        return whole if columns is None else whole.select(list(columns))
+
+    def _table(
+        self,
+        columns: Sequence[str] | None,
+        call: int | Call | None,
+        model: int | None,
+        epoch: int | None,
+        replicas: bool,
+    ) -> "pa.Table":
         if call is None and model is None and epoch is None:
             return shares.table(self.path, columns=columns, shares=replicas)
         calls = self.calls if call is None and model is None else self.select(call, model)
@@ -248,31 +271,13 @@ class Run:
             return self._evaluated(calls, epoch)
         statistic = named(name)
         if name in _FOLDED and not parameters:
-            found = [each for stated in self._statements(calls).values() for each in stated]
+            found = [
+                each for stated in folded.statements(self.path, calls).values() for each in stated
+            ]
             values = np.array([getattr(each, name) for each in found], np.float64)
             return values[self._chosen(np.array([each.epoch for each in found], np.int64), epoch)]
-        columns = self._columns(calls)
-        begins, ends = bounds(columns["label"])
-        groups = np.repeat(np.arange(len(begins)), ends - begins + 1)
-        values = statistic(columns["loss"], columns["weight"], groups, **parameters)
-        chosen = self._chosen(columns["epoch"][begins], epoch)
-        return values[chosen if statistic.per == "epoch" else chosen[groups]]
-
-    def _columns(self, calls: Sequence[Call]) -> dict[str, np.ndarray]:
-        """The calls' losses, with a label that differs between neighbouring epochs."""
-        parts: dict[str, list[np.ndarray]] = {
-            "loss": [np.empty(0)],
-            "weight": [np.empty(0)],
-            "epoch": [np.empty(0, np.int64)],
-            "label": [np.empty(0, np.int64)],
-        }
-        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight"]):
-            epochs = block["epoch"].astype(np.int64)
-            parts["loss"].append(block["loss"].astype(np.float64))
-            parts["weight"].append(block["weight"])
-            parts["epoch"].append(epochs)
-            parts["label"].append((call.number << 32) + epochs)
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        choose = None if epoch is None else partial(self._chosen, epoch=epoch)
+        return folded.series(self.path, calls, statistic, parameters, choose)
 
     def _evaluated(self, calls: Sequence[Call], epoch: int | None) -> Floats:
         found = [
@@ -287,18 +292,6 @@ class Run:
             )
         return np.array([value for _, value in found], np.float64)
 
-    def _statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
-        stated: dict[int, list[EpochStatement]] = {call.number: [] for call in calls}
-        folds = {call.number: (call.steps, Statements()) for call in calls}
-        for call, block in entries_of(self.path, calls, ["epoch", "loss", "weight", "rows"]):
-            left, fold = folds[call.number]
-            left -= len(block["epoch"])
-            stated[call.number] += fold.feed(block)
-            if not left:  # what it holds goes with it: a run may have thousands of calls
-                stated[call.number] += fold.rest()
-            folds[call.number] = (left, fold)
-        return stated
-
     def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
         """A statement an epoch: what its entries say, and what was reported for it.
 
@@ -310,7 +303,7 @@ class Run:
 
     def statements(self, calls: Sequence[Call]) -> dict[int, list[EpochStatement]]:
         """What `epochs` gives for each of some calls, by number, in one pass over the entries."""
-        stated = self._statements(calls)
+        stated = folded.statements(self.path, calls)
         for call in calls:
             shown = {
                 item.get("epoch"): float(item["value"])

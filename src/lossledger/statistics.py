@@ -52,6 +52,12 @@ class Statistic:
     fold: Callable[..., Array]
     parameters: Mapping[str, Parameter] = field(default_factory=dict[str, Parameter])
 
+    def looks_back(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it takes entries from before the epoch."""
+        if self.name == "ema":
+            return not parameters.get("reset", False)
+        return self.name in ("cumulative_mean", "window_mean")
+
     def __call__(
         self, loss: ArrayLike, weight: ArrayLike, epoch: ArrayLike, **parameters: Any
     ) -> Array:

@@ -32,6 +32,7 @@ from lossledger.segments.tables import (
     BATCH_ROWS,
     block_of,
     concatenated,
+    marked,
     nulls_of,
     rows_of,
     steps_of,
@@ -46,6 +47,7 @@ __all__ = [
     "append_line",
     "check_columns",
     "create_folder",
+    "marked",
     "outputs",
     "read_json",
     "read_lines",
@@ -61,7 +63,7 @@ STREAM_BYTES = 16 << 20
 PENDING_ROWS = 1_000_000
 """Rows that wait in memory, at most, while the disk refuses them."""
 
-_SEGMENT = re.compile(r"(\d{6,})\.(arrows|parquet)")
+_SEGMENT = re.compile(r"(\d{6,9})\.(arrows|parquet)")
 
 
 class Writer:
@@ -104,6 +106,11 @@ class Writer:
     def rows(self) -> int:
         """Rows appended to this writer so far."""
         return self._pending[-1][0] if self._pending else self._written
+
+    @property
+    def refuses(self) -> bool:
+        """Whether too much waits, so that no further block is taken."""
+        return self._refused is not None
 
     @property
     def _written(self) -> int:
@@ -225,17 +232,20 @@ def _tidied(entries: Path) -> int:
     return max(_numbers(entries), default=-1) + 1
 
 
-def _numbers(entries: Path) -> range:
-    """Numbers of the segments: all up to the highest, since a missing one is no empty one."""
+def _numbers(entries: Path) -> list[int]:
+    """Numbers of the segments there are, in order."""
     with contextlib.suppress(FileNotFoundError):
         found = (_SEGMENT.fullmatch(name) for name in os.listdir(entries))
-        return range(1 + max((int(match[1]) for match in found if match), default=-1))
-    return range(0)
+        return sorted({int(match[1]) for match in found if match})
+    return []
 
 
 def _segments(folder: Path) -> list[Segment]:
+    """All segments up to the first that is missing: reading that one is an error."""
     entries = folder / "entries"
-    return [Segment(entries, number) for number in _numbers(entries)]
+    numbers = _numbers(entries)
+    gap = next((place for place, number in enumerate(numbers) if place != number), None)
+    return [Segment(entries, number) for number in range(len(numbers) if gap is None else gap + 1)]
 
 
 def state(folder: Path) -> tuple[tuple[str, int], ...]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossledger.folder import has_writer, read_json, read_lines, write_json
+from lossledger import records
+from lossledger.folder import has_writer, read_json, write_json
 
 WORKER = re.compile(r"worker-(\d{1,6})")
 """The name of a worker's folder; its number is the process's rank."""
@@ -20,6 +21,7 @@ SHARED = 2
 """The format from which on a step may have several rows; see `lossledger.entry`."""
 
 _OF_THE_RUN = ("id", "name", "created", "format", "workers")
+_OF_A_SHARE = ("entries", "lines", "summary")
 
 
 def worker_folder(folder: Path, rank: int) -> Path:
@@ -83,8 +85,8 @@ def is_shared(folder: Path) -> bool:
 def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     """`run.json` with what its workers say, the lowest rank where they differ.
 
-    `complete` is what all of them are; `warnings` and `unseen` are of all; `entries` and `summary`
-    are left out, since each is of one worker's share.
+    `complete` is what all of them are; `warnings` and `unseen` are of all; `entries`, `lines` and
+    `summary` are left out, since each is of one worker's share.
 
     Args:
         folder: The run's folder.
@@ -95,8 +97,8 @@ def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     own = {rank: read_json(path / "run.json") for rank, path in workers_of(folder).items()}
     first = next(iter(own.values()), {})
     found = {**first, **{key: info[key] for key in _OF_THE_RUN if key in info}}
-    found.pop("entries", None)
-    found.pop("summary", None)
+    for key in _OF_A_SHARE:
+        found.pop(key, None)
     found["complete"] = len(own) == info["workers"] and all(
         each.get("complete") for each in own.values()
     )
@@ -109,27 +111,32 @@ def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def call_lines(folder: Path) -> Iterator[dict[str, Any]]:
+def call_lines(folder: Path, promised: int = 0) -> Iterator[dict[str, Any]]:
     """The lines of `calls.jsonl`; of several workers those of the first that has the call.
 
     What a worker reports it reports of all, or of its own share alone: never is it the sum.
+
+    Args:
+        folder: The run's folder.
+        promised: How many there must be at least, in a run that one process wrote; a worker's own
+            `run.json` says how many it has.
+
+    Raises:
+        LossLedgerError: A line is damaged, or there are fewer (slug `file-damaged`).
     """
     shares = workers_of(folder)
     if not shares:
-        yield from read_lines(folder / "calls.jsonl")
+        yield from records.call_lines(folder, promised)
         return
     known: set[int] = set()
     for path in shares.values():
-        lines = [line for line in read_lines(path / "calls.jsonl") if _number(line) not in known]
+        own = records.call_lines(path, read_json(path / "run.json").get("lines") or 0)
+        lines = [line for line in own if line["call"] not in known]
         for line in lines:
             if isinstance(line.get("weights_file"), str):
                 line["weights_file"] = f"{path.name}/{line['weights_file']}"
             yield line
-        known |= {_number(line) for line in lines}
-
-
-def _number(line: Mapping[str, Any]) -> int:
-    return int(line.get("call", 0))
+        known |= {line["call"] for line in lines}
 
 
 def entries_folders(folder: Path) -> Sequence[tuple[int, Path]]:

@@ -1,5 +1,6 @@
 """Run a command and keep all that a caller can see of it."""
 
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 PYTHON = [sys.executable]
 LOSSLEDGER = [sys.executable, "-m", "lossledger"]
 RUN = [*LOSSLEDGER, "run", "-q"]
+LIMIT = 300  # seconds; what takes a moment may take a minute where others use the machine, too
 ADDRESS = re.compile(rb"0x[0-9a-f]{6,}")
 
 
@@ -51,7 +53,24 @@ def execute(
             time.sleep(0.01)
         ready.unlink(missing_ok=True)
         process.send_signal(kill)
-    stdout, stderr = process.communicate(stdin, timeout=60)
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=LIMIT)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
     return Outcome(
         process.returncode, ADDRESS.sub(b"0x", stdout), ADDRESS.sub(b"0x", stderr or b"")
     )
+
+
+def in_turn(programs: list[Path], folder: Path, **variables: str) -> list[dict[str, str]]:
+    """Run programs in one Python process; what each printed, and the traceback of its error."""
+    chosen = {
+        "KERAS_BACKEND": os.environ.get("KERAS_BACKEND") or "jax",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [*PYTHON, str(Path(__file__).with_name("in_turn.py")), *map(str, programs)]
+    done = execute(command, folder, **{**chosen, **variables})
+    assert done.status == 0, done.stderr.decode()[-2000:]
+    return json.loads(done.stdout)

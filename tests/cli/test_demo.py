@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import LOSSLEDGER, PYTHON, environment
+from command import LOSSLEDGER, environment, in_turn
 
 import lossledger
 from lossledger.cli import main
@@ -23,7 +24,6 @@ from lossledger.errors import LossLedgerError
 BACKEND = os.environ.get("KERAS_BACKEND") or "jax"
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?%?(?![\w])")
-QUIET = {"KERAS_BACKEND": BACKEND, "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 @dataclass(frozen=True)
@@ -94,18 +94,19 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         progress=done.stderr,
         paths=paths,
         entries={name: entries_of(path) for name, path in paths.items()},
-        printed={each.name: plainly(each) for each in (FIT, EPOCHS, RAW)},
+        printed=plainly((FIT, EPOCHS, RAW), folder),
     )
 
 
-def plainly(training: Training) -> list[float]:
-    """What the program prints without a recorder: the losses of training."""
-    script = EXAMPLES / f"{training.program}.py"
-    output = subprocess.check_output(
-        [*PYTHON, str(script)], env=environment(**QUIET), stderr=subprocess.DEVNULL, text=True
-    )
-    lines = [line for line in output.splitlines() if not line.startswith("final")]
-    return [float(line.split()[-1]) for line in lines]
+def plainly(trainings: Sequence[Training], folder: Path) -> dict[str, list[float]]:
+    """What the programs print without a recorder: the losses of training."""
+    found = in_turn([EXAMPLES / f"{each.program}.py" for each in trainings], folder)
+    assert not any(each["error"] for each in found), found
+    printed = {}
+    for training, each in zip(trainings, found, strict=True):
+        lines = [line for line in each["printed"].splitlines() if not line.startswith("final")]
+        printed[training.name] = [float(line.split()[-1]) for line in lines]
+    return printed
 
 
 def six(*values: float) -> list[str]:

@@ -58,7 +58,9 @@ def execute(command: list[str]) -> str:
 def page(path: Path) -> list[dict]:
     """Runs the blocks of a page, up to the first that fails."""
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.clear_session()  # names of models are counted anew
+        sys.modules["keras"].utils.clear_session(
+            free_memory=False
+        )  # names of models are counted anew
     found: list[dict] = []
     names: dict = {"__name__": "__main__"}
     for block in blocks(path):

@@ -1,5 +1,7 @@
 """Real trainings, each run twice: as it is, and recorded. One backend a process."""
 
+import functools
+import gc
 import os
 import random
 import warnings
@@ -27,10 +29,20 @@ import lossledger
 BACKEND = keras.backend.backend()
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
 
+ONE_BACKEND = "what it tests knows no backend, only entries or Keras: run on JAX"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"one_backend: {ONE_BACKEND}")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Third parties warn in their own ways; what we warn of is an error still."""
+    # The oldest Keras is run on one backend only, and it isn't JAX.
+    elsewhere = pytest.mark.skipif(BACKEND != "jax" and KERAS >= (3, 9), reason=ONE_BACKEND)
     for item in items:
+        if item.get_closest_marker("one_backend"):
+            item.add_marker(elsewhere)
         item.add_marker(pytest.mark.filterwarnings("default"))
         item.add_marker(pytest.mark.filterwarnings("error::lossledger.LossLedgerWarning"))
 
@@ -118,6 +130,9 @@ def _warm():
         return model, model.fit(X, Y, verbose=0).history
 
     once(train)
+    # A collection would go through all that was imported, each time that a session is cleared.
+    gc.collect()
+    gc.freeze()
 
 
 RNG = np.random.default_rng(0)
@@ -137,7 +152,8 @@ def batches(size: int, rows: int = len(X)) -> list[slice]:
     return [slice(k, min(k + size, rows)) for k in range(0, rows, size)]
 
 
-def raw_losses(make: Callable[[], Any], size: int, epochs: int, **weights: Any) -> np.ndarray:
+@functools.cache
+def raw_losses(make: Callable[[], Any], size: int, epochs: int) -> np.ndarray:
     """Each step's loss by plain Keras, one batch at a time with the metrics reset."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(7)
@@ -146,6 +162,7 @@ def raw_losses(make: Callable[[], Any], size: int, epochs: int, **weights: Any) 
     for _ in range(epochs):
         for rows in batches(size):
             model.reset_metrics()
-            extra = {key: value[rows] for key, value in weights.items()}
-            losses.append(model.train_on_batch(X[rows], Y[rows], **extra))
-    return np.array([float(np.ravel(loss)[0]) for loss in losses])
+            losses.append(model.train_on_batch(X[rows], Y[rows]))
+    found = np.array([float(np.ravel(loss)[0]) for loss in losses])
+    found.setflags(write=False)
+    return found

@@ -35,6 +35,7 @@ def per_row(model, x, y):
     return ((y_pred - y) ** 2).mean(1)
 
 
+@pytest.mark.one_backend
 def test_batch_logs_are_running_means(tmp_path):
     class Logs(keras.callbacks.Callback):
         def __init__(self):
@@ -51,6 +52,7 @@ def test_batch_logs_are_running_means(tmp_path):
     np.testing.assert_allclose(run.statistic("running_mean"), logs.seen, rtol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_returned_values_by_version(tmp_path):
     """Raw from Keras 3.15 on; before, a mean over all batches since the model was compiled."""
 
@@ -68,6 +70,7 @@ def test_returned_values_by_version(tmp_path):
     assert abs(item.difference) < 1e-6
 
 
+@pytest.mark.one_backend
 def test_a_dropped_remainder(tmp_path):
     """1,000 rows in batches of 32: 32 steps of `fit`; 31 of a loop over `len(x) // 32`."""
     x = RNG.random((1000, 3)).astype("float32")
@@ -112,6 +115,7 @@ def test_sample_weights_and_reductions(tmp_path, reduction):
     assert run.calls[0].mean_of_rows is (reduction != "sum")
 
 
+@pytest.mark.one_backend
 def test_epochs_that_drift_over_the_data(tmp_path):
     """`steps_per_epoch` that does not divide the data: each epoch is over other rows."""
     slices = batches(10)
@@ -133,6 +137,7 @@ def test_epochs_that_drift_over_the_data(tmp_path):
     np.testing.assert_allclose(run.statistic("epoch_mean"), expected, rtol=1e-6)
 
 
+@pytest.mark.one_backend
 def test_the_epoch_mean_is_of_weights_that_move(tmp_path):
     def train():
         model = sgd(0.2)
@@ -163,6 +168,7 @@ def test_steps_that_logs_hide(tmp_path):
     np.testing.assert_allclose(run.losses(), raw_losses(sgd, 7, 1), rtol=2e-6)
 
 
+@pytest.mark.one_backend
 def test_epochs_of_a_shuffled_loop_are_found(tmp_path):
     """Every epoch in another order, in other batches: the epochs' fingerprints are equal."""
     rng = np.random.default_rng(3)

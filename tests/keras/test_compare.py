@@ -9,7 +9,7 @@ import pytest
 import lossledger
 from lossledger.errors import LossLedgerError
 
-from .conftest import BACKEND, network
+from .conftest import network
 
 RNG = np.random.default_rng(0)
 ROWS, BATCH, EPOCHS = 200, 32, 3
@@ -113,6 +113,7 @@ def test_shuffled_drivers_train_the_same_batches() -> None:
     assert abs(found.gap) < TOLERANCE
 
 
+@pytest.mark.one_backend
 def test_a_mean_never_reset() -> None:
     raw = by_loop(ROWS).ravel()
     weights = np.tile(np.r_[np.full(ROWS // BATCH, float(BATCH)), ROWS % BATCH], EPOCHS)
@@ -125,12 +126,14 @@ def test_a_mean_never_reset() -> None:
     assert cause.amount == pytest.approx(running[last].mean() - raw[last].mean(), abs=TOLERANCE)
 
 
+@pytest.mark.one_backend
 def test_descriptions_that_differ_by_nothing_have_gap_0() -> None:
     found = compare({}, {}, noisy, repeat=2)
     assert (found.gap, found.causes, found.unexplained) == (0.0, (), 0.0)
     assert "gap 0" in found.verdict
 
 
+@pytest.mark.one_backend
 def test_a_seed_alone_is_noise() -> None:
     found = compare({"seed": 3}, {"seed": 4}, noisy, repeat=3)
     assert found.gap != 0
@@ -157,6 +160,7 @@ def test_averaged_weights_stay_aside_until_the_training_ends() -> None:
     assert abs(found.gap) < TOLERANCE
 
 
+@pytest.mark.one_backend
 def test_a_real_cause_is_told_from_noise() -> None:
     weights = fresh().get_weights()
     about = {"initial_weights": weights}
@@ -167,6 +171,7 @@ def test_a_real_cause_is_told_from_noise() -> None:
     assert any(cause.is_noise for cause in found.causes)
 
 
+@pytest.mark.one_backend
 def test_shapley_shares_sum_and_do_not_depend_on_the_way() -> None:
     a, b = {"learning_rate": 0.1}, {"learning_rate": 0.05, "batch_size": 64}
     there = compare(a, b, repeat=2, order="shapley")
@@ -197,12 +202,13 @@ def test_optimizers_weights_and_precision() -> None:
     assert found.b.value == pytest.approx(plain, rel=1e-6)
 
 
+@pytest.mark.one_backend
 def test_dropout_is_switched_off() -> None:
     found = compare({"dropout": True}, {"dropout": False}, noisy, repeat=1)
     assert [cause.cause for cause in found.causes] == ["randomness"]
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="one backend says it for all")
+@pytest.mark.one_backend
 def test_what_cannot_be_compared_is_one_error() -> None:
     for arguments, slug in [
         ((build, (X, Y[:3]), {}, {}), "replay-data"),

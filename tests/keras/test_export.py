@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from pyarrow import csv
 
 import lossledger
@@ -19,6 +20,7 @@ def train(callbacks):
     return b"".join(weight.tobytes() for weight in model.get_weights()), history
 
 
+@pytest.mark.one_backend
 def test_the_recorder_exports(tmp_path):
     recorder = lossledger.Recorder(tmp_path / "runs", export={"csv": tmp_path / "out"})
     weights, history = train([recorder])

@@ -38,7 +38,9 @@ def kill_while_training(folder, driver, after):
     command = [sys.executable, "-c", TRAIN, str(folder), driver]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         lines = [child.stdout.readline()]
-        time.sleep(after)
+        began = time.monotonic()
+        while time.monotonic() < began + after:
+            lines.append(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
         killed = time.time()
         lines += child.stdout.readlines()
@@ -49,7 +51,7 @@ def kill_while_training(folder, driver, after):
 
 def test_killed_trainings(tmp_path):
     rng = random.Random(0)
-    for number, driver in enumerate(["fit", "train_on_batch", "fit"]):
+    for number, driver in enumerate(["fit", "train_on_batch"]):
         folder = tmp_path / str(number)
         told, killed = kill_while_training(folder, driver, rng.uniform(1.2, 2.5))
         run = lossledger.open(folder / "latest")

@@ -64,6 +64,7 @@ def test_stops_and_callbacks(twins):
     assert len(twins(train).run.losses()) == 4
 
 
+@pytest.mark.one_backend
 def test_the_users_callbacks_see_what_they_saw(twins):
     class Sees(keras.callbacks.Callback):
         def __init__(self):
@@ -166,7 +167,7 @@ def test_recompiling_begins_another_call(twins):
 def test_recompiling_while_the_recorder_collects(tmp_path):
     class Model(keras.Model):
         def make_train_function(self, force=False):
-            recording.collect()
+            recording.collector.collect()
             return super().make_train_function(force=force)
 
     with lossledger.record(tmp_path) as recording:
@@ -186,7 +187,7 @@ def test_calls_of_models_that_are_gone_end(tmp_path):
             del model
             keras.backend.clear_session()
             gc.collect()
-        recording.collect()
+        recording.collector.collect()
         assert recording.models.open == []
     run = lossledger.open(recording.path)
     assert [(call.steps, "ended" in call.info) for call in run.calls] == [(1, True)] * 2
@@ -219,6 +220,7 @@ def test_copies_and_files_of_a_recorded_model(tmp_path):
     assert [len(opened(run).losses(model=k)) for k in range(1, 5)] == [6] * 4
 
 
+@pytest.mark.one_backend
 def test_only_one_model(tmp_path):
     model, other = compiled(), compiled()
     with lossledger.record(tmp_path, model=model) as run:
@@ -277,6 +279,7 @@ def test_nothing_of_ours_is_left_behind(tmp_path):
     assert "lossledger" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.one_backend
 def test_the_inner_of_two_recordings_records(tmp_path):
     model = compiled()
     with lossledger.record(tmp_path, name="outer") as outer:
@@ -303,6 +306,7 @@ def test_the_callback(tmp_path):
     assert run.complete
 
 
+@pytest.mark.one_backend
 def test_the_callback_after_a_fit_that_failed(tmp_path):
     class Fails(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -321,7 +325,7 @@ def test_the_callback_after_a_fit_that_failed(tmp_path):
 def test_a_growing_run_is_readable(tmp_path):
     class Reads(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            run.collect()
+            run.collector.collect()
             seen.append(len(opened(run).losses()))
 
     seen = []
@@ -330,6 +334,7 @@ def test_a_growing_run_is_readable(tmp_path):
     assert seen == [3, 6]
 
 
+@pytest.mark.one_backend
 def test_trouble_is_one_warning_and_training_goes_on(tmp_path):
     """A folder that vanishes, a file where the folder should be: the numbers stay the same."""
 

@@ -164,6 +164,7 @@ def test_tensorboard_writes_what_it_writes_in_fit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verbose", [0, 1, 2])
+@pytest.mark.one_backend
 def test_the_progress_bar(verbose: int) -> None:
     printed = io.StringIO()
     with redirect_stdout(printed):

@@ -43,7 +43,7 @@ def test_modes(twins, mode, driver):
     if driver == "train_on_batch" and mode == "steps_per_execution":
         assert len(loss) == 3
         return
-    expected = raw_losses(lambda: sgd_model(**MODES[mode]), 32, 3)
+    expected = raw_losses(sgd_model, 32, 3)
     np.testing.assert_allclose(loss, expected, rtol=2e-6)
     np.testing.assert_array_equal(result.column("rows"), [32, 32, 6] * 3)
     np.testing.assert_array_equal(result.column("weight"), [32, 32, 6] * 3)

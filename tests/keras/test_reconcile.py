@@ -4,6 +4,8 @@ Amounts are reckoned apart, from plain Keras (the losses of `train_on_batch` wit
 reset, of forward passes, of weights as they are) and float64 numpy.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -73,10 +75,12 @@ def assert_causes(found, wanted, size=0.1):
     assert found == pytest.approx(wanted, rel=2e-6, abs=2e-6 * size)
 
 
+@functools.cache
 def raw(size=32, epochs=1, **choices):
-    return raw_losses(lambda: model_of(**choices), size, epochs).astype(np.float64)
+    return raw_losses(functools.partial(model_of, **choices), size, epochs).astype(np.float64)
 
 
+@pytest.mark.one_backend
 def test_batch_logs_against_raw_losses(fit):
     run, losses = fit(), raw()
     for batch in (1, 2):
@@ -88,6 +92,7 @@ def test_batch_logs_against_raw_losses(fit):
     assert found == {}
 
 
+@pytest.mark.one_backend
 def test_identical_trainings(fit):
     result = lossledger.reconcile(fit(), fit())
     assert result.gap == result.unexplained == 0
@@ -95,6 +100,7 @@ def test_identical_trainings(fit):
     assert "identical" in result.verdict
 
 
+@pytest.mark.one_backend
 def test_returned_values_of_a_loop(record):
     def train(model):
         model.fit(X, Y, **FLAT)
@@ -120,6 +126,7 @@ def test_returned_values_of_a_loop(record):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.one_backend
 def test_a_dropped_remainder(record, fit, rate):
     def train(model):
         for _ in range(2):
@@ -142,6 +149,7 @@ def test_a_dropped_remainder(record, fit, rate):
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.2])
+@pytest.mark.one_backend
 def test_another_order(fit, rate):
     order = np.random.default_rng(1).permutation(70)
     one = fit(model=model_of(rate))
@@ -169,6 +177,7 @@ def test_seeds_are_no_cause(fit):
     assert not result.causes
 
 
+@pytest.mark.one_backend
 def test_a_regularizer(fit):
     def regular():
         make = lambda units: network(units, kernel_regularizer=keras.regularizers.L2(0.05))  # noqa: E731
@@ -209,6 +218,7 @@ def test_sample_weights_and_reductions(fit, reduction):
         assert_causes(found, {("reduction", "exact"): reduced - plain}, 10)
 
 
+@pytest.mark.one_backend
 def test_class_weights(fit):
     labels = (X[:, :1] > 0.5).astype("float32")
     rows = per_row(model_of(), X, labels)
@@ -219,6 +229,7 @@ def test_class_weights(fit):
     assert_causes(found, {("class_weight", "exact"): (weights * rows).mean() - rows.mean()})
 
 
+@pytest.mark.one_backend
 def test_a_sum_depends_on_the_batches(fit):
     loss = keras.losses.MeanSquaredError(reduction="sum")
     rows = per_row(model_of())
@@ -291,6 +302,7 @@ def test_steps_per_execution_hides_steps(fit):
     assert_causes(found, {("hidden_steps", "exact"): losses.mean() - shown})
 
 
+@pytest.mark.one_backend
 def test_weights_of_outputs(fit):
     def two(units):
         inputs = keras.Input((3,))
@@ -309,6 +321,7 @@ def test_weights_of_outputs(fit):
     assert_causes(found, {("loss_weights", "exact"): 0.7 * mean}, 1)
 
 
+@pytest.mark.one_backend
 def test_epochs_of_other_rows(fit):
     def generator():
         while True:
@@ -325,6 +338,7 @@ def test_epochs_of_other_rows(fit):
         assert_causes(found, {("unseen_rows", "exact"): means.mean() - seen})
 
 
+@pytest.mark.one_backend
 def test_a_part_held_out_for_validation(fit):
     rows = per_row(model_of())
     one, other = fit(model=model_of(0.0)), fit(model=model_of(0.0), validation_split=0.2)
@@ -332,6 +346,7 @@ def test_a_part_held_out_for_validation(fit):
     assert_causes(found, {("unseen_rows", "exact"): rows[:56].mean() - rows.mean()})
 
 
+@pytest.mark.one_backend
 def test_a_validation_over_its_first_rows(fit):
     model = model_of()
     validation = {"validation_data": (X, Y), "validation_batch_size": 16}
@@ -342,6 +357,7 @@ def test_a_validation_over_its_first_rows(fit):
     assert_causes(found, {("unseen_rows", "measured"): rows[:32].mean() - rows.mean()})
 
 
+@pytest.mark.one_backend
 def test_history_of_a_custom_step_is_its_last(record):
     class Custom(keras.Model):
         def train_step(self, *arguments):
@@ -368,6 +384,7 @@ def test_history_of_a_custom_step_is_its_last(record):
         ({}, {"sample_weight": WEIGHTS}, "sample_weight"),
     ],
 )
+@pytest.mark.one_backend
 def test_one_thing_changed_is_a_replay(fit, optimizer, arguments, cause):
     model = model_of()
     model.compile(keras.optimizers.SGD(0.1, **optimizer), "mse")
@@ -390,6 +407,7 @@ def test_tf_data_drops_a_remainder(fit):
     assert_causes(found, {("unseen_rows", "exact"): rows[:64].mean() - rows.mean()})
 
 
+@pytest.mark.one_backend
 def test_losses_of_other_functions_are_not_compared(fit):
     result = lossledger.reconcile(fit(), fit(model=model_of(loss="mae")))
     assert not result.comparable
@@ -400,6 +418,7 @@ def test_losses_of_other_functions_are_not_compared(fit):
 
 
 @pytest.mark.parametrize("method", ["evaluate", "test_on_batch"])
+@pytest.mark.one_backend
 def test_an_evaluation_inside_an_epoch(fit, method):
     class Evaluates(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -21,6 +21,7 @@ from lossledger.page.pack import pack
 from lossledger.render.base import Options
 from lossledger.render.markup import Column, table
 from lossledger.render.page import PageReport
+from lossledger.run import Run
 from lossledger.statistics import STATISTICS
 
 floats = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -289,3 +290,19 @@ def test_the_command_writes_a_page_and_never_over_another(here, capsys):
 def test_what_the_command_refuses(here, capsys, arguments, status, slug):
     assert main(arguments) == status
     assert f"[{slug}]" in capsys.readouterr().err
+
+
+def test_a_live_page_forgets_what_a_resume_trained_again(tmp_path):
+    """The fit's second epoch was begun, and is begun again."""
+    made = Made(tmp_path, resumed=[{}])
+    made.call(0, driver="fit", model=0)
+    old, _ = made.steps(np.linspace(3, 2, 14), epoch=np.repeat([0, 1], [10, 4]))
+    made.writer.flush()
+    content = Content([Run(made.path)])
+    assert content.entries == 14
+    made.call(1, driver="fit", model=0, attempt=1)
+    new, _ = made.steps(np.linspace(2, 1, 9), call=1, epoch=1)
+    made.writer.flush()
+    content.update()
+    curve = content.lines[0].track.packed()["curves"]["raw"]["value"]
+    np.testing.assert_array_equal(unpacked(curve), np.concatenate((old[:10], new)).astype("f4"))

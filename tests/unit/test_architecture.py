@@ -18,10 +18,10 @@ LEVELS: tuple[set[str], ...] = (
     # Values and errors.
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions"}
-    | {"folder", "segments.*", "store", "shares", "workers", "catalog", "growth"},
+    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions", "request"}
+    | {"folder", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"},
     # What a run says.
-    {"call", "statement", "reported", "returned", "run", "notebook", "plot"},
+    {"call", "continued", "folded", "statement", "reported", "returned", "run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import Made
 
+from lossledger import call
 from lossledger.epochs import find_epochs
 
 seeds = st.integers(0, 2**32 - 1)
@@ -160,3 +162,33 @@ def test_a_million_steps_are_read_quickly():
         began = time.perf_counter()
         assert find_epochs(series).steps_per_epoch == steps
         assert time.perf_counter() - began < 5  # measured 0.05 s and 0.35 s
+
+
+def epochs_of_a_run(folder, batches, monkeypatch):
+    """What a run says whose beginning alone is looked at first, and how much that was."""
+    monkeypatch.setattr(call, "LOOKED_AT", 25)
+    made = Made(folder)
+    made.call(0, driver="train_on_batch", model=0)
+    for begin in range(0, len(batches), 17):
+        part = batches[begin : begin + 17]
+        made.steps(np.zeros(len(part)), batch_id=part)
+    (found,) = made.close().calls
+    return found.epochs_of(np.zeros(len(batches)), 0).tolist()
+
+
+@pytest.mark.parametrize("prefix", [0, 3])
+def test_a_long_series_goes_on_as_it_begins(tmp_path, monkeypatch, prefix):
+    data = np.random.default_rng(prefix).integers(1, 2**63, 7, dtype="u8")
+    warm = np.random.default_rng(9).integers(1, 2**63, prefix, dtype="u8")
+    batches = np.concatenate((warm, np.tile(data, 12)))[:80]
+    expected = [0] * prefix + [step // 7 + bool(prefix) for step in range(80 - prefix)]
+    assert epochs_of_a_run(tmp_path / "same", batches, monkeypatch) == expected
+    assert epochs_of_a_run(tmp_path / "same", batches, monkeypatch) == (
+        find_epochs(batches).epoch.tolist()
+    )
+    other = batches.copy()
+    other[70] += 1  # far behind what was looked at
+    assert epochs_of_a_run(tmp_path / "other", other, monkeypatch) == (
+        find_epochs(other).epoch.tolist()
+    )
+    assert epochs_of_a_run(tmp_path / "none", np.arange(1, 81, dtype="u8"), monkeypatch) == [0] * 80

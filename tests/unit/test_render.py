@@ -19,13 +19,14 @@ from lossledger import run as runs
 from lossledger.errors import LossLedgerError
 from lossledger.folder import append_line, write_json
 from lossledger.render import figures, sketch
-from lossledger.render.base import Listed, Listing, Options, Request
+from lossledger.render.base import Listed, Listing, Options
 from lossledger.render.figures import Format, shorten
 from lossledger.render.json import JsonShow
 from lossledger.render.listing import JsonList, TerminalList
 from lossledger.render.show import TerminalShow
 from lossledger.render.sketch import Sketch
 from lossledger.render.terminal import Column, fitting
+from lossledger.request import Request
 from lossledger.store import Writer
 
 VERSIONS = {"python": "3.13.1", "keras": "3.15.1", "backend": "jax", "numpy": "2.4.6"}

@@ -18,7 +18,7 @@ import sys, time, lossledger
 with lossledger.record(sys.argv[1], name="loop") as run:
     for step in range(int(sys.argv[2])):
         run.step(float(step + 10 * int(sys.argv[3])), rows=2)
-    run.collect()
+    run.collector.collect()
     print(run.path.name, flush=True)
     if sys.argv[4] == "wait":
         time.sleep(60)

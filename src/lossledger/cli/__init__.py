@@ -16,7 +16,7 @@ from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.report import ReportCommand
 from lossledger.cli.run import RunCommand
 from lossledger.cli.show import ShowCommand
-from lossledger.errors import LossLedgerError
+from lossledger.errors import LossLedgerError, printable
 
 COMMANDS: tuple[type[Command], ...] = (
     RunCommand,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status = _dispatch(sys.argv[1:] if arguments is None else arguments)
     except LossLedgerError as error:
-        print(f"lossledger: error [{error.slug}]: {error}", file=sys.stderr)
+        print(f"lossledger: error [{error.slug}]: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader (`| head`) has seen enough: end as a program that SIGPIPE ends does.

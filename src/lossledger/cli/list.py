@@ -54,9 +54,8 @@ examples:
         from lossledger.render.base import Listing
 
         directory = Path(options.directory or configuration().directory)
-        every = catalog.runs_in(directory)
-        chosen = every[-options.newest :] if options.newest > 0 else every
-        listing = Listing(directory, _listed(chosen), len(every) - len(chosen))
+        chosen, older = catalog.newest(directory, options.newest)
+        listing = Listing(directory, _listed(chosen), older)
         if options.json:
             from lossledger.render.listing import JsonList as List
         else:

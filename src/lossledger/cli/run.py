@@ -24,6 +24,7 @@ class RunCommand(Command):
 examples:
   lossledger run train.py --lr 0.1         what follows train.py belongs to train.py
   lossledger run --name baseline train.py
+  lossledger run --resume latest train.py    after a crash: one ledger, nothing counted twice
   lossledger run -o /data/runs -m project.train
   lossledger run --export tensorboard train.py   export it, too, as it grows
   LOSSLEDGER_OFF=1 lossledger run train.py   run it and record nothing
@@ -35,6 +36,11 @@ examples:
             "-o", "--output", metavar="DIR", help="the folder that holds runs (default: runs)"
         )
         parser.add_argument("--name", help="what to call the run (default: the script's name)")
+        parser.add_argument(
+            "--resume",
+            metavar="RUN",
+            help="go on in this run, as after a crash, instead of a new one",
+        )
         parser.add_argument(
             "-q", "--quiet", action="store_true", help="no line about the recording at the end"
         )
@@ -98,16 +104,23 @@ def _recording(
     exports: dict[str, Path],
 ) -> runner.Recording | None:
     script = None if target.module else Path(target.name)
+    directory = Path(options.output) if options.output else settings.directory
+    resume = None
+    if options.resume:  # refused before the script runs, not after
+        from lossledger.recorder.before import found
+
+        resume = found(options.resume, directory)
     try:
         from lossledger.recorder.deferred import DeferredRecording
 
         return DeferredRecording(
-            Path(options.output) if options.output else settings.directory,
+            directory,
             options.name or settings.name or _default_name(target),
             script,
             target.command,
             steps_per_epoch=options.steps_per_epoch,
             export=exports,
+            **({} if resume is None else {"resume": resume}),
         )
     except Exception as error:
         runner.warn(error)

@@ -64,7 +64,7 @@ statistics:
         """Prints the run to standard output."""
         from lossledger import run as runs
         from lossledger.cli import output
-        from lossledger.render.base import Request
+        from lossledger.request import Request
 
         run = runs.open(
             options.run,

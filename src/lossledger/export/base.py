@@ -11,7 +11,7 @@ import numpy as np
 
 from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
-from lossledger.export.feed import Epochs, Shown, Steps
+from lossledger.export.pieces import Epochs, Shown, Steps
 from lossledger.export.progress import Progress
 from lossledger.run import Run
 from lossledger.statement import Floats, Places

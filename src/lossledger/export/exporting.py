@@ -9,7 +9,8 @@ from typing import Any
 from lossledger.call import noted
 from lossledger.errors import LossLedgerError
 from lossledger.export.base import Tracker, readable
-from lossledger.export.feed import Epochs, Feed, Piece, Shown, Steps
+from lossledger.export.feed import Feed
+from lossledger.export.pieces import Epochs, Piece, Shown, Steps
 from lossledger.export.progress import Done, Progress
 from lossledger.growth import growth, is_over
 from lossledger.run import Run

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from lossledger import shares
-from lossledger.call import Call, noted, split
+from lossledger.call import Call, entries_of, noted, split
 from lossledger.entry import NO_EPOCH
+from lossledger.epochs import Epochs as Known
+from lossledger.export.pieces import End, Epochs, Piece, Shown, Steps
 from lossledger.run import Run
-from lossledger.segments.tables import null
 from lossledger.statement import (
     Block,
     EpochStatement,
-    Floats,
     Places,
     RunningMeans,
     Statements,
@@ -33,117 +33,6 @@ COLUMNS = (
 """Columns that every feed reads; named outputs come on top."""
 SHOWN = ("history", "validation")
 """Places of reported numbers that belong to an epoch, and so have a step."""
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Entries of one call, one after another.
-
-    Args:
-        call: Number of the call.
-        model: Number of its model.
-        start: Entries of the call before these.
-        block: Their columns, as recorded, and where these are null (`shares.Tail`).
-        optimizer_step: int64 (n,), updates of the model's weights in this run before each entry.
-        epoch: int64 (n,), as the driver counts; `None` while it isn't certain.
-        running_mean: float64 (n,), likewise.
-    """
-
-    call: int
-    model: int
-    start: int
-    block: Block
-    optimizer_step: Places
-    epoch: Places | None
-    running_mean: Floats | None
-
-    @property
-    def count(self) -> int:
-        """How many entries."""
-        return len(self.optimizer_step)
-
-    def values(self, column: str) -> tuple[Floats, np.ndarray | None]:
-        """A column as float64, and where it has a value; `None` for everywhere."""
-        missing = self.block.get(null(column))
-        return self.block[column].astype(np.float64), None if missing is None else ~missing
-
-    def cut(self, done: int) -> "Steps":
-        """Those that follow the first `done` entries of the call."""
-        skip = min(max(done - self.start, 0), self.count)
-        return self._at(slice(skip, None), self.start + skip) if skip else self
-
-    def head(self, size: int) -> "Steps":
-        """The first of them."""
-        return self._at(slice(size), self.start)
-
-    def _at(self, place: slice, start: int) -> "Steps":
-        return Steps(
-            self.call,
-            self.model,
-            start,
-            {name: values[place] for name, values in self.block.items()},
-            self.optimizer_step[place],
-            None if self.epoch is None else self.epoch[place],
-            None if self.running_mean is None else self.running_mean[place],
-        )
-
-
-@dataclass(frozen=True)
-class End:
-    """Where an epoch ended: the optimizer step and the time of its last entry."""
-
-    epoch: int
-    optimizer_step: int
-    time: int
-
-
-@dataclass(frozen=True)
-class Epochs:
-    """Epochs of one call that have ended; `start` of the call's came before."""
-
-    call: int
-    model: int
-    start: int
-    ends: Sequence[End]
-    statements: Sequence[EpochStatement]
-
-    @property
-    def count(self) -> int:
-        """How many epochs."""
-        return len(self.ends)
-
-    def cut(self, done: int) -> "Epochs":
-        """Those that follow the first `done` epochs of the call."""
-        skip = max(done - self.start, 0)
-        rest = self.ends[skip:], self.statements[skip:]
-        return Epochs(self.call, self.model, self.start + skip, *rest)
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Numbers that a call reported, each at the end of its epoch; `start` came before.
-
-    An end is `None` where the run has no entries of that epoch.
-    """
-
-    call: int
-    model: int
-    start: int
-    ends: Sequence[End | None]
-    items: Sequence[Mapping[str, Any]]
-
-    @property
-    def count(self) -> int:
-        """How many numbers."""
-        return len(self.items)
-
-    def cut(self, done: int) -> "Shown":
-        """Those that follow the first `done` numbers of the call."""
-        skip = max(done - self.start, 0)
-        return Shown(self.call, self.model, self.start + skip, self.ends[skip:], self.items[skip:])
-
-
-Piece = Steps | Epochs | Shown
 
 
 class Feed:
@@ -165,6 +54,7 @@ class Feed:
         self._known = {call.number: call for call in run.calls} if over else {}
         self._folds: dict[int, _Fold] = {}
         self._updates: dict[int, int] = {}
+        self._read: dict[int, int] = {}
         self.uncertain = False
 
     def read(self, *, over: bool) -> Iterator[Piece]:
@@ -175,8 +65,12 @@ class Feed:
         """
         # Before the entries: a call that has ended has them all written.
         infos, reported = noted(self._run.path)
+        counts = self._counts()
         for block in self._tail.read():
-            for number, part in split(block):
+            for number, found in split(block):
+                part = self._counting(number, found, counts)
+                if not len(part["loss"]):
+                    continue
                 fold = self._folds.get(number)
                 if fold is None:
                     fold = self._folds[number] = self._begun(number, part, infos)
@@ -185,19 +79,50 @@ class Feed:
             ended = over or "ended" in infos.get(number, {})
             yield from fold.rest(ended, reported.get(number, ()))
 
+    def _counts(self) -> dict[int, int]:
+        """How many entries count of calls of which a resume trained some again."""
+        if not self._run.info.get("resumed"):
+            return {}
+        return {call.number: call.steps for call in self._run.calls if call.place.superseded}
+
+    def _counting(self, number: int, part: Block, counts: Mapping[int, int]) -> Block:
+        """What of a call's next entries counts."""
+        before = self._read.get(number, 0)
+        self._read[number] = before + len(part["loss"])
+        if number not in counts:
+            return part
+        left = max(counts[number] - before, 0)
+        return {name: values[:left] for name, values in part.items()}
+
     def _begun(self, number: int, part: Block, infos: dict[int, dict[str, Any]]) -> "_Fold":
         if number not in infos:  # it began after we had looked
             infos.update(noted(self._run.path)[0])
         known, info = self._known.get(number), infos.get(number, {})
+        model = int(info.get("model", part["model"][0]))
+        if info.get("attempt"):
+            self._go_on(number, model)
         length = self._run.steps_per_epoch or info.get("steps_per_epoch")
         counted = int(part["epoch"][0]) != NO_EPOCH
         if known is None and not counted and not length:
             self.uncertain = True
         else:
-            known = known or Call(
-                number, 0, 0, info, (), "said", None if counted else int(length or 1)
-            )
-        return _Fold(number, int(info.get("model", part["model"][0])), known)
+            said = None if counted else Known(0, "said", int(length or 1))
+            known = known or Call(number, 0, 0, info, (), "said", said)
+        fold = _Fold(number, model, known)
+        before = (
+            None
+            if known is None
+            else self._folds.get(-1 if known.place.continues is None else known.place.continues)
+        )
+        if before is not None:
+            fold.go_on(before)
+        return fold
+
+    def _go_on(self, number: int, model: int) -> None:
+        """Counts a model's updates anew: of those given, a resume may have taken some back."""
+        calls = [c for c in self._run.calls if c.model == model and c.number < number]
+        found = entries_of(self._run.path, calls, ["updated"])
+        self._updates[model] = sum(int(block["updated"].sum()) for _, block in found)
 
     def _counted(self, part: Block) -> Places:
         """The optimizer step of each entry; entries of one model lie in the order of training."""
@@ -223,6 +148,11 @@ class _Fold:
     stated: int = 0
     shown: int = 0
     waiting: dict[int, End] = field(default_factory=dict[int, End])
+
+    def go_on(self, before: "_Fold") -> None:
+        """Takes over the epoch in whose middle the call before was cut short."""
+        self.running, self.open, self.last = before.running, before.open, before.last
+        before.running, before.open, before.last = RunningMeans(), Statements(), None
 
     def steps(self, part: Block, optimizer_step: Places) -> Iterator[Piece]:
         """Takes the next entries."""

@@ -79,7 +79,7 @@ def differs(where: str, what: str) -> LossLedgerError:
     )
 
 
-class Place:
+class ExportFolder:
     """A folder of files that only grow; what was not committed is cut off when it is opened.
 
     Args:

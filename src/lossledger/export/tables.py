@@ -9,8 +9,8 @@ import numpy as np
 
 from lossledger.entry import dtype_of
 from lossledger.export.base import Tracker, is_output
-from lossledger.export.feed import Epochs, Shown, Steps
-from lossledger.export.progress import Place, Progress
+from lossledger.export.pieces import Epochs, Shown, Steps
+from lossledger.export.progress import ExportFolder, Progress
 from lossledger.segments.tables import null
 from lossledger.statement import EpochStatement
 
@@ -32,7 +32,7 @@ class Tables(Tracker):
 
     def open(self, *, force: bool) -> Progress:
         """See `Tracker`."""
-        self._place = Place(self.directory / self.run.id, self.run, force=force)
+        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
         return self._place.progress
 
     def add(self, name: str, table: "pa.Table") -> None:

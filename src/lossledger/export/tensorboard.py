@@ -9,7 +9,7 @@ import numpy as np
 from lossledger.explain.events import first_event, packed
 from lossledger.explain.records import framed
 from lossledger.export.base import Column, Scalars
-from lossledger.export.progress import Place, Progress
+from lossledger.export.progress import ExportFolder, Progress
 from lossledger.statement import Places
 
 
@@ -24,7 +24,7 @@ class TensorBoard(Scalars):
 
     def begin(self, *, force: bool) -> Progress:
         """See `Tracker`."""
-        self._place = Place(self.directory / self.run.id, self.run, force=force)
+        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
         self._began = began(self.run.info.get("created"))
         self._file = next(iter(self._place.files), "")
         if not self._file:

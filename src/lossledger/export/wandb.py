@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lossledger.export.base import Column, Scalars, needed
-from lossledger.export.progress import Place, Progress
+from lossledger.export.progress import ExportFolder, Progress
 from lossledger.statement import Places
 
 X = "optimizer_step"
@@ -25,7 +25,7 @@ class WandB(Scalars):
     def begin(self, *, force: bool) -> Progress:
         """See `Tracker`."""
         self._wandb = needed("wandb", "wandb")
-        self._place = Place(self.directory / self.run.id, self.run, force=force)
+        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
         self._offline: Any = None
         kept = self._place.kept
         drop = [*kept.get("folders", []), kept.get("open")] if force else [kept.get("open")]

@@ -70,7 +70,7 @@ class Content:
             names = outputs(run.path)
             stated = Stated.of(calls, every[place])
             track = kept.get((place, model))
-            if track is None or not track.goes_on(stated, bucket, names):
+            if track is None or not track.goes_on(calls, stated, bucket, names):
                 track, fresh = Track(run.path, model, names, self.beta, bucket), True
             track.read(calls, stated)
             name = str(next((c.info["model_name"] for c in calls if "model_name" in c.info), ""))

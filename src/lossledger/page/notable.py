@@ -19,7 +19,7 @@ NONFINITE = 20
 
 
 @dataclass(frozen=True)
-class Step:
+class NotableStep:
     """One step, and which data it saw.
 
     Args:
@@ -55,8 +55,8 @@ class Notable:
     def __init__(self, statistic: str) -> None:
         self.statistic = statistic
         self.nonfinite = 0
-        self.bad: list[Step] = []
-        self.spikes: list[Step] = []
+        self.bad: list[NotableStep] = []
+        self.spikes: list[NotableStep] = []
         self._before = np.nan
         self._seen = 0
 
@@ -101,10 +101,10 @@ class Places:
 
 def _steps(
     places: NDArray[np.int64], call: int, block: Block, before: Floats, score: Floats, facts: Places
-) -> Sequence[Step]:
-    def step(i: int) -> Step:
+) -> Sequence[NotableStep]:
+    def step(i: int) -> NotableStep:
         row = int(facts.row[i])
-        return Step(
+        return NotableStep(
             step=int(block["step"][i]),
             call=call,
             epoch=int(block["epoch"][i]),

@@ -84,19 +84,27 @@ class Track:
         self._ema = Ema(beta)
         self._returned: tuple[int, float] | None = None  # the last entry's call and its time
         self._seen: set[str] = set()
+        self._lengths: list[tuple[int, int]] = []  # the calls that were read, and their entries
         self._rows = (0, 0.0)  # entries read, and the rows of them
 
-    def goes_on(self, stated: Stated, bucket: int, outputs: Sequence[str]) -> bool:
+    def goes_on(
+        self, calls: Sequence[Call], stated: Stated, bucket: int, outputs: Sequence[str]
+    ) -> bool:
         """Whether what was read stands: epochs that are found in the data may come out otherwise.
 
         Args:
+            calls: All calls of the model, in order; a resume may have cut one short.
             stated: The epochs as they are known by now.
             bucket: As the track should have it.
             outputs: Likewise.
         """
         before, now = (each.begins[each.begins < self.entries] for each in (self.stated, stated))
+        lengths = {call.number: call.steps for call in calls}
+        whole, last = self._lengths[:-1], self._lengths[-1:]
         return (
-            np.array_equal(before, now)
+            all(lengths.get(number) == steps for number, steps in whole)
+            and all(lengths.get(number, 0) >= steps for number, steps in last)
+            and np.array_equal(before, now)
             and self.bucket == bucket
             and self.outputs == tuple(outputs)
             and stated.entries >= self.entries
@@ -111,6 +119,7 @@ class Track:
         """
         self.stated = stated
         firsts = np.cumsum([0, *(call.steps for call in calls)]).tolist()
+        self._lengths = [(call.number, call.steps) for call in calls]
         begins = {call.number: first for call, first in zip(calls, firsts, strict=False)}
         done = dict.fromkeys(begins, 0)
         for call, block in entries_of(self.folder, calls, (*_COLUMNS, *self.outputs)):

@@ -20,8 +20,12 @@ def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """
     del pair
     for which, more, less in (("a", a, b), ("b", b, a)):
-        left_out = _left_out(more.ledger, less.ledger)
-        if left_out is not None and left_out.any():
+        again, other = more.ledger.again, less.ledger.again  # a cause of their own
+        left_out = np.zeros(len(again), bool)
+        found = _left_out(more.ledger.keep(~again), less.ledger.keep(~other))
+        if found is not None:
+            left_out[~again] = found
+        if left_out.any():
             return _without("unseen_rows", which, (a, b), left_out)
     return None
 
@@ -29,10 +33,13 @@ def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
 def double_count(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """Steps counted twice, as after a resume.
 
-    The fold of all steps, less the fold without those that came first of batches that the other
-    side has once.
+    The fold of all steps, less the fold without those that the run itself marks as trained again;
+    where it marks none, without those that came first of batches that the other side has once.
     """
     del pair
+    for which, more, less in (("a", a, b), ("b", b, a)):
+        if more.ledger.again.any() and not less.ledger.again.any():
+            return _without("double_count", which, (a, b), more.ledger.again)
     for which, more, less in (("a", a, b), ("b", b, a)):
         found = match(more.ledger["batch_id"], less.ledger["batch_id"])
         if found.known and found.all_of_b and found.again_a.any():
@@ -123,8 +130,10 @@ def _without(
         )
         advice = "Train on the remainder, too, and average over all rows; or drop it on both sides."
     else:
+        marked = ledger.again.any()
+        batches = "that a resume trained again" if marked else f"of batches that {other} has once"
         evidence = (
-            f"{which} counts {steps} twice: {count} of batches that {other} has once, with a loss "
+            f"{which} counts {steps} twice: {count} {batches}, with a loss "
             f"of {number(means[0])} where the others' is {number(means[1])}."
         )
         advice = "After a resume, drop what was kept of the epoch that is trained again; see that "

@@ -154,7 +154,8 @@ def _weighed(before: Fold, after: Fold) -> str:
     weights = [fold.ledger.weights(fold.form.weight)[start:] for fold in (before, after)]
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [each / each.sum() for each in weights]
-        place = int(np.nanargmax(np.abs(shares[1] - shares[0]))) if len(weights[0]) else 0
+        apart = np.abs(shares[1] - shares[0])
+        place = int(np.nanargmax(apart)) if np.isfinite(apart).any() else 0
     loss = before.losses[start:][place]
     rest = np.delete(before.losses[start:], place)
     others = f", the others' mean {number(float(rest.mean()))}" if len(rest) else ""

@@ -1,5 +1,7 @@
 """Whether two numbers may be compared, and what is not the same about how they came about."""
 
+import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,18 +28,17 @@ x y batch_size epochs initial_epoch shuffle steps_per_epoch validation_data vali
 validation_freq return_dict
 """
 _DRIVERS_OWN = {f"arguments.{name}" for name in _OWN.split()}
+_OURS = re.compile(r"(worker-\d{1,6}/)?weights/\d{6,9}\.npz")
+"""Where a recorder keeps weights: any other path in a run's record is not followed."""
 _NAMELESS = {"name", "registered_name", "module"}
 _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledger")
 
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    ours, theirs = record(*a), record(*b)
+    rows = all(call.driver in WHOLE for _, call in (a, b))
+    ours, theirs = record(*a, rows=rows), record(*b, rows=rows)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
-    if len({call.driver in WHOLE for _, call in (a, b)}) > 1:
-        ours, theirs = (
-            {k: v for k, v in each.items() if not _is_data(k)} for each in (ours, theirs)
-        )
     found = [
         Difference(name, ours.get(name), theirs.get(name))
         for name in dict.fromkeys((*ours, *theirs))
@@ -61,11 +62,17 @@ def _without(layers: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     return found
 
 
-def record(run: Run, call: Call) -> dict[str, Any]:
-    """What decides how a call trains, as it is recorded, by dotted names; layers are left out."""
+def record(run: Run, call: Call, *, rows: bool = True) -> dict[str, Any]:
+    """What decides how a call trains, as it is recorded, by dotted names; layers are left out.
+
+    Args:
+        run: The run.
+        call: The call.
+        rows: Whether to say how many rows the data have, where the call was given all of them.
+    """
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
-        if name in _DATA and call.driver not in WHOLE:
+        if name in _DATA and not (rows and call.driver in WHOLE):
             value = _of_any_batch(value)  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))
@@ -81,11 +88,6 @@ def record(run: Run, call: Call) -> dict[str, Any]:
         if name in call.info:
             found[name] = call.info[name]
     return found
-
-
-def _is_data(name: str) -> bool:
-    """Whether a name is of inputs or targets: all rows of the one driver, a batch of the other."""
-    return name.split(".")[:2] in (["arguments", "x"], ["arguments", "y"])
 
 
 def _of_any_batch(value: Any) -> Any:
@@ -192,11 +194,17 @@ def _shapes(run: Run, call: Call) -> Any:
     import numpy as np
 
     name = call.info.get("weights_file")
-    path = Path(run.path, name) if name else None
-    if path is None or not path.is_file():
+    # A path that a file gives is followed only where it is one that the recorder would have given.
+    if not isinstance(name, str) or not _OURS.fullmatch(name):
         return None
-    with np.load(path, allow_pickle=False) as arrays:
-        return [list(arrays[key].shape) for key in arrays.files]
+    path = Path(run.path, name)
+    if not path.is_file() or path.resolve() != run.path.resolve() / name:
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return [list(arrays[key].shape) for key in arrays.files]
+    except (OSError, ValueError, zipfile.BadZipFile, MemoryError):
+        return None  # damaged: the layers' sizes are compared in its place
 
 
 def _sizes(call: Call) -> Any:

@@ -25,7 +25,8 @@ class Ledger:
     Args:
         columns: Equally long arrays in the order of training. `loss`, `weight`, `rows`,
             `penalty` and named losses as float64, `epoch` int64, `batch_id` uint64; `elements`
-            and `sample_weight`, float64, only where the run has them.
+            and `sample_weight`, float64, only where the run has them; `superseded`, only where
+            steps that were trained again count, too.
         start: Entries before the epoch.
         kind: What the column `weight` is.
     """
@@ -44,6 +45,13 @@ class Ledger:
     def has(self, name: str) -> bool:
         """Whether every entry of the epoch has the column."""
         return name in self.columns and bool(np.isfinite(self[name]).all()) and len(self) > 0
+
+    @property
+    def again(self) -> Mask:
+        """Which entries of the epoch were trained again."""
+        if "superseded" in self.columns:
+            return self["superseded"].astype(bool)
+        return np.zeros(len(self), bool)
 
     def with_loss(self, loss: Floats, **columns: Floats) -> "Ledger":
         """The same entries with another loss each; as long as the columns are."""
@@ -112,9 +120,7 @@ class Form:
     @property
     def looks_back(self) -> bool:
         """Whether it takes entries from before the epoch."""
-        reset = dict(self.parameters).get("reset", False)
-        back = ("cumulative_mean", "window_mean", "ema")
-        return self.statistic in back and not (self.statistic == "ema" and reset)
+        return STATISTICS[self.statistic].looks_back(dict(self.parameters))
 
     @property
     def text(self) -> str:

@@ -141,10 +141,10 @@ def _blocks(run: Run, calls: Sequence[Call], steps: int, *, start: int = 0) -> I
         steps -= count
         if count:
             begins = np.diff(part["epoch"], prepend=part["epoch"][0]) != 0
-            begins[0] = (call.number, int(part["epoch"][0])) != last
+            begins[0] = (call.line, int(part["epoch"][0])) != last
             part["place"] = place + np.cumsum(begins)
             part["call"] = np.full(count, call.number)
-            place, last = int(part["place"][-1]), (call.number, int(part["epoch"][-1]))
+            place, last = int(part["place"][-1]), (call.line, int(part["epoch"][-1]))
             if done + count > start:
                 yield _cut(part, slice(max(start - done, 0), None))
             done += count

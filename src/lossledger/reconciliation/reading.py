@@ -18,7 +18,7 @@ from lossledger.reconciliation.numbers import history, inside, keras_of, measure
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
-from lossledger.run import Run
+from lossledger.run import SUPERSEDED, Run
 from lossledger.statement import bounds
 from lossledger.statistics import STATISTICS
 from lossledger.workers import workers_of
@@ -122,8 +122,10 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
         return Side(str(run.path), _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
-        number, data = measured(run, call, name, label, end == call.steps)
-        return Reading(side(number), run, call, before, None, (), label, begin, data=data)
+        number, data = measured(run, call, name, label, end == call.before + call.steps)
+        return Reading(
+            side(number), run, call, before, None, (), label, begin - call.before, data=data
+        )
     if name == "returned" and call.driver != "train_on_batch":
         raise LossLedgerError(
             f"Only train_on_batch returns the loss of a step. Received: {spec.text}, in call "
@@ -131,7 +133,8 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
             slug="not-reported",
         )
     form = _form(spec, run, call, name)
-    ledger = _ledger(run, call, (begin, end), form)
+    ledger = _ledger(run, call, (begin, end), form, label if spec.again else None)
+    begin -= call.before
     if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
         unreset = conventions.of("keras", keras_of(run), "returned").statistic == "cumulative_mean"
         number, fold, moves = returned(Fold(ledger, form), unreset)
@@ -151,13 +154,15 @@ def _weights(call: Call, which: str) -> str:
 def _before(run: Run, call: Call) -> tuple[Call, ...]:
     """The calls that led to where a call began, without a gap."""
     found: list[Call] = []
-    begins = _weights(call, "initial")
+    first = call
     for each in reversed([each for each in run.calls if each.number < call.number]):
         if each.model == call.model and each.steps:
-            if not begins or _weights(each, "final") != begins:
+            begins = _weights(first, "initial")
+            led = begins and _weights(each, "final") == begins and not each.place.superseded
+            if not led and first.place.continues != each.number:
                 break
             found.insert(0, each)
-            begins = _weights(each, "initial")
+            first = each
     return tuple(found)
 
 
@@ -171,8 +176,7 @@ def _said(text: str, spec: Spec) -> str:
     found = [f"{key}={value}" for key, value, usual in more if value != usual]
     if spec.weight is not None and "weight=" not in text:
         found.append(f"weight={spec.weight}")
-    if spec.finite:
-        found.append("finite")
+    found += [key for key in ("finite", "again") if getattr(spec, key)]
     return f"{text} ({', '.join(found)})" if found else text
 
 
@@ -207,16 +211,18 @@ def _driver_reports(run: Run, call: Call) -> str:
 
 
 def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, int, int]:
-    """The call that has an epoch, the epoch's number, and where in the call it begins and ends."""
+    """The call that ends an epoch, the epoch's number, and where in the line it begins and ends."""
     found: dict[tuple[int, int], tuple[int, int]] = {}
-    starts = dict.fromkeys((call.number for call in calls), 0)
+    starts: dict[int, int] = {}
+    for call in calls:
+        starts.setdefault(call.line, call.before)
     for call, block in entries_of(run.path, calls, ["epoch"]):
-        before = starts[call.number]
+        before = starts[call.line]
         for begin, end in zip(*(each.tolist() for each in bounds(block["epoch"])), strict=True):
-            key = (call.number, int(block["epoch"][begin]))
+            key = (call.line, int(block["epoch"][begin]))
             first = found[key][0] if key in found else before + begin
             found[key] = (first, before + end + 1)
-        starts[call.number] = before + len(block["epoch"])
+        starts[call.line] = before + len(block["epoch"])
     keys = sorted(found)
     meant = [key for key in keys if key[1] == epoch] if epoch >= 0 else keys[epoch:][:1]
     if not meant or -epoch > len(keys):
@@ -225,9 +231,10 @@ def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, i
             f"The run has no such epoch. Received: {epoch} of {run.path}. It has: {has}.",
             slug="no-epoch",
         )
-    number, label = meant[-1]
-    call = next(call for call in calls if call.number == number)
-    return call, label, *found[number, label]
+    line, label = meant[-1]
+    begin, end = found[line, label]
+    call = next(c for c in reversed(calls) if c.line == line and c.before < end)
+    return call, label, begin, end
 
 
 def _up_to(spec: Spec, begin: int, end: int) -> int:
@@ -241,19 +248,35 @@ def _up_to(spec: Spec, begin: int, end: int) -> int:
     return last + 1
 
 
-def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
-    """The entries that a form folds: one epoch, or all of the call up to its end."""
+def _ledger(
+    run: Run, call: Call, span: tuple[int, int], form: Form, again: int | None = None
+) -> Ledger:
+    """The entries that a form folds: one epoch, or all of the line up to its end.
+
+    Args:
+        run: The run.
+        call: The call that ends the epoch.
+        span: Where in its line the epoch begins and ends.
+        form: The form.
+        again: The epoch's number, where its steps that were trained again are to count, too.
+    """
     outputs = shares.outputs(run.path)
     has = [*_COLUMNS, *outputs]
     has += [name for name in _OPTIONAL if name not in has and name in NAMES]
     begin = 0 if form.looks_back else span[0]
     parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
-    done = 0
-    for _, block in entries_of(run.path, [call], has):
+    calls = [c for c in run.calls if c.line == call.line and c.number <= call.number and c.steps]
+    done = calls[0].before
+    if again is not None:
+        parts[SUPERSEDED] = []
+        _all_times(run, call, again, parts)
+        begin, span, calls = 0, (0, 0), []
+    for _, block in entries_of(run.path, calls, has):
         length = len(block["epoch"])
         window = slice(max(begin - done, 0), max(span[1] - done, 0))
-        for name in has:
-            parts[name].append(block[name][window])
+        if window.start < min(window.stop, length):
+            for name in has:  # copies: a view would hold its whole block
+                parts[name].append(block[name][window].copy())
         done += length
         if done >= span[1]:
             break
@@ -272,6 +295,23 @@ def _ledger(run: Run, call: Call, span: tuple[int, int], form: Form) -> Ledger:
             exit_code=2,
         )
     return ledger
+
+
+def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.ndarray]]) -> None:
+    """The entries of an epoch, those that were trained again marked, in the order of training."""
+    same = [c for c in run.calls if (c.model, c.driver) == (call.model, call.driver)]
+    same = [c for c in same if c.number <= call.number]
+    ours = [c for c in same if c.line == call.line or c.place.superseded]
+    seen = {c.number: 0 for c in ours}
+    counts = {c.number: c.steps for c in ours}
+    for each, block in entries_of(run.path, [c.whole for c in ours], [*parts][:-1]):
+        place = np.arange(len(block["epoch"])) + seen[each.number]
+        seen[each.number] += len(place)
+        mine = block["epoch"] == epoch
+        if mine.any():
+            for name, column in block.items():
+                parts[name].append(column[mine])
+            parts[SUPERSEDED].append((place >= counts[each.number])[mine])
 
 
 def _typed(name: str, column: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lossledger.errors import LossLedgerError
-from lossledger.render.base import Request
+from lossledger.request import Request
 from lossledger.run import Run
 
 Weight: TypeAlias = Literal["rows", "one", "elements", "sample_weight"]
@@ -16,7 +16,8 @@ Which: TypeAlias = "str | Path | Run | tuple[str | Path | Run, str]"
 _WEIGHTS = ("rows", "one", "elements", "sample_weight")
 _WORD = re.compile(r"[A-Za-z_]\w*(?=:|$)")
 _INTEGERS = ("call", "model", "epoch", "batch", "every")
-_KEYS = (*_INTEGERS, "loss", "weight", "finite")
+_FLAGS = ("finite", "again")
+_KEYS = (*_INTEGERS, "loss", "weight", *_FLAGS)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Spec:
         loss: `loss`, `data` (without its penalty), or named losses, added: `a_loss+b_loss`.
         weight: What an epoch's mean weights each loss by, in the place of what was recorded.
         finite: Whether losses that are not finite are left out.
+        again: Whether steps that a resumed run trained again count, too, as in a log that was
+            only appended to.
     """
 
     run: str | Path | Run
@@ -48,6 +51,7 @@ class Spec:
     loss: str = "loss"
     weight: Weight | None = None
     finite: bool = False
+    again: bool = False
 
     @classmethod
     def of(cls, which: Which) -> "Spec":
@@ -104,7 +108,7 @@ def _parsed(run: "str | Path | Run", text: str, rest: str) -> Spec:
 def _selected(part: str, text: str) -> dict[str, Any]:
     key, equals, value = part.partition("=")
     if not equals:
-        key, value = ("finite", "true") if part == "finite" else ("call", part)
+        key, value = (part, "true") if part in _FLAGS else ("call", part)
     if key not in _KEYS:
         raise _bad(text, part, f"Keys are {', '.join(_KEYS)}.")
     if key in _INTEGERS:
@@ -112,7 +116,7 @@ def _selected(part: str, text: str) -> dict[str, Any]:
         if not re.fullmatch(r"-?\d+", value) or (least is not None and int(value) < least):
             raise _bad(text, part, f"{key} is a whole number.")
         return {key: int(value)}
-    if key == "finite":
+    if key in _FLAGS:
         return {key: value.lower() not in ("false", "0")}
     if key == "weight" and value not in _WEIGHTS:
         raise _bad(text, part, f"Write one of {', '.join(_WEIGHTS)}.")

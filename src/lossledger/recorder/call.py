@@ -52,7 +52,7 @@ class RecordedCall:
         """The batch of its epoch that comes next."""
         if self.buffer is None:
             return self.batch
-        self.recording.collect()
+        self.recording.collector.collect()
         return self.buffer.batch
 
     @property
@@ -82,7 +82,7 @@ class RecordedCall:
 
     def backlog(self) -> None:
         """See `lossledger.keras.tap.Position`."""
-        self.recording.collect()
+        self.recording.collector.collect()
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps the initial weights."""
@@ -133,6 +133,20 @@ class RecordedCall:
         )
         if layout.losses_per_row is not None:
             self.write(losses_per_row=layout.losses_per_row)
+
+    def check(self, tap: "Tap[Any]") -> None:
+        """Say what of the call the tap did not see."""
+        recording, buffer = self.recording, tap.buffer
+        error, tap.failure = tap.failure, None
+        if error is not None:
+            recording.warn("tap-failed", f"{type(error).__name__}: {error}")
+        elif buffer.seen and buffer.layout is None:
+            what = f"the train_step of model {self.model} shows no loss: it updates no loss metric"
+            what = f"{what} and returns none; its steps were not recorded."
+            recording.warn("no-loss-found", what)
+        elif buffer.lost:
+            what = f"{buffer.lost} of {buffer.seen} steps of call {self.index} have no entry."
+            recording.warn("entries-lost", what)
 
     def finish(self, failed: str | None = None) -> None:
         """End the call: all its entries are on disk afterwards."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lossledger.recorder.recording import Recording
 
 
-class Steps:
+class CustomSteps:
     """The steps of a user's loops, one call a model; their device scalars are fetched later.
 
     Args:
@@ -51,7 +51,7 @@ class Steps:
 
     def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
         recording = self._recording
-        call = recording.new_call("custom", recording.models.new())
+        call = recording.new_call("custom", lambda: recording.models.new(name))
         kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
         call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
         self._calls[name] = call

@@ -21,6 +21,7 @@ class DeferredRecording:
         command: Its command line.
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
         export: By name of a tracker the folder that the run is exported to as it grows.
+        resume: The folder of a run to go on in.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class DeferredRecording:
         *,
         steps_per_epoch: int | None = None,
         export: Mapping[str, Path] = MappingProxyType({}),
+        resume: Path | None = None,
     ) -> None:
         # Paths are the caller's: a script may change the working directory.
         self._directory = directory.absolute()
@@ -41,6 +43,7 @@ class DeferredRecording:
         self._command = list(command)
         self._steps_per_epoch = steps_per_epoch
         self._export = {name: path.absolute() for name, path in export.items()}
+        self._resume = None if resume is None else resume.absolute()
         self._recording: Recording | None = None
         self._hooks = [AfterImport("keras", self._begin), AfterImport("tf_keras", self._legacy)]
         self._legacy_seen = False
@@ -60,6 +63,7 @@ class DeferredRecording:
             self._command,
             steps_per_epoch=self._steps_per_epoch,
             export=self._export,
+            resume=self._resume,
         )
         self._recording.start()
 

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,17 +21,34 @@ class Models:
         self._last: dict[int, RecordedCall] = {}
         self._counting = threading.Lock()
         self._count = 0
+        self._before: dict[int, Any] = {}
 
-    def new(self) -> int:
-        """The number of a model not seen before."""
+    def go_on(self, before: Mapping[int, Any]) -> None:
+        """Models of the run that is resumed: what tells each of them again, by number."""
+        self._before = dict(before)
+        self._count = 1 + max(before, default=-1)
+
+    def new(self, likeness: Any = None) -> int:
+        """The number of a model not seen before in this process.
+
+        Args:
+            likeness: What tells it again: the first model of the run before that is like it, and
+                has not come again yet, goes on.
+        """
         with self._counting:
+            # One of which nothing is known died before its first call was described.
+            like = [number for number, each in self._before.items() if each == likeness]
+            like += [number for number, each in self._before.items() if each is None]
+            if like and likeness is not None:
+                del self._before[like[0]]
+                return like[0]
             self._count += 1
             return self._count - 1
 
-    def number(self, model: Any) -> int:
+    def number(self, model: Any, likeness: Any = None) -> int:
         """The number of a model; a call that is still on of one gone before it ends."""
         if not self._knows(model):
-            self._seen[id(model)] = (weakref.ref(model), self.new())
+            self._seen[id(model)] = (weakref.ref(model), self.new(likeness))
             if id(model) in self._open:
                 self._open[id(model)].finish()
         return self._seen[id(model)][1]

@@ -16,8 +16,11 @@ import numpy as np
 
 from lossledger.entry import FORMAT, PLAIN_FORMAT
 from lossledger.folder import LATEST, append_line, create_folder, point_latest, write_json
+from lossledger.recorder.before import Before
+from lossledger.recorder.redacted import redacted
 from lossledger.recorder.trouble import Trouble
 from lossledger.recorder.world import World, find_world
+from lossledger.records import call_lines
 from lossledger.workers import join_folder
 
 if TYPE_CHECKING:
@@ -37,8 +40,9 @@ class Output:
         directory: Folder that holds the runs.
         name: Name of the run.
         script: The script that trains, if it was started by `lossledger run`.
-        command: Its command line.
+        command: Its command line; what looks like a secret in it is not kept.
         trouble: Where to say what can't be written.
+        resume: The folder of a run to go on in, instead of a new one.
     """
 
     def __init__(
@@ -48,24 +52,29 @@ class Output:
         script: Path | None,
         command: Sequence[str],
         trouble: Trouble,
+        resume: Path | None = None,
     ) -> None:
         self.path: Path | None = None
         self.began = time.perf_counter_ns()
         self._directory = directory
         self._name = name
         self._script = script
-        self._command = list(command)
+        self._command = redacted(command)
         self._trouble = trouble
+        self._resume = resume
+        self._before: Before | None = None
+        self._attempts: list[Any] = []
         self._own: Path | None = None
         self._world: World | None = None
         self._writer: Writer | None = None
+        self._refused = False
         self._created = ""
         self._entries = 0
         self._format = PLAIN_FORMAT
 
     @property
     def open(self) -> bool:
-        """Whether entries can be appended."""
+        """Whether a writer is at work in the folder."""
         return self._writer is not None
 
     @property
@@ -73,28 +82,51 @@ class Output:
         """Whether this process is the only one that records the run, or the first of several."""
         return self._world is None or self._world.rank == 0
 
+    @property
+    def attempt(self) -> int:
+        """How often the run was resumed."""
+        return len(self._attempts)
+
     def now(self) -> int:
         """Nanoseconds since the run began."""
         return time.perf_counter_ns() - self.began
 
-    def begin(self) -> Path:
-        """Create the folder, or go on in it; gives its path."""
+    def begin(self) -> Before | None:
+        """Create the folder, or go on in it; returns what was there of a run that is resumed."""
         from lossledger.store import Writer
 
-        own = self._own
+        own, first = self._own, self._own is None
         if own is None:
             with self._trouble.guarded("workers-apart"):
                 self._world = find_world()
-            created = datetime.now(UTC).astimezone()
-            self._created = created.isoformat(timespec="seconds")
-            own = None if self._world is None else self._joined(self._world, created)
-            if own is None:
-                self._world = None
-                self.path = own = create_folder(self._directory, self._name, created)
-            self._own = own
+            own = self._found() or self._created_now()
         self._writer = Writer(own)
+        self._own = own
+        if first and own == self._resume:
+            self.path = own
+            self._go_on(Before.of(own))
         self._write_run(complete=False)
-        return own if self._world is None else own.parent
+        return self._before if first else None
+
+    def _found(self) -> Path | None:
+        """The folder of the run that is resumed."""
+        if self._resume is not None and self._world is not None:
+            self._trouble.warn(
+                "workers-apart",
+                "Processes that train together can't go on in a run. "
+                f"Received: {self._resume}. They record a new one; `reconcile` takes both.",
+            )
+            return None
+        return self._resume
+
+    def _created_now(self) -> Path:
+        created = datetime.now(UTC).astimezone()
+        self._created = created.isoformat(timespec="seconds")
+        own = None if self._world is None else self._joined(self._world, created)
+        if own is None:
+            self._world = None
+            self.path = own = create_folder(self._directory, self._name, created)
+        return own
 
     def _joined(self, world: World, now: datetime) -> Path | None:
         """This process's folder in one that all who train together share; `None` without one."""
@@ -121,20 +153,39 @@ class Output:
             return own
         return None
 
+    def _go_on(self, before: Before) -> None:
+        self._before = before
+        self._entries = before.entries
+        self._format = before.info.get("format", PLAIN_FORMAT)
+        self.began = time.perf_counter_ns() - before.elapsed
+        more = {"git": _git_commit(self._script), "pid": os.getpid(), **_machine()}
+        self._attempts = [*before.attempts, before.resumed(self._command, **more)]
+
     def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
-        """Append blocks of entries; they survive the death of the process afterwards."""
-        if self._writer is None:
+        """Append blocks of entries; they survive the death of the process afterwards.
+
+        Where the disk refuses, the writer keeps them and tries again at the next call.
+        """
+        if self._writer is None or self._refused:
             return
+        waits: OSError | None = None
         try:
             for block in blocks:
                 if "replica" in block:
                     self._is_shared()
-                self._writer.append({**block, "time": block["time"] - self.began})
+                try:
+                    self._writer.append({**block, "time": block["time"] - self.began})
+                except OSError as error:
+                    waits = error
+                    if self._writer.refuses:
+                        raise
                 self._entries += len(np.unique(block["step"]))
         except BaseException:
-            # A ledger may end early, but never has a hole.
-            self._writer = None
+            # A ledger may end early, but never has a hole. What the writer took, it still writes.
+            self._refused = True
             raise
+        if waits is not None:
+            raise waits
         self._writer.flush()
 
     def _is_shared(self) -> None:
@@ -165,7 +216,8 @@ class Output:
         if self._writer is not None:
             with self._trouble.guarded("cannot-write"):
                 self._writer.close()
-                self._write_run(complete=True, summary=self._summary())
+                lines = {"lines": len(call_lines(self._own))} if self._own else {}
+                self._write_run(complete=True, more={**lines, **self._summary()})
             self._writer = None
 
     def _summary(self) -> dict[str, Any]:
@@ -176,33 +228,41 @@ class Output:
             return {"summary": summary(self._own)}
         return {}
 
-    def _write_run(
-        self, *, complete: bool, summary: Mapping[str, Any] = MappingProxyType({})
-    ) -> None:
+    def _write_run(self, *, complete: bool, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         assert self.path is not None
         assert self._own is not None
+        before: Mapping[str, Any] = self._before.info if self._before else {}
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
-        write_json(
-            self._own / "run.json",
-            {
-                "format": self._format,
-                "id": self.path.name,
-                "name": self._name,
-                "created": self._created,
-                "ended": ended if complete else None,
-                "complete": complete,
-                "entries": self._entries,
-                "command": self._command,
-                "script": _script(self._script),
-                "git": _git_commit(self._script),
-                "pid": os.getpid(),
-                **({} if self._world is None else {"worker": self._world.rank}),
-                **_machine(),
-                "warnings": [{"slug": s, "message": m} for s, m in self._trouble.told.items()],
-                "unseen": [{"where": w, "what": m} for w, m in self._trouble.unseen.items()],
-                **summary,
-            },
-        )
+        warnings = [{"slug": s, "message": m} for s, m in self._trouble.told.items()]
+        unseen = [{"where": w, "what": m} for w, m in self._trouble.unseen.items()]
+        info = {
+            "id": self.path.name,
+            "name": self._name,
+            "created": self._created,
+            "command": self._command,
+            "script": _script(self._script),
+            "git": _git_commit(self._script),
+            "pid": os.getpid(),
+            **({} if self._world is None else {"worker": self._world.rank}),
+            **_machine(),
+            **before,
+            "format": self._format,
+            "ended": ended if complete else None,
+            "complete": complete,
+            "entries": self._entries,
+            "warnings": _joined(before.get("warnings"), warnings, "slug"),
+            "unseen": _joined(before.get("unseen"), unseen, "where"),
+            **({"resumed": self._attempts} if self._attempts else {}),
+            **more,
+        }
+        write_json(self._own / "run.json", info)
+
+
+def _joined(before: Any, now: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """What was told before the run was resumed, and what is told now."""
+    earlier: list[Any] = before if isinstance(before, list) else []
+    known = {each.get(key) for each in earlier}
+    return [*earlier, *(each for each in now if each[key] not in known)]
 
 
 def _machine() -> dict[str, Any]:

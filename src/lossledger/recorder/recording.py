@@ -2,19 +2,19 @@
 
 import os
 import sys
-import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import NO_EPOCH
-from lossledger.errors import LossLedgerError
+from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
-from lossledger.recorder.custom import Steps
+from lossledger.recorder.collector import Collector
+from lossledger.recorder.custom import CustomSteps
 from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 OF_EPOCHS = ("fit", "loop")
 """The drivers that say where an epoch begins."""
-
-FLUSH_SECONDS = 0.25
-"""How often entries are fetched and written, in seconds."""
 
 
 class Recording:
@@ -47,6 +44,7 @@ class Recording:
         steps_per_epoch: Length of an epoch in series of `train_on_batch`.
         model: The only model to record; all models by default.
         export: Trackers that the run is exported to as it grows; see `record`.
+        resume: A run to go on in, instead of a new one: its folder or name.
 
     Example:
 
@@ -66,23 +64,23 @@ class Recording:
         steps_per_epoch: int | None = None,
         model: Any = None,
         export: Exports = (),
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
         name = name or Path(sys.argv[0] or "run").stem or "run"
         self.trouble = Trouble()
-        self.output = Output(Path(directory), name, script, command or sys.argv, self.trouble)
+        before = None if resume is None else found(resume, directory)
+        argv = command or sys.argv
+        self.output = Output(Path(directory), name, script, argv, self.trouble, before)
         self._beside = Beside(export, self.trouble)
-        self.steps = 0
         self.numbers = count()
         self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
         self._only = None if model is None else weakref.ref(model)
         self._epoch = NO_EPOCH
-        self._calls = 0
+        self._calls = self._first_call = 0
         self.models = Models()
-        self._custom = Steps(self)
-        self._collecting = threading.RLock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._custom = CustomSteps(self)
+        self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
 
@@ -129,11 +127,7 @@ class Recording:
             return
         for call in self.models.open:
             call.finish()
-        if self._thread is not None:
-            self._wake.set()
-            self._thread.join()
-            self._thread = None
-        self.collect()
+        self.collector.stop()
         if not self._custom.used:
             self.trouble.tell_unseen()
         self._beside.check()
@@ -153,7 +147,8 @@ class Recording:
         if path is None:
             why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
-        steps, calls = _counted(self.steps, "step"), _counted(self._calls, "call")
+        calls = _counted(self._calls - self._first_call, "call")
+        steps = _counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -316,7 +311,7 @@ class Recording:
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe, given
 
-            call = self.new_call(driver, self.models.number(model))
+            call = self.new_call(driver, lambda: self._number(model))
             with self.guarded("configuration-not-read"):
                 call.write(
                     model_name=str(getattr(model, "name", "model")),
@@ -337,23 +332,42 @@ class Recording:
             return call
         return None
 
+    def _number(self, model: Any) -> int:
+        like = None
+        if self.output.attempt:
+            from lossledger.keras import describe
+
+            with self.guarded("configuration-not-read"):
+                layers = describe.layers(model)
+                like = likeness(getattr(model, "name", "model"), {"layers": layers})
+        return self.models.number(model, like)
+
     def _records(self, model: Any) -> bool:
         """Whether it is this recording's to record the model: not after a fork, for instance."""
         chosen = self._only is None or self._only() is model
         return chosen and self._pid == os.getpid()
 
-    def new_call(self, driver: str, model: int) -> RecordedCall:
-        """Number a call and write its beginning."""
+    def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
+        """Number a call and write its beginning.
+
+        Args:
+            driver: Who turns the crank.
+            numbered: Gives the number of its model; of a resumed run, once that is known.
+        """
         if not self.output.open:
-            path = self.output.begin()
-            if self.output.leads:
-                self._beside.start(path)
-            self._wake.clear()
-            self._thread = threading.Thread(target=self._flush, name="lossledger", daemon=True)
-            self._thread.start()
+            before = self.output.begin()
+            if before is not None:
+                self.numbers = count(before.step)
+                self._calls = self._first_call = before.call
+                self.models.go_on(before.models)
+            if self.output.leads and self.output.path is not None:
+                self._beside.start(self.output.path)
+            self.collector.start()
+        model = numbered()
         call = RecordedCall(self, self._calls, model, driver)
         self._calls += 1
-        call.write(driver=driver, model=model, began=self.output.now())
+        attempt = {"attempt": self.output.attempt} if self.output.attempt else {}
+        call.write(driver=driver, model=model, began=self.output.now(), **attempt)
         if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
             call.write(steps_per_epoch=self._steps_per_epoch)
         if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
@@ -363,7 +377,7 @@ class Recording:
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it."""
         tap = call.tap
-        self.collect()
+        self.collector.collect()
         self.models.end(call)
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
@@ -374,90 +388,8 @@ class Recording:
                 call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
         if tap is not None:
             with self.guarded("tap-failed"):
-                self._check(call, tap)
+                call.check(tap)
                 tap.attach(None)
-
-    def _check(self, call: RecordedCall, tap: "Tap[Any]") -> None:
-        error, tap.failure = tap.failure, None
-        buffer = tap.buffer
-        if error is not None:
-            self.warn("tap-failed", f"{type(error).__name__}: {error}")
-        elif buffer.seen and buffer.layout is None:
-            what = f"the train_step of model {call.model} shows no loss: it updates no loss metric"
-            self.warn("no-loss-found", f"{what} and returns none; its steps were not recorded.")
-        elif buffer.lost:
-            what = f"{buffer.lost} of {buffer.seen} steps of call {call.index} have no entry."
-            self.warn("entries-lost", what)
-
-    # Fetching and writing
-
-    def _flush(self) -> None:
-        while not self._wake.wait(FLUSH_SECONDS):
-            self.collect()
-
-    def collect(self) -> None:
-        """Fetch the entries that the taps hold and write them out."""
-        with self._collecting, self.guarded("cannot-write"):
-            calls = self.models.open
-            blocks = [self._collected(call) for call in calls]
-            custom = self._custom.collect()
-            self.steps += sum(len(block["step"]) for block in custom)
-            blocks = [block for block in (*blocks, *custom) if block]
-            if blocks:
-                self.output.append(blocks)
-            for call in calls:
-                if call.gone:
-                    call.finish()
-
-    def _collected(self, call: RecordedCall) -> dict[str, Any]:
-        """The entries that wait in a call's buffer."""
-        buffer, block = call.buffer, {}
-        if buffer is not None:
-            seen = buffer.seen
-            with self.guarded("tap-failed"):
-                block = buffer.collect()
-            self.steps += buffer.seen - seen
-            call.describe()
-        return block
-
-
-def record(
-    directory: str | os.PathLike[str] = "runs",
-    *,
-    name: str | None = None,
-    model: Any = None,
-    export: Exports = (),
-) -> Recording:
-    """Record every training inside a `with` block into a new run folder.
-
-    Args:
-        directory: Folder that holds the runs; created if it isn't there.
-        name: Name of the run; the script's by default.
-        model: The only model to record; every model by default.
-        export: Trackers that the run is exported to as it grows, by processes of their own:
-            `["tensorboard", "mlflow"]`, into `exports/tensorboard` and so on; or
-            `{"tensorboard": "logs"}`, which names the folders.
-
-    Returns:
-        A `Recording`, to be used in a `with` statement. Its `path` is the run folder.
-
-    Raises:
-        LossLedgerError: If `directory` is a file, or a tracker is unknown.
-
-    Example:
-
-    ```python
-    with lossledger.record("runs", name="baseline") as run:
-        model.fit(x, y, batch_size=32, epochs=10)
-    ```
-    """
-    if Path(directory).is_file():
-        raise LossLedgerError(
-            f"`directory` must be a folder. Received: {directory}, which is a file. "
-            "Give a folder that holds runs, for instance 'runs'.",
-            slug="not-a-folder",
-        )
-    return Recording(directory, name=name, model=model, export=export)
 
 
 def _counted(number: int, noun: str) -> str:

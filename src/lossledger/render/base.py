@@ -1,61 +1,14 @@
 """What every output is made from, and with which choices; needs no numpy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from lossledger.errors import LossLedgerError
+from lossledger.request import Request
 
 Content = TypeVar("Content")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A statistic to state, as `--statistic` takes it.
-
-    Args:
-        text: As it was asked for, `ema:beta=0.9`.
-        name: The statistic's name.
-        parameters: Its parameters.
-    """
-
-    text: str
-    name: str
-    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
-    @classmethod
-    def parse(cls, text: str) -> "Request":
-        """Reads `name` or `name:parameter=value,parameter=value`.
-
-        Raises:
-            LossLedgerError: It is written otherwise (slug `statistic-parameter`).
-        """
-        name, _, rest = text.partition(":")
-        parameters: dict[str, Any] = {}
-        for part in rest.split(",") if rest else []:
-            key, equals, value = part.partition("=")
-            if not (key and equals and value):
-                raise LossLedgerError(
-                    f"A statistic's parameter is written name=value. Received: {text!r}. "
-                    "Write it like ema:beta=0.9 or window_mean:n=10.",
-                    slug="statistic-parameter",
-                    exit_code=2,
-                )
-            parameters[key.strip()] = _value(value.strip())
-        return cls(text, name, parameters)
-
-
-def _value(text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossledger.errors import LossLedgerError
-from lossledger.render.base import Options, Request
+from lossledger.render.base import Options
 from lossledger.render.figures import count
+from lossledger.request import Request
 from lossledger.run import Call, EpochStatement, Run
 
 

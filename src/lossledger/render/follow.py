@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from lossledger.call import noted
-from lossledger.export.feed import Epochs, Piece, Steps
+from lossledger.export.pieces import Epochs, Piece, Steps
 from lossledger.render.base import Options
 from lossledger.render.figures import Format, count
 from lossledger.run import Run

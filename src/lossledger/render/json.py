@@ -5,6 +5,7 @@ from typing import Any
 from lossledger.render.base import Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.objects import to_json
+from lossledger.render.story import resumed
 from lossledger.run import EpochStatement, Reported, Run
 
 
@@ -27,6 +28,7 @@ class JsonShow(Renderer[Run]):
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
                     **_workers(run),
+                    **resumed(run),
                 },
                 "calls": [
                     {
@@ -38,6 +40,8 @@ class JsonShow(Renderer[Run]):
                         "call": call.number,
                         "model_name": call.info.get("model_name"),
                         "steps": call.steps,
+                        "superseded": call.place.superseded,
+                        "continues": call.place.continues,
                         "epochs_from": call.epochs_from,
                         "reported": [vars(each) for each in reported[call.number]],
                     }

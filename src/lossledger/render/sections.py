@@ -5,7 +5,7 @@ from itertools import chain
 from typing import Any
 
 from lossledger.page.content import Content, Line
-from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, Step
+from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, NotableStep
 from lossledger.reconciliation.result import Reconciliation, Side
 from lossledger.render.figures import Format, count, difference
 from lossledger.render.markup import Column, Html, element, joined, table
@@ -107,7 +107,7 @@ def whose(content: Content, line: Line) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _steps(found: Sequence[tuple[str, Step]], caption: str) -> Html:
+def _steps(found: Sequence[tuple[str, NotableStep]], caption: str) -> Html:
     named = [name for name, _ in found]
     items = [each for _, each in found]
     form = Format.of(value for each in items for value in (each.loss, each.before))
@@ -139,7 +139,7 @@ def _steps(found: Sequence[tuple[str, Step]], caption: str) -> Html:
     return table(columns, caption)
 
 
-def _rows(each: Step) -> str:
+def _rows(each: NotableStep) -> str:
     first, after = each.rows
     return f"{first:,} to {after - 1:,}" if after > first else ""
 

@@ -12,6 +12,7 @@ from lossledger.render.choice import chosen_calls, chosen_epochs, statistic
 from lossledger.render.figures import Format, count, difference, shorten
 from lossledger.render.notes import NOTES, notes
 from lossledger.render.sketch import Sketch
+from lossledger.render.story import again, story
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
@@ -78,6 +79,8 @@ class _Show:
         page.fact("versions", _versions(run.info.get("versions", {}), run.info.get("device")))
         if run.info.get("workers"):
             self.workers()
+        for sentence in story(run):
+            page.fact("resumed", sentence)
         warnings = run.info.get("warnings", [])
         for warning in warnings[:NOTES]:
             page.fact("warning", f"[{warning.get('slug')}] {warning.get('message')}", "yellow")
@@ -109,6 +112,8 @@ class _Show:
             page.fact("epochs", _EPOCHS_FROM[call.epochs_from])
         if not call.mean_of_rows:
             page.fact("loss", "no mean of row losses: a mean that weights it by rows says little")
+        if again(call):
+            page.fact("again", again(call))
         if call.info.get("failed"):
             page.fact("failed", str(call.info["failed"]), "red")
         if epochs:
@@ -144,7 +149,7 @@ class _Show:
             for item in reported
             if item.place == "history" and item.name in ("loss", call.loss_name)
         }
-        sketches = [self.pictures.lines[call.number, each.epoch] for each in shown]
+        sketches = [self.pictures.lines[call.line, each.epoch] for each in shown]
         columns = _columns(shown, sketches, gaps)
         self.hidden = self.page.table(columns, len(shown) // 2 - 1 if left_out else None)
         if left_out:
@@ -245,7 +250,7 @@ class _Pictures:
         blocks: bool,
     ) -> None:
         sketches = {
-            (call.number, epochs[place].epoch): Sketch(epochs[place].steps, BARS)
+            (call.line, epochs[place].epoch): Sketch(epochs[place].steps, BARS)
             for call, epochs in stated
             for place in shorten(len(epochs), limit)[0]
         }
@@ -253,8 +258,8 @@ class _Pictures:
         calls = [call for call, _ in stated]
         for call, block in entries_of(run.path, calls, ["step", "epoch", "loss"]):
             for epoch in np.unique(block["epoch"]).tolist():
-                if (call.number, epoch) in sketches:
-                    sketches[call.number, epoch].add(block["loss"][block["epoch"] == epoch])
+                if (call.line, epoch) in sketches:
+                    sketches[call.line, epoch].add(block["loss"][block["epoch"] == epoch])
             bad = np.flatnonzero(~np.isfinite(block["loss"]))
             if len(bad) and call.number not in self.bad:
                 epoch, step, loss = (block[name][bad[0]] for name in ("epoch", "step", "loss"))

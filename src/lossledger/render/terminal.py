@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from rich.cells import cell_len, set_cell_size
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lossledger.errors import printable
 from lossledger.render.base import Options
 
 GAP = 2
@@ -108,19 +109,19 @@ class Page:
     def title(self, text: str) -> None:
         """Adds a blank line and a heading."""
         self._console.print()
-        self._console.print(Text(text, style="bold"))
+        self._console.print(Text(printable(text), style="bold"))
 
     def fact(self, name: str, text: str, style: str = "") -> None:
         """Adds a named fact; text that is too long goes on below its own beginning."""
         grid = Table.grid(padding=(0, GAP, 0, 0))
         grid.add_column(min_width=9)
         grid.add_column(overflow="fold")
-        grid.add_row(Text(name, style="dim"), Text(text, style=style))
+        grid.add_row(Text(printable(name), style="dim"), Text(printable(text), style=style))
         self._console.print(grid)
 
     def line(self, name: str, text: str) -> None:
         """Adds a named fact in one line however long, so that it can be copied."""
-        line = Text.assemble((f"{name:9}", "dim"), " " * GAP, text)
+        line = Text.assemble((f"{name:9}", "dim"), " " * GAP, printable(text))
         self._console.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[Column], skipped_after: int | None = None) -> list[str]:
@@ -133,6 +134,7 @@ class Page:
         Returns:
             The headers of the columns that did not fit.
         """
+        columns = [replace(c, cells=[_in_a_cell(text) for text in c.cells]) for c in columns]
         shown = fitting(columns, self._width)
         widths = _widths(shown, self._width)
         self._console.print()
@@ -180,6 +182,10 @@ class Page:
         file = self._console.file
         assert isinstance(file, io.StringIO)
         return "\n".join(_lines(file.getvalue()))
+
+
+def _in_a_cell(text: str) -> str:
+    return text if text.isprintable() else printable(text).replace("\n", " ")
 
 
 def _lines(text: str) -> Iterator[str]:

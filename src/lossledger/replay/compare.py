@@ -12,7 +12,7 @@ import numpy as np
 from lossledger.call import entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.result import Reconciliation
-from lossledger.recorder.recording import record
+from lossledger.recorder.record import record
 from lossledger.replay import outcome, shares
 from lossledger.replay.description import (
     FACTORS,

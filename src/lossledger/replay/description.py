@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.slugs import Kind
-from lossledger.render.base import Request
+from lossledger.request import Request
 from lossledger.statistics import STATISTICS, Statistic, named
 
 FOLLOWS = "follows seed"

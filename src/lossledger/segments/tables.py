@@ -109,6 +109,18 @@ def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
     return reduce(or_, rules)
 
 
+def marked(table: "pa.Table", since: Mapping[int, int | None]) -> "pa.Table":
+    """The table with the column `superseded`: of these calls, from these steps on, true."""
+    import pyarrow as pa
+
+    calls, steps = table.column("call").to_numpy(), table.column("step").to_numpy()
+    mark = np.zeros(len(steps), bool)
+    for call, first in since.items():
+        if first is not None:
+            mark |= (calls == call) & (steps >= first)
+    return table.append_column("superseded", pa.array(mark))
+
+
 def block_of(chunk: "pa.Table") -> dict[str, np.ndarray]:
     """A chunk as read-only arrays; null is NaN, in integers 0, in `updated` true."""
     return {name: _numpy(chunk.column(name), name) for name in chunk.column_names}

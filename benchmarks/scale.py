@@ -1,0 +1,149 @@
+"""How the readers grow with a run: time and memory from 10^5 entries to 10^8.
+
+Runs are written with the store, as the recorder writes them; each command is then a process of its
+own, whose peak of resident memory is what Linux says of it. SMALLEST and LARGEST (default 10^5 and
+10^7) say how far to go; the folder is deleted afterwards.
+
+    LARGEST=100000000 .venv/bin/python benchmarks/scale.py
+"""
+
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from lossledger import store
+
+PER_EPOCH = 100_000
+BLOCK = 1000
+"""Steps of a flush: what the recorder gathers in a quarter of a second, at 250 us a step."""
+
+COMMANDS = {
+    "open": "ll.open(sys.argv[1]).calls",
+    "epoch_mean": "ll.open(sys.argv[1]).statistic('epoch_mean')",
+    "losses of an epoch": "ll.open(sys.argv[1]).losses(epoch=-1)",
+    "reported": "ll.open(sys.argv[1]).reported()",
+    "show": "cli.main(['show', sys.argv[1]])",
+    "show --json": "cli.main(['show', sys.argv[1], '--json'])",
+    "reconcile": "ll.reconcile(sys.argv[1] + ':epoch_mean', sys.argv[1] + ':batch_mean')",
+    "reconcile two": "ll.reconcile(sys.argv[1] + ':epoch_mean', sys.argv[2] + ':epoch_mean')",
+}
+MEASURED = """
+import io, json, sys, time
+import lossledger as ll
+from lossledger import cli
+out, sys.stdout = sys.stdout, io.StringIO()
+began = time.perf_counter()
+{command}
+seconds = time.perf_counter() - began
+# Not `ru_maxrss`, which a process takes over from the one that started it.
+peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+print(json.dumps([seconds, peak]), file=out)
+"""
+
+
+def write(folder, entries, seed, driver):
+    """A run of `entries` steps; gives the seconds that appending and sealing took."""
+    path = store.create_folder(folder, f"{driver}-{entries}-{seed}", datetime.now())
+    info = {"format": 1, "id": path.name, "name": path.name, "created": "", "complete": True}
+    store.write_json(path / "run.json", {**info, "entries": entries})
+    epochs = max(1, entries // PER_EPOCH)
+    reported = [
+        {"place": "history", "name": "loss", "epoch": epoch, "value": 1.0}
+        for epoch in range(epochs if driver == "fit" else 0)
+    ]
+    store.append_line(
+        path / "calls.jsonl",
+        {"call": 0, "driver": driver, "model": 0, "reported": reported, "ended": 1},
+    )
+    chance = np.random.default_rng(seed)
+    batches = chance.integers(1, 2**63, PER_EPOCH, dtype="u8")
+    writer = store.Writer(path)
+    began = time.perf_counter()
+    for start in range(0, entries, BLOCK):
+        step = np.arange(start, min(start + BLOCK, entries))
+        writer.append(
+            {
+                "step": step,
+                "call": np.zeros(len(step), "i4"),
+                "model": np.zeros(len(step), "i4"),
+                "epoch": step // PER_EPOCH if driver == "fit" else np.full(len(step), -1),
+                "batch": step % PER_EPOCH,
+                "loss": chance.random(len(step), dtype="f4"),
+                "weight": np.full(len(step), 32.0),
+                "rows": np.full(len(step), 32),
+                "penalty": np.zeros(len(step), "f4"),
+                "learning_rate": np.full(len(step), 1e-3, "f4"),
+                "time": step * 250_000 + chance.integers(0, 1000, len(step)),
+                "batch_id": batches[step % PER_EPOCH],
+                "updated": np.ones(len(step), bool),
+            }
+        )
+        writer.flush()
+    writer.close()
+    return path, time.perf_counter() - began
+
+
+def measured(command, *paths):
+    code = MEASURED.format(command=command)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return None, done.stderr.strip().splitlines()[-1]
+    return json.loads(done.stdout)
+
+
+def runs(folder, count):
+    """Seconds that `lossledger list` takes over many runs, the interpreter's start included."""
+    for number in range(count):
+        path = store.create_folder(folder, f"run-{number}", datetime(2026, 1, 1))
+        summary = {"calls": 1, "steps": 1000, "epoch_mean": 0.5}
+        info = {"format": 1, "name": f"run-{number}", "created": "2026-01-01T00:00:00+00:00"}
+        info |= {"complete": True, "entries": 1000, "summary": summary}
+        (path / "run.json").write_text(json.dumps(info))
+    command = [sys.executable, "-m", "lossledger", "list", str(folder)]
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def main():
+    smallest = int(float(os.environ.get("SMALLEST", 1e5)))
+    largest = int(float(os.environ.get("LARGEST", 1e7)))
+    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
+    print(f"{datetime.now():%Y-%m-%d}, Python {platform.python_version()}")
+    for driver in os.environ.get("DRIVERS", "fit train_on_batch").split():
+        for entries in (10**power for power in range(5, 9) if smallest <= 10**power <= largest):
+            with tempfile.TemporaryDirectory() as folder:
+                a, seconds = write(Path(folder), entries, 0, driver)
+                b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
+                size = sum(file.stat().st_size for file in (a / "entries").iterdir())
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+                what = f"append, flush, seal {seconds:8.2f} s {peak:6.0f} MB"
+                print(f"{driver} {entries:.0e}  {what} {size / entries:5.2f} bytes an entry")
+                for name, command in COMMANDS.items():
+                    took, memory = measured(command, a, b)
+                    text = f"{took:8.2f} s {memory:6.0f} MB" if took is not None else memory
+                    print(f"{driver} {entries:.0e}  {name:19} {text}", flush=True)
+    folder = Path(tempfile.mkdtemp())
+    try:
+        print(f"list of 10,000 runs   {runs(folder, 10_000):.2f} s")
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Fetches the entries that wait in the taps and in the user's own loops, and writes them."""
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lossledger.recorder.call import RecordedCall
+    from lossledger.recorder.custom import CustomSteps
+    from lossledger.recorder.models import Models
+    from lossledger.recorder.output import Output
+    from lossledger.recorder.trouble import Trouble
+
+FLUSH_SECONDS = 0.25
+"""How often entries are fetched and written, in seconds."""
+
+
+class Collector:
+    """A thread that collects now and then; whoever needs what is written by now collects, too.
+
+    Args:
+        models: Where the open calls are known.
+        custom: The steps of loops that Keras doesn't run.
+        output: Where entries go.
+        trouble: Where to say what can't be written.
+    """
+
+    def __init__(
+        self, models: "Models", custom: "CustomSteps", output: "Output", trouble: "Trouble"
+    ):
+        self.steps = 0
+        self._models = models
+        self._custom = custom
+        self._output = output
+        self._trouble = trouble
+        self._collecting = threading.RLock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Collect from here on."""
+        self._wake.clear()
+        self._thread = threading.Thread(target=self._run, name="lossledger", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and collect what is left."""
+        if self._thread is not None:
+            self._wake.set()
+            self._thread.join()
+            self._thread = None
+        self.collect()
+
+    def _run(self) -> None:
+        while not self._wake.wait(FLUSH_SECONDS):
+            self.collect()
+
+    def collect(self) -> None:
+        """Fetch the entries that the taps hold and write them out."""
+        with self._collecting, self._trouble.guarded("cannot-write"):
+            calls = self._models.open
+            blocks = [self._collected(call) for call in calls]
+            custom = self._custom.collect()
+            self.steps += sum(len(block["step"]) for block in custom)
+            blocks = [block for block in (*blocks, *custom) if block]
+            if blocks:
+                self._output.append(blocks)
+            for call in calls:
+                if call.gone:
+                    call.finish()
+
+    def _collected(self, call: "RecordedCall") -> dict[str, Any]:
+        """The entries that wait in a call's buffer."""
+        buffer, block = call.buffer, {}
+        if buffer is not None:
+            seen = buffer.seen
+            with self._trouble.guarded("tap-failed"):
+                block = buffer.collect()
+            self.steps += buffer.seen - seen
+            call.describe()
+        return block

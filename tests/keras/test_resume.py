@@ -1,0 +1,128 @@
+"""A training that is killed and trained on: one ledger, which is what the last weights saw."""
+
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import lossledger as ll
+
+ROWS, BATCH, EPOCHS, RATE = 70, 10, 6, 0.1
+
+TRAIN = """
+import os, signal, sys, time
+import keras, numpy as np, lossledger as ll
+sys.path.insert(0, sys.argv[1])
+from resumable import made
+x, y, model = made(int(sys.argv[4]))
+class Dies(keras.callbacks.Callback):
+    epoch = -1
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (3, 4):
+            time.sleep(1)
+            os.kill(os.getpid(), signal.SIGKILL)
+with ll.record(sys.argv[2]):
+    backup = keras.callbacks.BackupAndRestore(sys.argv[3])
+    model.fit(x, y, batch_size=10, epochs=6, shuffle=False, verbose=0, callbacks=[backup, Dies()])
+"""
+
+MADE = f"""
+import keras, numpy as np
+def made(seed):
+    chance = np.random.default_rng(seed)
+    x = chance.random(({ROWS}, 2)).astype("float32")
+    y = (x @ [[1.0], [2.0]]).astype("float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD({RATE}), "mse")
+    return x, y, model
+"""
+
+
+def made(seed):
+    scope = {}
+    exec(MADE, scope)
+    return scope["made"](seed)
+
+
+def reckoned(x, y):
+    """The loss of each step of a linear model under gradient descent, float64 (epochs, steps)."""
+    x, y = x.astype("f8"), y.astype("f8")[:, 0]
+    weights, bias, losses = np.zeros(2), 0.0, []
+    for _ in range(EPOCHS):
+        for begin in range(0, ROWS, BATCH):
+            rows = slice(begin, begin + BATCH)
+            error = x[rows] @ weights + bias - y[rows]
+            losses.append((error**2).mean())
+            weights = weights - RATE * 2 * x[rows].T @ error / BATCH
+            bias -= RATE * 2 * error.mean()
+    return np.reshape(losses, (EPOCHS, -1))
+
+
+def test_a_killed_fit_is_restored_and_counts_each_step_once(tmp_path):
+    (tmp_path / "resumable.py").write_text(MADE)
+    command = [sys.executable, "-c", TRAIN, tmp_path, tmp_path / "runs", tmp_path / "backup", "3"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    cut = ll.open(tmp_path / "runs" / "latest")
+    seen = len(cut.losses())
+    assert 3 * 7 <= seen <= 3 * 7 + 5
+    assert not cut.complete
+    x, y, model = made(3)
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    options = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
+    with ll.record(tmp_path / "runs", resume="latest"):
+        history = model.fit(x, y, callbacks=[backup], **options)
+    run = ll.open(tmp_path / "runs" / "latest")
+    assert run.path == cut.path
+    assert run.complete
+    expected = reckoned(x, y)
+    np.testing.assert_allclose(run.losses().reshape(expected.shape), expected, rtol=2e-4)
+    np.testing.assert_allclose(run.statistic("epoch_mean"), expected.mean(axis=1), rtol=2e-4)
+    np.testing.assert_allclose(
+        run.statistic("epoch_mean")[history.epoch], history.history["loss"], rtol=1e-6
+    )
+    entries = run.entries().to_pydict()
+    assert entries["step"] == list(range(seen + 21))
+    assert sum(entries["superseded"]) == seen - 21 == run.calls[1].place.again
+    assert {call.model for call in run.calls} == {0}
+    twice = ll.reconcile((run, "@epoch=3,again"), (run, "@epoch=3"))
+    if seen > 21:
+        assert [cause.cause for cause in twice.causes] == ["double_count"]
+        raw = np.array(entries["loss"])[np.array(entries["epoch"]) == 3]
+        assert twice.a.value == pytest.approx(raw.mean(), rel=1e-12)
+        assert twice.unexplained == pytest.approx(0, abs=1e-12)
+    # A training that nothing interrupted says the same.
+    whole_x, whole_y, whole = made(3)
+    with ll.record(tmp_path / "runs", name="whole"):
+        whole.fit(whole_x, whole_y, **options)
+    gap = ll.reconcile("whole:epoch_mean", (run, "epoch_mean"), directory=tmp_path / "runs")
+    assert gap.comparable
+    assert abs(gap.gap) < 1e-6
+
+
+def test_a_checkpoint_and_initial_epoch_go_on(tmp_path):
+    x, y, model = made(4)
+    file = str(tmp_path / "{epoch}.keras")
+    options = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
+
+    class Fails(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 3:
+                raise RuntimeError("out of memory")
+
+    keeps = keras.callbacks.ModelCheckpoint(file)
+    with ll.record(tmp_path / "runs"), pytest.raises(RuntimeError):
+        model.fit(x, y, callbacks=[keeps, Fails()], **options)
+    # Of four epochs the last two are lost: the newest checkpoint left is that of epoch 1.
+    restored = keras.models.load_model(tmp_path / "2.keras")
+    with ll.record(tmp_path / "runs", resume="latest"):
+        restored.fit(x, y, initial_epoch=2, **options)
+    run = ll.open(tmp_path / "runs" / "latest")
+    expected = reckoned(x, y)
+    np.testing.assert_allclose(run.losses().reshape(expected.shape), expected, rtol=2e-4)
+    assert run.calls[0].place.superseded == run.calls[1].place.again == 14
+    assert {call.model for call in run.calls} == {0}
