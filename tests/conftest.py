@@ -6,9 +6,11 @@ import shutil
 import signal
 import tempfile
 
-# A shell starts what it runs in the background with Ctrl-C ignored, and so would be all that tests
-# start; some of them are about it.
+# A shell starts what it runs in the background with Ctrl-C ignored, nohup with SIGHUP, and so would
+# be all that tests start; some of them are about it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # JAX compiles the same small models again and again, in this process and in those that it starts:
 # what XLA made of a program is kept until the session ends.

@@ -14,7 +14,8 @@ class Recorder(Callback):
     """Records the `fit` calls that it is given to, all into one run.
 
     Args:
-        directory: Folder that holds the runs; created if it isn't there.
+        directory: Folder that holds the runs, or its URI on an object store; see
+            `lossledger.record`.
         name: Name of the run; the script's by default.
         export: Trackers that the run is exported to as it grows; see `lossledger.record`.
         resume: A run to go on in, instead of a new one: see `lossledger.record`.

@@ -1,5 +1,6 @@
 """Which runs a folder of runs has, and which one a user means; reads each `run.json` at most."""
 
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -7,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lossledger import copies
 from lossledger.errors import LossLedgerError
-from lossledger.folder import LATEST, STAMP, parsed, read_json
+from lossledger.folder import LATEST, STAMP, parsed, read_json, readable
+from lossledger.objects import Remote, remote_of
 from lossledger.records import wrong
 from lossledger.workers import merged_info
 
@@ -60,9 +63,13 @@ def newest(directory: str | Path, number: int) -> tuple[list[RunInfo], int]:
     """The newest runs in a folder, oldest first, and how many older ones there are; as `runs_in`.
 
     Args:
-        directory: The folder.
+        directory: The folder, or its URI on an object store.
         number: How many to read, all where 0.
     """
+    remote = remote_of(directory)
+    if remote is not None:
+        there = _remote_ids(remote)
+        return _remote_infos(remote, there[-number:]), len(there[:-number] if number else [])
     found: list[RunInfo] = []
     names = _ids(Path(directory))
     while names and (len(found) < number or not number):
@@ -85,6 +92,17 @@ def _ids(directory: Path) -> list[str]:
             slug="no-run",
         ) from error
     return sorted(names, key=_age)
+
+
+def _remote_ids(remote: Remote) -> list[str]:
+    return sorted(copies.runs_of(remote), key=_age)
+
+
+def _remote_infos(remote: Remote, names: Sequence[str]) -> list[RunInfo]:
+    """What runs on an object store say of themselves; those that are none are left out."""
+    heads = copies.heads(remote, names)
+    infos = (_info(heads, name) for name in names)
+    return [info for info in infos if info is not None]
 
 
 def _age(name: str) -> tuple[str, str, int, str]:
@@ -132,19 +150,26 @@ def find(run: str | Path, directory: str | Path = "runs") -> Path:
 
     Args:
         run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
-            or `latest~1` for the one before. A name may have a folder of runs before it.
-        directory: The folder of runs in which a bare name is looked up.
+            or `latest~1` for the one before. A name may have a folder of runs before it. That may
+            be a URI: what an object store has of the run is then fetched.
+        directory: The folder of runs in which a bare name is looked up, or its URI.
 
     Raises:
         LossLedgerError: There is none (slug `no-run`), or there are several of one name (slug
             `ambiguous-name`).
     """
+    remote = remote_of(run)
+    if remote is not None:
+        return _find_remote(remote)
     path = Path(run)
     if (path / "run.json").is_file():
         # The run's own name, not `latest`, where the link stays in the folder of runs.
         target = path.parent / path.resolve().name
         return target if path.is_symlink() and target.is_dir() else path
     bare = path.parent == Path() and not path.is_absolute() and path.name == str(run)
+    remote = remote_of(directory)
+    if remote is not None and bare:
+        return _find_remote(remote / path.name)
     where = Path(directory) if bare else path.parent
     if path.is_dir() and not bare:
         raise _no_run(run, path)
@@ -155,7 +180,28 @@ def find(run: str | Path, directory: str | Path = "runs") -> Path:
         return _latest(run, where, int(back[1] or 0))
     if (where / path.name / "run.json").is_file():
         return where / path.name
-    return _named(run, where, path.name)
+    return _named(run, where, runs_in(where), path.name).path
+
+
+def _find_remote(run: Remote) -> Path:
+    """As `find`; on an object store `latest` is what its name says, since it has no links."""
+    if copies.is_run(run):
+        return copies.fetch(run)
+    inside = _remote_ids(run)
+    if inside or not run.parent.name:
+        raise _no_run(run, run, inside)
+    where, ids = run.parent, _remote_ids(run.parent)
+    back = _BACK.fullmatch(run.name)
+    if back:
+        newest = (where / name for name in reversed(ids) if copies.is_run(where / name))
+        chosen = next(itertools.islice(newest, int(back[1] or 0), None), None)
+        if chosen is None:
+            raise _no_run(run, where, ids)
+        return copies.fetch(chosen)
+    # A folder's name begins with the run's: the others need not be asked.
+    may = [name for name in ids if STAMP.sub("", name).startswith(readable(run.name))]
+    named = _named(run, where, _remote_infos(where, may), run.name, ids)
+    return copies.fetch(where / named.id)
 
 
 def _latest(run: str | Path, where: Path, back: int) -> Path:
@@ -168,25 +214,36 @@ def _latest(run: str | Path, where: Path, back: int) -> Path:
     return where / ids[place]
 
 
-def _named(run: str | Path, where: Path, name: str) -> Path:
-    found = [info for info in runs_in(where) if name in (info.name, STAMP.sub("", info.id))]
+def _named(
+    run: str | Path | Remote,
+    where: Path | Remote,
+    infos: Sequence[RunInfo],
+    name: str,
+    ids: Sequence[str] | None = None,
+) -> RunInfo:
+    """The one of some runs that has a name; `ids` has all that there are."""
+    found = [info for info in infos if name in (info.name, STAMP.sub("", info.id))]
     if not found:
-        raise _no_run(run, where)
+        there = [info.id for info in infos] if ids is None else ids
+        raise _no_run(run, where, there)
     if len(found) > 1:
         raise LossLedgerError(
             f"Several runs have this name. Received: {run}. "
             f"Choose by folder: {_listed([str(where / info.id) for info in found])}.",
             slug="ambiguous-name",
         )
-    return found[0].path
+    return found[0]
 
 
-def _no_run(run: str | Path, where: Path) -> LossLedgerError:
-    there = [info.id for info in runs_in(where)] if where.is_dir() else []
+def _no_run(
+    run: str | Path | Remote, where: Path | Remote, there: Sequence[str] | None = None
+) -> LossLedgerError:
+    if there is None and isinstance(where, Path) and where.is_dir():
+        there = [info.id for info in runs_in(where)]
     if there:
         way = f"{where} has {_listed(there)}. Name one of those, or a folder."
     else:
-        has = f"{where} has no runs" if where.is_dir() else f"No {where}"
+        has = f"No {where}" if there is None else f"{where} has no runs"
         way = f"{has}. Record one with `lossledger run script.py`, or name another folder."
     return LossLedgerError(f"There is no such run. Received: {run}. {way}", slug="no-run")
 

@@ -29,7 +29,9 @@ _CRC = b'"crc": "'
 _UNKNOWN = "00000000"
 
 
-def create_folder(directory: Path, name: str, now: datetime, *, newest: bool = True) -> Path:
+def create_folder(
+    directory: Path, name: str, now: datetime, *, newest: bool = True, mark: str = ""
+) -> Path:
     """Creates a new run's folder, never an existing one, and points `latest` to it.
 
     Args:
@@ -37,13 +39,14 @@ def create_folder(directory: Path, name: str, now: datetime, *, newest: bool = T
         name: What the user calls the run; characters that file systems dislike become `-`.
         now: When the run begins.
         newest: Whether `latest` is to point to it.
+        mark: What tells the folder from those of other machines, after the name.
 
     Returns:
         The path of the new, empty folder. A second run of one name in one second gets the
         suffix `-2`, the next `-3`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    base = f"{now:%Y-%m-%d_%H-%M-%S}-{_readable(name)}"
+    base = f"{now:%Y-%m-%d_%H-%M-%S}-{readable(name)}{mark}"
     suffix = 1
     while True:
         folder = directory / (base if suffix == 1 else f"{base}-{suffix}")
@@ -57,7 +60,8 @@ def create_folder(directory: Path, name: str, now: datetime, *, newest: bool = T
             return folder
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
+    """A run's name as a part of its folder's: characters that file systems dislike are `-`."""
     kept = re.sub(r"(?:[^\w.]|\.\.+)+", "-", unicodedata.normalize("NFC", name))
     short = kept.strip("-.").encode()[:_NAME_BYTES].decode(errors="ignore")
     return short.strip("-.") or "run"

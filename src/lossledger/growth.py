@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lossledger import catalog, shares
+from lossledger import catalog, copies, shares
 from lossledger.workers import is_written
 
 POLL_SECONDS = 0.5
@@ -17,6 +17,7 @@ CLOSING_SECONDS = 10.0
 
 def is_over(folder: Path) -> bool:
     """Whether no entry of a run will come any more: it is closed, or its writer is dead."""
+    copies.refresh(folder)
     return bool(catalog.read_info(folder).get("complete")) or not is_written(folder)
 
 
@@ -42,6 +43,7 @@ def growth(
     seen: object = None
     freed: float | None = None
     while True:
+        copies.refresh(folder)
         info = catalog.read_info(folder)
         over = bool(info.get("complete"))
         if over or is_written(folder):
@@ -49,7 +51,11 @@ def growth(
         else:
             # Its entries are sealed before the run is marked complete: give it the time.
             freed = clock() if freed is None else freed
-            over = not _lives(info.get("pid")) or clock() - freed > CLOSING_SECONDS
+            over = (
+                copies.of(folder) is not None
+                or not _lives(info.get("pid"))
+                or clock() - freed > CLOSING_SECONDS
+            )
         state = shares.state(folder)
         if over or state != seen:
             yield over

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger import catalog, folded, shares
+from lossledger import catalog, copies, folded, shares
 from lossledger.call import Call, entries_of, evaluations, read_calls
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.errors import LossLedgerError
@@ -49,8 +49,8 @@ def open(
 
     Args:
         run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
-            or `latest~1` for the one before.
-        directory: The folder of runs in which a bare name is looked up.
+            or `latest~1` for the one before. Or a URI: `s3://bucket/runs/latest`.
+        directory: The folder of runs in which a bare name is looked up, or its URI.
         steps_per_epoch: Steps of an epoch in series of `train_on_batch` that count none.
 
     Raises:
@@ -93,7 +93,7 @@ class Run:
         self._calls: tuple[object, list[Call]] | None = None
 
     def __repr__(self) -> str:
-        return f"lossledger.open({str(self.path)!r})"
+        return f"lossledger.open({self.where!r})"
 
     def _repr_html_(self) -> str:
         from lossledger.notebook import html
@@ -109,6 +109,11 @@ class Run:
     def name(self) -> str:
         """What the user calls the run."""
         return self.info.get("name") or self.id
+
+    @property
+    def where(self) -> str:
+        """Its folder, as it is shown; of a copy of a remote run the URI."""
+        return copies.where(self.path)
 
     @property
     def complete(self) -> bool:

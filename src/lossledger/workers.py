@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lossledger import records
+from lossledger import copies, records
 from lossledger.folder import has_writer, read_json, write_json
 
 WORKER = re.compile(r"worker-(\d{1,6})")
@@ -70,6 +70,9 @@ def workers_of(folder: Path) -> dict[int, Path]:
 
 def is_written(folder: Path) -> bool:
     """Whether a process that lives writes to a run, or to the share of one of its workers."""
+    copy = copies.of(folder)
+    if copy is not None:
+        return copy.is_written
     return any(has_writer(path) for _, path in entries_folders(folder))
 
 

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+import lossledger
+
 from .conftest import BACKEND, KERAS, X, Y, batches, network, raw_losses
 
 
@@ -185,3 +187,24 @@ def test_inputs_and_targets_of_unequal_rows(twins):
         return model, model.fit(pairs(), steps_per_epoch=3, verbose=0).history
 
     assert len(twins(train).run.losses()) == 3
+
+
+def test_what_evaluate_was_given_is_known_again(tmp_path):
+    """Its rows add to the fingerprints of the batches that trained on them, in any order."""
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    labels = (Y[:, 0] > 0.5).astype("int64")
+    with lossledger.record(tmp_path) as run:
+        model.fit(X, labels, batch_size=32, verbose=0, validation_data=(X[:40], labels[:40]))
+        model.evaluate(X, labels, verbose=0)
+        model.evaluate(Sequence(), verbose=0)
+        model.evaluate(X, labels, batch_size=8, steps=2, sample_weight=labels, verbose=0)
+    result = lossledger.reconcile(run.path, f"{run.path}:val_loss")
+    assert "have 40 rows, those of the training 70" in result.verdict
+    (call,) = lossledger.open(run.path).calls
+    whole, none, part = [i["data"] for i in call.reported if i["place"] == "evaluate"]
+    lanes = [int(each) for each in lossledger.open(run.path).entries()["batch_id"].to_pylist()]
+    sums = [sum(each >> 32 for each in lanes), sum(each % 2**32 for each in lanes)]
+    assert whole["batch_id"] == "".join(f"{each % 2**32:08x}" for each in sums)
+    assert none == {}  # no arrays
+    assert (part["rows"], part["weighted"]) == (16, True)

@@ -50,9 +50,20 @@ def layered(**compiled: Any) -> Any:
     return model
 
 
-def assert_as_fit(make: Any, mode: str, /, *data: Any, **arguments: Any) -> None:
-    """Train with `fit` and with a loop from the same seeds; nothing may differ."""
+def assert_as_fit(
+    make: Any, mode: str, /, *data: Any, loop: dict[str, Any] | None = None, **arguments: Any
+) -> None:
+    """Train with `fit` and with a loop from the same seeds; nothing may differ.
+
+    Args:
+        make: Makes the model.
+        mode: One of `MODES`.
+        *data: What both take, or functions that make it.
+        loop: What only the loop takes.
+        **arguments: What both take.
+    """
     arguments = {"epochs": 3, "verbose": 0, **arguments}
+    own = loop or {}
 
     def fit() -> Any:
         model = make()
@@ -60,13 +71,13 @@ def assert_as_fit(make: Any, mode: str, /, *data: Any, **arguments: Any) -> None
         history = model.fit(*made, **arguments)
         return model, (history.history, history.epoch)
 
-    def loop() -> Any:
+    def looped() -> Any:
         model = make()
         made = [each() if callable(each) else each for each in data]
-        history = drive(lossledger.Loop(model, *made, **arguments), mode)
+        history = drive(lossledger.Loop(model, *made, **arguments, **own), mode)
         return model, (history.history, history.epoch)
 
-    assert_same(once(fit), once(loop))
+    assert_same(once(fit), once(looped))
 
 
 ARGUMENTS: dict[str, dict[str, Any]] = {

@@ -19,7 +19,8 @@ LEVELS: tuple[set[str], ...] = (
     {"__init__", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
     {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions", "request"}
-    | {"folder", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"},
+    | {"folder", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
+    | {"objects", "copies", "uploads"},
     # What a run says.
     {"call", "continued", "folded", "statement", "reported", "returned", "run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
@@ -31,13 +32,19 @@ LEVELS: tuple[set[str], ...] = (
 )
 
 ALONE = {
-    "pyarrow": {"segments.tables", "segments.stream", "segments.sealed", "export.tables"},
+    "pyarrow": {
+        "segments.tables",
+        "segments.stream",
+        "segments.sealed",
+        "export.tables",
+        "objects",
+    },
     "rich": {"render.terminal"},
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
     "tensorflow": {
         *("keras.tensorflow", "keras.tensorflow_ring", "keras.tensorflow_replicas"),
         "keras.describe",
-        *("loop.tensorflow", "loop.resident"),
+        *("loop.tensorflow", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},

@@ -55,7 +55,6 @@ def test_an_export_that_fails_is_one_warning(tmp_path):
 def test_the_end_does_not_wait_for_long(tmp_path, monkeypatch):
     """An export that hangs is left alone."""
     monkeypatch.setattr(beside, "PATIENCE", 0.1)
-    monkeypatch.setattr(beside.Beside.wait, "__defaults__", (0.1,))
     monkeypatch.setattr(beside.sys, "executable", str(tmp_path / "sleeps"))
     (tmp_path / "sleeps").write_text("#!/bin/sh\nexec sleep 3\n")
     (tmp_path / "sleeps").chmod(0o755)

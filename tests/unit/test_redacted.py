@@ -16,6 +16,7 @@ from lossledger.render.terminal import Column, Page
         (["WANDB_API_KEY=abc"], [f"WANDB_API_KEY={HIDDEN}"]),
         (["--hf.token", "x", "y"], ["--hf.token", HIDDEN, "y"]),
         (["postgres://me:pw@host/db"], [f"postgres://me:{HIDDEN}@host/db"]),
+        (["s3://b/c?region=x&secret_key=y&a=z"], [f"s3://b/c?region=x&secret_key={HIDDEN}&a=z"]),
         (["hf_" + "a" * 34], [HIDDEN]),
         (["--tokenizer", "bert", "--key", "left"], ["--tokenizer", "bert", "--key", "left"]),
         (["--use-token", "--epochs", "3"], ["--use-token", "--epochs", "3"]),

@@ -449,13 +449,13 @@ def test_json_of_a_run_without_calls(tmp_path: Path) -> None:
 
 
 def listing(*runs_: Listed, older: int = 0) -> Listing:
-    return Listing(Path("runs"), runs_, older)
+    return Listing("runs", runs_, older)
 
 
 def listed(name: str = "train", **values: Any) -> Listed:
     id = f"2026-11-22_18-38-54-{name}"
     known = {"created": "2026-11-22T18:38:54+00:00", "complete": True, **values}
-    return Listed(id, name, Path("runs") / id, **known)
+    return Listed(id, name, f"runs/{id}", **known)
 
 
 def test_a_list_has_a_line_a_run() -> None:

@@ -317,6 +317,7 @@ def _write_in_child(writer, results):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")
 def test_a_forked_child_neither_writes_nor_frees_the_folder(tmp_path):
     context = multiprocessing.get_context("fork")
     writer = store.Writer(tmp_path)

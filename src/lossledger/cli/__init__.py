@@ -12,6 +12,7 @@ from lossledger.cli.demo import DemoCommand
 from lossledger.cli.explain import ExplainCommand
 from lossledger.cli.export import ExportCommand
 from lossledger.cli.list import ListCommand
+from lossledger.cli.push import PushCommand
 from lossledger.cli.reconcile import ReconcileCommand
 from lossledger.cli.report import ReportCommand
 from lossledger.cli.run import RunCommand
@@ -26,6 +27,7 @@ COMMANDS: tuple[type[Command], ...] = (
     ReconcileCommand,
     ReportCommand,
     ExportCommand,
+    PushCommand,
     DemoCommand,
 )
 """The subcommands, in the order of the help text."""
@@ -40,6 +42,7 @@ examples:
   lossledger reconcile fit loop         why the losses of two runs differ
   lossledger report                     a page of the newest run
   lossledger export --to tensorboard    the newest run in another tracker
+  lossledger push latest s3://b/runs    the newest run on an object store
 """
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lossledger.errors import LossLedgerError
+from lossledger.objects import is_uri
 
 _TYPES: Mapping[str, type] = {"dir": str, "name": str, "quiet": bool}
 
@@ -14,12 +15,12 @@ class Configuration(NamedTuple):
     """What is in force where no option says otherwise.
 
     Args:
-        directory: The folder that holds runs.
+        directory: The folder that holds runs, or its URI on an object store.
         name: What runs are called; None takes the script's name.
         quiet: Whether `run` leaves out its line at the end.
     """
 
-    directory: Path = Path("runs")
+    directory: Path | str = Path("runs")
     name: str | None = None
     quiet: bool = False
 
@@ -42,10 +43,17 @@ def configuration(
         LossLedgerError: `[tool.lossledger]` holds what is no setting (`bad-configuration`).
     """
     file, table = _nearest_table(folder or Path.cwd())
-    directory = file.parent / table["dir"] if "dir" in table else Path("runs")
+    directory = table.get("dir", "runs")
+    if "dir" in table and not is_uri(directory):
+        directory = str(file.parent / directory)
     if environment.get("LOSSLEDGER_DIR"):
-        directory = Path(environment["LOSSLEDGER_DIR"])
-    return Configuration(directory, table.get("name"), table.get("quiet", False))
+        directory = environment["LOSSLEDGER_DIR"]
+    return Configuration(place_of(directory), table.get("name"), table.get("quiet", False))
+
+
+def place_of(directory: str) -> Path | str:
+    """A folder of runs as it was named: a URI stays text."""
+    return directory if is_uri(directory) else Path(directory)
 
 
 def _nearest_table(folder: Path) -> tuple[Path, dict[str, Any]]:

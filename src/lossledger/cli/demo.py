@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lossledger.cli.command import Command
+from lossledger.errors import LossLedgerError
+from lossledger.objects import is_uri
 
 if TYPE_CHECKING:
     from lossledger.demo.findings import Findings
@@ -61,6 +63,13 @@ def _found(directory: str | None) -> "Findings":
     from lossledger.demo import findings, programs
 
     backend, folder = programs.backend(), programs.folder()
+    if directory is not None and is_uri(directory):
+        raise LossLedgerError(
+            f"The demonstration records into a folder of this machine. Received: {directory}. "
+            "Name a folder, or leave -o out.",
+            slug="usage",
+            exit_code=2,
+        )
     where = Path(directory) if directory else Path(mkdtemp(prefix="lossledger-"), "runs")
     total = len(programs.TRAININGS)
     print(f"{total} short trainings on {backend}, recorded into {where}", file=sys.stderr)

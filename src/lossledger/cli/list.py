@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossledger.cli.command import Command, whole_number
-from lossledger.cli.configuration import configuration
+from lossledger.cli.configuration import configuration, place_of
 from lossledger.errors import LossLedgerError
+from lossledger.objects import remote_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,10 @@ examples:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the folder, how many runs, and the form."""
         parser.add_argument(
-            "directory", nargs="?", metavar="DIR", help="the folder that holds runs (default: runs)"
+            "directory",
+            nargs="?",
+            metavar="DIR",
+            help="the folder that holds runs, or its URI (default: runs)",
         )
         parser.add_argument(
             "-n",
@@ -53,9 +57,10 @@ examples:
         from lossledger.cli import output
         from lossledger.render.base import Listing
 
-        directory = Path(options.directory or configuration().directory)
+        given = options.directory
+        directory = place_of(given) if given else configuration().directory
         chosen, older = catalog.newest(directory, options.newest)
-        listing = Listing(directory, _listed(chosen), older)
+        listing = Listing(str(remote_of(directory) or directory), _listed(chosen), older)
         if options.json:
             from lossledger.render.listing import JsonList as List
         else:
@@ -77,9 +82,12 @@ def _listed(infos: "Sequence[RunInfo]") -> "list[Listed]":
 def _one(info: "RunInfo", read: bool) -> "Listed":
     import dataclasses
 
+    from lossledger.copies import where
     from lossledger.render.base import Listed
 
-    known = Listed(info.id, info.name, info.path, info.created, info.complete, problem=info.problem)
+    known = Listed(
+        info.id, info.name, where(info.path), info.created, info.complete, problem=info.problem
+    )
     if info.problem:
         return known
     try:
@@ -96,6 +104,7 @@ def _one(info: "RunInfo", read: bool) -> "Listed":
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from lossledger.copies import whole
     from lossledger.run import summary
 
-    return summary(path)
+    return summary(whole(path))

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from lossledger import runner
 from lossledger.cli.command import Command, whole_number
-from lossledger.cli.configuration import Configuration, configuration, is_off
+from lossledger.cli.configuration import Configuration, configuration, is_off, place_of
 from lossledger.cli.export import TRACKERS
 from lossledger.errors import LossLedgerError
+from lossledger.objects import kept_at, remote_of
 
 
 class RunCommand(Command):
@@ -26,6 +27,7 @@ examples:
   lossledger run --name baseline train.py
   lossledger run --resume latest train.py    after a crash: one ledger, nothing counted twice
   lossledger run -o /data/runs -m project.train
+  lossledger run -o s3://bucket/runs train.py   recorded here, uploaded beside the training
   lossledger run --export tensorboard train.py   export it, too, as it grows
   LOSSLEDGER_OFF=1 lossledger run train.py   run it and record nothing
 """
@@ -33,7 +35,10 @@ examples:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the options; all that follows the script or the module is left alone."""
         parser.add_argument(
-            "-o", "--output", metavar="DIR", help="the folder that holds runs (default: runs)"
+            "-o",
+            "--output",
+            metavar="DIR",
+            help="the folder that holds runs, or its URI on an object store (default: runs)",
         )
         parser.add_argument("--name", help="what to call the run (default: the script's name)")
         parser.add_argument(
@@ -104,12 +109,13 @@ def _recording(
     exports: dict[str, Path],
 ) -> runner.Recording | None:
     script = None if target.module else Path(target.name)
-    directory = Path(options.output) if options.output else settings.directory
+    directory = place_of(options.output) if options.output else settings.directory
     resume = None
     if options.resume:  # refused before the script runs, not after
         from lossledger.recorder.before import found
 
-        resume = found(options.resume, directory)
+        remote = remote_of(directory)
+        resume = found(options.resume, kept_at(remote, "recorded") if remote else directory)
     try:
         from lossledger.recorder.deferred import DeferredRecording
 

@@ -56,7 +56,7 @@ class MLflow(Scalars):
             self._id = found[0].info.run_id
             return Progress.of(_kept(found[0].data.tags), self.run, self.where)
         progress = Progress(identity(self.run))
-        tags = {_KEY: key, "lossledger.run": self.run.id, "lossledger.path": str(self.run.path)}
+        tags = {_KEY: key, "lossledger.run": self.run.id, "lossledger.path": self.run.where}
         tags |= _tags(progress)
         start = int(self._began * 1000)
         created = self._client.create_run(experiment, start, tags, self.run.name[:250])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lossledger import shares
+from lossledger import copies, shares
 from lossledger.errors import LossLedgerError
 from lossledger.page.content import Content
 from lossledger.page.drawn import drawn
@@ -98,6 +98,8 @@ class Growing:
 
     @staticmethod
     def _look(runs: Sequence[Run]) -> list[object]:
+        for run in runs:
+            copies.refresh(run.path)
         return [shares.state(run.path) for run in runs]
 
     def _state(self) -> str:

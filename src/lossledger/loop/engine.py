@@ -126,6 +126,11 @@ class Engine:
         """A structure of arrays, copied to the device."""
         raise NotImplementedError
 
+    def host(self, leaf: Any) -> np.ndarray | None:
+        """One of a batch's arrays on the host; `None` where it can't be put beside another."""
+        plain = isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
+        return leaf if plain else None
+
     def put_order(self, order: np.ndarray) -> Any:
         """Numbers of rows, int32 of shape `(batches, rows)`, on the device."""
         raise NotImplementedError
@@ -158,6 +163,11 @@ class Engine:
     def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
         """Train on one batch; returns its logs."""
         raise NotImplementedError
+
+    def single(self, form: str, key: Any, chunk: Chunk, place: int, window: Window) -> Any:
+        """Train on one batch of a chunk; returns its logs."""
+        batch = chunk.data if chunk.order is None else self.pick(chunk, place)
+        return self.one(form, key, batch, window)
 
     def pick(self, chunk: Chunk, place: int) -> Any:
         """One batch of a chunk."""
@@ -222,10 +232,9 @@ class Engine:
             return logs
         logs = None
         for place in range(chunk.start, chunk.start + chunk.count):
-            batch = chunk.data if chunk.order is None else self.pick(chunk, place)
             self.tap.begin(())
             with Whole(), self.tap.buffer.lock:
-                logs = self.one(form, key, batch, window)
+                logs = self.single(form, key, chunk, place, window)
                 window.filled += 1
                 self.keep(window, 1)
         return logs

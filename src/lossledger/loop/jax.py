@@ -27,8 +27,9 @@ class _Step(NamedTuple):
     """A traced step and its programs.
 
     Args:
-        programs: By form. They take the variables that move (donated), the metrics' variables, the
-            window (donated), the batches, and where the window is written to.
+        programs: By form, and a step that picks its batch. They take the variables that move
+            (donated), the metrics' variables, the window (donated), the batches, and where the
+            window is written to.
         loops: Whether a step's state has the type of the state before it.
         convolves: Whether the step has a convolution.
         standard: Whether its logs are its metrics' results.
@@ -69,6 +70,10 @@ class JaxEngine(base.Engine):
         # A copy: `jnp.asarray` may go on reading the user's array.
         return jax.tree.map(jnp.array, data)
 
+    def host(self, leaf: Any) -> np.ndarray | None:
+        """See base class."""
+        return super().host(np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf)
+
     def put_order(self, order: np.ndarray) -> Any:
         """See base class."""
         return jax.device_put(order)
@@ -78,12 +83,12 @@ class JaxEngine(base.Engine):
         rows = None if chunk.order is None else chunk.rows
         leaves, structure = jax.tree.flatten(chunk.data)
         shapes = tuple((_shape(leaf, rows), str(leaf.dtype)) for leaf in leaves)
-        key = (structure, shapes)
-        if key not in self._steps and not self.eager:
+        shape = (structure, shapes)
+        if shape not in self._steps and not self.eager:
             batch = jax.tree.map(lambda leaf: _abstract(leaf, rows), chunk.data)
-            self._steps[key] = self._traced(batch)
+            self._steps[shape] = self._traced(batch)
             self._means = base.are_means(self.model)
-        return key
+        return (*shape, chunk.order is None)
 
     def _traced(self, batch: Any) -> _Step:
         moving = [[_abstract(v._value) for v in each] for each in self._moving]
@@ -104,6 +109,7 @@ class JaxEngine(base.Engine):
         return _Step(
             {
                 "step": jax.jit(_one_step(step), donate_argnums=(0, 2)),
+                "picked": jax.jit(_one_picked(step), donate_argnums=(0, 2)),
                 "loop": jax.jit(
                     _many_steps(one, logs, results if standard else None), donate_argnums=(0, 2)
                 ),
@@ -122,7 +128,7 @@ class JaxEngine(base.Engine):
         """See base class."""
         if self.eager:
             return ("eager",)
-        step = self._steps[key]
+        step = self._steps[key[:2]]
         if chunk.order is None or not step.loops:
             return ("step",)
         # XLA runs a convolution inside a loop on one thread, on a CPU.
@@ -137,15 +143,24 @@ class JaxEngine(base.Engine):
     def many(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
         """See base class."""
         span = np.array([chunk.start, chunk.count, window.filled], "i4")
-        program = self._steps[key].programs[form]
+        program = self._steps[key[:2]].programs[form]
         return self._call(program, window, chunk.data, chunk.order, span)
 
     def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
         """See base class."""
         if form == "eager":
             return self._eagerly(batch, window)
-        program = self._steps[key].programs[form]
+        program = self._steps[key[:2]].programs[form]
         return self._call(program, window, batch, np.int32(window.filled))
+
+    def single(self, form: str, key: Any, chunk: Chunk, place: int, window: Window) -> Any:
+        """See base class; the batch is picked by the call that trains on it."""
+        if form == "eager" or chunk.order is None:
+            return super().single(form, key, chunk, place, window)
+        span = np.array([place, window.filled], "i4")
+        return self._call(
+            self._steps[key[:2]].programs["picked"], window, chunk.data, chunk.order, span
+        )
 
     def pick(self, chunk: Chunk, place: int) -> Any:
         """See base class."""
@@ -225,6 +240,16 @@ def _one_step(step: Any) -> Callable[..., Any]:
         (logs, row), (*moving, measuring) = step((*moving, measuring), batch)
         window = window if row is None else window.at[place].set(row)
         return moving, measuring, window, logs
+
+    return program
+
+
+def _one_picked(step: Any) -> Callable[..., Any]:
+    one = _one_step(step)
+
+    def program(moving: Any, measuring: Any, window: Any, data: Any, order: Any, span: Any) -> Any:
+        numbers = jax.lax.dynamic_index_in_dim(order, span[0], keepdims=False)
+        return one(moving, measuring, window, _batch(data, numbers), span[1])
 
     return program
 

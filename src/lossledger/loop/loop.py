@@ -25,9 +25,11 @@ class Loop:
 
     Args:
         model: A compiled Keras model.
-        x: As in `fit`; so are all that follow but the last.
+        x: As in `fit`; so are all that follow but the last two.
         plan: `"auto"`, or the form to train in: see `lossledger.loop.plan.FORMS`. The `plan` of
             another loop keeps to what that one has found.
+        memory: Bytes of data that are on the device at once, about. Arrays that are larger, and
+            streams, come in chunks.
 
     Example:
 
@@ -61,13 +63,15 @@ class Loop:
         validation_freq: int | list[int] = 1,
         *,
         plan: Plan | str = "auto",
+        memory: int = data.MEMORY,
     ) -> None:
         arguments = dict(locals())
-        for name in ("self", "model", "plan"):
+        for name in ("self", "model", "plan", "memory"):
             del arguments[name]
         self.model = model
         self._arguments: dict[str, Any] | None = arguments
         self._wanted = wanted(plan)
+        self._memory = memory
         self._training: Training | None = None
         self._epoch: Epoch | None = None
         self._next = initial_epoch
@@ -180,7 +184,7 @@ class Loop:
             recorder.begin(model)
         listener = patches.listener()
         engine = _engine(model, full=listener is not None and listener.wants(model))
-        source = data.source(model, engine, iterator, order)
+        source = data.source(model, engine, iterator, order, self._memory)
         callbacks = _callbacks(model, arguments, epochs, source.steps)
         model.stop_training = False
         self._training = Training(
@@ -207,6 +211,7 @@ class Loop:
         if getattr(model, "_eval_epoch_iterator", None) is not None:
             del model._eval_epoch_iterator
         training.engine.close()
+        training.source.close()
         if finished:
             training.callbacks.on_train_end(logs=training.logs)
         training.end_call(failed)

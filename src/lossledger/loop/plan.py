@@ -25,6 +25,15 @@ MOST = 512
 SINGLE = ("step", "eager")
 """The forms that make one call a step."""
 
+CLOSE = 1.2
+"""Forms that take less than so many times what the fastest takes are timed again."""
+
+TRIALS = 4
+"""How often close forms are timed, by turns; the least counts: noise only adds."""
+
+PENDING = 16
+"""Calls that may be under way at once."""
+
 TELLING = 10
 """A form has been timed when a call took so many times what a call costs beside its steps."""
 
@@ -97,6 +106,8 @@ class Planner:
         self.seconds: dict[str, float] = {}
         self.compiling: dict[str, float] = {}
         self._next: dict[str, int] = {}
+        self._trials: dict[str, int] = {}
+        self._steps: dict[str, int] = {}
         self._overhead = overhead
         self._floors = floors
         self._fixed = wanted if wanted in candidates else None
@@ -117,9 +128,9 @@ class Planner:
         """
         if self._fixed:
             return self._fixed
-        for form in self.compiling:
-            if self.timing(form):
-                return form
+        due = [form for form in self.compiling if self.timing(form)]
+        if due:
+            return min(due, key=lambda form: self._trials.get(form, 0))
         best = self._fastest()
         if best in self.seconds:
             for form in self.candidates:
@@ -132,12 +143,18 @@ class Planner:
         if form not in self.compiling:
             return 1
         if self.timing(form):
-            return self._next.get(form, TRIAL)
+            return self._next.get(form) or self._steps.get(form, TRIAL)
         return max(1, int(TARGET / max(self.seconds[form], 1e-9)))
 
     def timing(self, form: str) -> bool:
         """Whether the next call in this form is to be timed."""
-        return form not in self.seconds or form in self._next
+        return form not in self.seconds or form in self._next or form in self._close()
+
+    def pending(self, form: str, steps: int) -> int:
+        """How many calls of so many steps may be under way: so few that Ctrl-C is heard soon."""
+        if form not in self.seconds:
+            return 1
+        return max(1, min(PENDING, int(TARGET / 2 / (self.seconds[form] * steps))))
 
     def took(self, form: str, steps: int, seconds: float) -> None:
         """Note that a call in this form, waited for, took so long."""
@@ -145,8 +162,10 @@ class Planner:
             self.compiling[form] = seconds
             return
         self.seconds[form] = min(seconds / steps, self.seconds.get(form, float("inf")))
-        wanted = self._next.get(form, TRIAL)
+        wanted = self._next.get(form) or self._steps.get(form, TRIAL)
         self._next.pop(form, None)
+        self._steps[form] = wanted
+        self._trials[form] = self._trials.get(form, 0) + 1
         if seconds < TELLING * self._overhead and wanted < MOST and form not in SINGLE:
             self._next[form] = 8 * wanted
 
@@ -154,6 +173,12 @@ class Planner:
         if not self.seconds:
             return next(iter(self.compiling), self.candidates[0])
         return min(self.seconds, key=lambda form: self.seconds[form])
+
+    def _close(self) -> list[str]:
+        """The forms that are to be timed again: of those so close, either may be the faster."""
+        least = min(self.seconds.values(), default=0.0)
+        close = [form for form, took in self.seconds.items() if took < CLOSE * least]
+        return [form for form in close if self._trials[form] < TRIALS] if len(close) > 1 else []
 
     def _pays(self, form: str, best: str, left: int) -> bool:
         """Whether a form not tried yet may save more than its compilation costs."""

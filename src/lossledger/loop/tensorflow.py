@@ -68,6 +68,11 @@ class TensorFlowEngine(base.Engine):
         """See base class."""
         return tf.nest.map_structure(lambda leaf: None if leaf is None else tf.constant(leaf), data)
 
+    def host(self, leaf: Any) -> np.ndarray | None:
+        """See base class."""
+        eager = isinstance(leaf, tf.Tensor) and leaf.dtype.is_numpy_compatible
+        return super().host(leaf.numpy() if eager else leaf)
+
     def put_order(self, order: np.ndarray) -> Any:
         """See base class."""
         return tf.constant(order)

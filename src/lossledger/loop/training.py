@@ -3,6 +3,7 @@
 import contextlib
 import time
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,13 +50,14 @@ class Training:
 
     def __post_init__(self) -> None:
         self._key: Any = None
+        self._chunked = False
         self._last: tuple[Any, int, Any] = (None, 0, None)
         self._shown = 0.0
         self._known = 0
         # Keras's TensorBoard writes the model's graph at the first batch that it is told of.
         self._graph_due = any(type(c).__name__ == "TensorBoard" for c in self.callbacks.callbacks)
         self._waiting: list[tuple[int, dict[str, Any]]] = []
-        self._under_way: Any = None
+        self._under_way: deque[Any] = deque()
         self.ahead = self.over = False
         self._each = any(hooks.needs_batches(each) for each in self.callbacks.callbacks)
         only_history = [type(c) for c in self.callbacks.callbacks] == [keras.callbacks.History]
@@ -85,7 +87,7 @@ class Training:
         """
         window = self._window(epoch)
         form = None if self.planner is None else self.planner.choose(self._left(epoch))
-        chunk = self.source.take(self._limit(form, window, most))
+        chunk = self._taken(epoch, form, self._limit(form, window, most), most)
         if chunk is None:
             return 0
         with self._saying_where(epoch, chunk.count):
@@ -128,6 +130,15 @@ class Training:
             if self.call is not None:
                 self.call.begin_epoch(epoch.number, epoch.taken)
 
+    def _taken(self, epoch: Epoch, form: str | None, count: int, most: int | None) -> Chunk | None:
+        """The next batches; they are read ahead where nothing else can be called meanwhile."""
+        # What runs between two steps, or within them, may draw from the data's random streams.
+        alone = self._each or self.engine.eager or self.wanted in SINGLE
+        with self._saying_where(epoch, 1):
+            return self.source.take(
+                count, ahead=1 if alone else most, stacked=not (alone or form in SINGLE)
+            )
+
     def _prepared(self, chunk: Chunk) -> Any:
         """The key of a chunk's shape; asked for once for batches of the same arrays."""
         arrays, rows, key = self._last
@@ -151,27 +162,33 @@ class Training:
         several = chunk.count > 1 or form in SINGLE
         timed = timed and planner.timing(form) and (several or form not in planner.compiling)
         self._go_on_recording(epoch)
+        if timed:
+            self._wait(0)
         began = time.perf_counter()
-        before, filled = self._under_way, window.filled
+        filled = window.filled
         with self._saying_where(epoch, chunk.count):
             try:
                 epoch.last = self.engine.run(form, key, chunk, window)
             finally:
                 epoch.taken += window.filled - filled
-        self._under_way = epoch.last
+        self._under_way.append(epoch.last)
         if timed:
-            self.engine.wait(epoch.last)
+            self._wait(0)
             planner.took(form, chunk.count, time.perf_counter() - began)
-        elif before is not None:
-            # No more than one call is under way, so that an interruption is heard soon.
-            self.engine.wait(before)
+        else:
+            self._wait(planner.pending(form, chunk.count))
+
+    def _wait(self, most: int) -> None:
+        """Wait until no more than so many calls are under way."""
+        while len(self._under_way) > most:
+            self.engine.wait(self._under_way.popleft())
 
     def _shrinks(self, error: Exception, chunk: Chunk) -> bool:
         """Whether the chunk may be tried again with less on the device."""
         whole = chunk.order is not None and data.is_of_memory(error) and self.engine.intact()
         if whole:
             data.warn_of_memory(error)
-            self.source.shrink(chunk)
+            self.source = data.smaller(self.source, chunk)
             self.planner = self._key = None
         return whole
 
@@ -197,10 +214,10 @@ class Training:
         return self.engine.plans[place]
 
     def _form_of(self, epoch: Epoch, key: Any, chunk: Chunk) -> str:
-        """The form for a shape of batch: the first one met is what the plan is about."""
-        if self._key is not None:
+        """The form for a shape of batch: what the plan is about is the first of a chunk met."""
+        if self._key is not None and (chunk.order is None or self._chunked):
             return self._other_form(key, chunk)
-        self._key = key
+        self._key, self._chunked = key, chunk.order is not None
         self.planner = self._plan_for(key, chunk)
         return self.planner.choose(self._left(epoch))
 

@@ -119,7 +119,7 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
     def side(value: float, note: str = "") -> Side:
         note = note or _unknown_epochs(call)
         of = None if name == "evaluate" else label  # measured after the call
-        return Side(str(run.path), _said(text, spec), value, call.number, of, note)
+        return Side(run.where, _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
         number, data = measured(run, call, name, label, end == call.before + call.steps)
@@ -228,7 +228,7 @@ def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, i
     if not meant or -epoch > len(keys):
         has = f"{keys[0][1]} to {keys[-1][1]}" if keys else "none"
         raise LossLedgerError(
-            f"The run has no such epoch. Received: {epoch} of {run.path}. It has: {has}.",
+            f"The run has no such epoch. Received: {epoch} of {run.where}. It has: {has}.",
             slug="no-epoch",
         )
     line, label = meant[-1]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lossledger.errors import LossLedgerError
+from lossledger.objects import is_uri
 from lossledger.request import Request
 from lossledger.run import Run
 
@@ -71,7 +72,7 @@ class Spec:
 
 
 def _name(run: "str | Path | Run") -> str:
-    return str(run.path if isinstance(run, Run) else run)
+    return run.where if isinstance(run, Run) else str(run)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -80,7 +81,9 @@ def _split(text: str) -> tuple[str, str]:
         return text, ""
     ends = [m.start() for m in re.finditer(":", text) if _WORD.match(text, m.start() + 1)]
     end = ends[0] if ends else len(text)
-    if not _is_run(text[:end]) and "@" in text[:end]:
+    # A URI may have a password before its @.
+    begin = text.rfind("/", 0, end) + 1 if is_uri(text) else 0
+    if not _is_run(text[:end]) and "@" in text[begin:end]:
         end = text.rindex("@", 0, end)
     return text[:end], text[end:]
 

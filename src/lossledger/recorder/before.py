@@ -10,6 +10,7 @@ from typing import Any
 from lossledger import catalog
 from lossledger.errors import LossLedgerError
 from lossledger.folder import Lock
+from lossledger.objects import kept_at, remote_of
 from lossledger.records import call_lines
 
 _LAST = ("step", "call", "epoch", "batch")
@@ -113,6 +114,9 @@ def found(run: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Pat
             (`folder-in-use`), a newer version recorded it (`format-newer`), or several processes
             did (`workers-apart`).
     """
+    remote = remote_of(run)
+    if remote is not None:  # what this machine has recorded of it, not a copy to be read
+        run, directory = remote.name, kept_at(remote.parent, "recorded")
     path = catalog.find(os.fspath(run), os.fspath(directory)).absolute()
     if catalog.read_info(path).get("workers"):
         raise LossLedgerError(

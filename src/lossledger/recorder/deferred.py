@@ -15,7 +15,7 @@ class DeferredRecording:
     """Becomes a `Recording` when the script imports Keras; imports nothing until then.
 
     Args:
-        directory: Folder that holds the runs.
+        directory: Folder that holds the runs, or its URI.
         name: Name of the run.
         script: The script that trains, if it is a file.
         command: Its command line.
@@ -26,7 +26,7 @@ class DeferredRecording:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | str,
         name: str,
         script: Path | None,
         command: Sequence[str],
@@ -36,7 +36,7 @@ class DeferredRecording:
         resume: Path | None = None,
     ) -> None:
         # Paths are the caller's: a script may change the working directory.
-        self._directory = directory.absolute()
+        self._directory = directory.absolute() if isinstance(directory, Path) else directory
         self._shown = directory
         self._name = name
         self._script = None if script is None else script.absolute()
@@ -80,7 +80,7 @@ class DeferredRecording:
     def summary(self) -> str:
         """One line on what was recorded, where, and the command to look at it."""
         recording = self._recording
-        if recording is not None and recording.path is not None:
+        if recording is not None and recording.path is not None and isinstance(self._shown, Path):
             return recording.summary(self._shown / recording.path.name)
         if self._legacy_seen:
             what = "tf_keras (Keras 2) is not recorded, Keras 3.8 or newer is"

@@ -43,6 +43,7 @@ class Output:
         command: Its command line; what looks like a secret in it is not kept.
         trouble: Where to say what can't be written.
         resume: The folder of a run to go on in, instead of a new one.
+        mark: What tells the run's folder from those of other machines.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Output:
         command: Sequence[str],
         trouble: Trouble,
         resume: Path | None = None,
+        mark: str = "",
     ) -> None:
         self.path: Path | None = None
         self.began = time.perf_counter_ns()
@@ -62,9 +64,11 @@ class Output:
         self._command = redacted(command)
         self._trouble = trouble
         self._resume = resume
+        self._mark = mark
         self._before: Before | None = None
         self._attempts: list[Any] = []
-        self._own: Path | None = None
+        self.own: Path | None = None
+        """The folder that this process writes: the run's, or its worker's in it."""
         self._world: World | None = None
         self._writer: Writer | None = None
         self._refused = False
@@ -95,13 +99,13 @@ class Output:
         """Create the folder, or go on in it; returns what was there of a run that is resumed."""
         from lossledger.store import Writer
 
-        own, first = self._own, self._own is None
+        own, first = self.own, self.own is None
         if own is None:
             with self._trouble.guarded("workers-apart"):
                 self._world = find_world()
             own = self._found() or self._created_now()
         self._writer = Writer(own)
-        self._own = own
+        self.own = own
         if first and own == self._resume:
             self.path = own
             self._go_on(Before.of(own))
@@ -125,7 +129,7 @@ class Output:
         own = None if self._world is None else self._joined(self._world, created)
         if own is None:
             self._world = None
-            self.path = own = create_folder(self._directory, self._name, created)
+            self.path = own = create_folder(self._directory, self._name, created, mark=self._mark)
         return own
 
     def _joined(self, world: World, now: datetime) -> Path | None:
@@ -133,7 +137,8 @@ class Output:
         global _begun
         key, _begun = f"lossledger/run/{_begun}", _begun + 1
         with self._trouble.guarded("workers-apart"):
-            mine = create_folder(self._directory, self._name, now, newest=False)
+            mark = self._mark
+            mine = create_folder(self._directory, self._name, now, newest=False, mark=mark)
             name = created = ""
             try:
                 said = world.agree(key, f"{mine.name} {self._created}")
@@ -196,19 +201,19 @@ class Output:
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
         """Append what is known of a call."""
-        if self._own is not None:
+        if self.own is not None:
             with self._trouble.guarded("cannot-write"):
-                append_line(self._own / "calls.jsonl", {"call": index, **values})
+                append_line(self.own / "calls.jsonl", {"call": index, **values})
 
     def weights(self, index: int, weights: Sequence[np.ndarray]) -> None:
         """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
         from lossledger.keras import describe
 
         self.call(index, {"initial_weights": describe.weights_fingerprint(weights)})
-        if self._own is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
-            (self._own / "weights").mkdir(exist_ok=True)
+        if self.own is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
+            (self.own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
-            np.savez(self._own / file, *weights)
+            np.savez(self.own / file, *weights)
             self.call(index, {"weights_file": file})
 
     def close(self) -> None:
@@ -216,21 +221,21 @@ class Output:
         if self._writer is not None:
             with self._trouble.guarded("cannot-write"):
                 self._writer.close()
-                lines = {"lines": len(call_lines(self._own))} if self._own else {}
+                lines = {"lines": len(call_lines(self.own))} if self.own else {}
                 self._write_run(complete=True, more={**lines, **self._summary()})
             self._writer = None
 
     def _summary(self) -> dict[str, Any]:
         from lossledger.run import summary
 
-        assert self._own is not None
+        assert self.own is not None
         with self._trouble.guarded("no-summary"):
-            return {"summary": summary(self._own)}
+            return {"summary": summary(self.own)}
         return {}
 
     def _write_run(self, *, complete: bool, more: Mapping[str, Any] = MappingProxyType({})) -> None:
         assert self.path is not None
-        assert self._own is not None
+        assert self.own is not None
         before: Mapping[str, Any] = self._before.info if self._before else {}
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         warnings = [{"slug": s, "message": m} for s, m in self._trouble.told.items()]
@@ -255,7 +260,7 @@ class Output:
             **({"resumed": self._attempts} if self._attempts else {}),
             **more,
         }
-        write_json(self._own / "run.json", info)
+        write_json(self.own / "run.json", info)
 
 
 def _joined(before: Any, now: Sequence[Mapping[str, Any]], key: str) -> list[Any]:

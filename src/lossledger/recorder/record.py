@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lossledger.errors import LossLedgerError
+from lossledger.objects import is_uri
 from lossledger.recorder.beside import Exports
 from lossledger.recorder.recording import Recording
 
@@ -20,7 +21,9 @@ def record(
     """Record every training inside a `with` block into a new run folder.
 
     Args:
-        directory: Folder that holds the runs; created if it isn't there.
+        directory: Folder that holds the runs; created if it isn't there. Or its URI on an object
+            store, `s3://bucket/runs`: the run is recorded on this machine, and a process beside
+            uploads it as it grows.
         name: Name of the run; the script's by default.
         model: The only model to record; every model by default.
         export: Trackers that the run is exported to as it grows, by processes of their own:
@@ -45,7 +48,7 @@ def record(
         model.fit(x, y, batch_size=32, epochs=10)
     ```
     """
-    if Path(directory).is_file():
+    if not is_uri(directory) and Path(directory).is_file():
         raise LossLedgerError(
             f"`directory` must be a folder. Received: {directory}, which is a file. "
             "Give a folder that holds runs, for instance 'runs'.",

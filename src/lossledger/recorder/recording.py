@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import NO_EPOCH
+from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall, loss_of
@@ -37,7 +38,7 @@ class Recording:
 
     Args:
         directory: Folder that holds the runs. The run's own folder is created in it when the first
-            training begins.
+            training begins. Or its URI; see `record`.
         name: Name of the run.
         script: The script that trains, if it was started by `lossledger run`.
         command: Its command line.
@@ -68,10 +69,13 @@ class Recording:
     ) -> None:
         name = name or Path(sys.argv[0] or "run").stem or "run"
         self.trouble = Trouble()
+        self._remote = remote_of(directory)
+        directory = directory if self._remote is None else kept_at(self._remote, "recorded")
         before = None if resume is None else found(resume, directory)
         argv = command or sys.argv
-        self.output = Output(Path(directory), name, script, argv, self.trouble, before)
-        self._beside = Beside(export, self.trouble)
+        mark = "" if self._remote is None else f"-{os.urandom(3).hex()}"
+        self.output = Output(Path(directory), name, script, argv, self.trouble, before, mark)
+        self._beside = Beside(export, self.trouble, self._remote)
         self.numbers = count()
         self.inner: list[Recording] = []
         self._steps_per_epoch = steps_per_epoch
@@ -142,6 +146,8 @@ class Recording:
     def summary(self, shown: Path | None = None) -> str:
         """One line on what was recorded, where (`shown`), and the command to look at it."""
         path = shown or self.path
+        if self._remote is not None and path is not None:
+            path = self._remote / path.name
         inner = [each for each in self.inner if each.path is not None]
         if path is None and inner:
             return (
@@ -358,8 +364,8 @@ class Recording:
                 self.numbers = count(before.step)
                 self._calls = self._first_call = before.call
                 self.models.go_on(before.models)
-            if self.output.leads and self.output.path is not None:
-                self._beside.start(self.output.path)
+            if self.output.path is not None and self.output.own is not None:
+                self._beside.start(self.output.path if self.output.leads else None, self.output.own)
             self.collector.start()
         model = numbered()
         call = RecordedCall(self, self._calls, model, driver)

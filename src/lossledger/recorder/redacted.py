@@ -17,6 +17,7 @@ _NAMES = (
 )
 _OPTION = re.compile(rf"-{{0,2}}(?:[\w.-]*[-_.])?(?:{_NAMES})", re.IGNORECASE)
 _URL = re.compile(r"([a-z][a-z0-9+.-]*://[^/\s:@]*):[^/\s@]+@", re.IGNORECASE)
+_QUERY = re.compile(rf"([?&](?:[\w.-]*[-_.])?(?:{_NAMES})=)[^&\s]+", re.IGNORECASE)
 _KEYS = re.compile(
     r"(?:sk|rk|pk)[-_](?:live|test|proj|ant)?[-_]?[\w-]{16,}|hf_\w{16,}|gh[opsur]_\w{20,}"
     r"|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}"
@@ -45,6 +46,7 @@ def redacted(command: Sequence[str]) -> list[str]:
         elif secret and equals:
             kept.append(f"{name}={HIDDEN}")
         else:
-            kept.append(_KEYS.sub(HIDDEN, _URL.sub(rf"\1:{HIDDEN}@", part)))
+            address = _QUERY.sub(rf"\1{HIDDEN}", _URL.sub(rf"\1:{HIDDEN}@", part))
+            kept.append(_KEYS.sub(HIDDEN, address))
         follows = secret and not equals and part.startswith("-")
     return kept

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from lossledger.request import Request
@@ -46,7 +45,7 @@ class Listed:
     Args:
         id: The name of its folder.
         name: What the user calls it.
-        path: Its folder.
+        path: Its folder, or its URI.
         created: When it began, ISO 8601, or "".
         complete: Whether the recorder closed it.
         calls: How many calls it has; None where that was not looked at.
@@ -57,7 +56,7 @@ class Listed:
 
     id: str
     name: str
-    path: Path
+    path: str
     created: str
     complete: bool
     calls: int | None = None
@@ -71,12 +70,12 @@ class Listing:
     """The runs of a folder.
 
     Args:
-        directory: The folder.
+        directory: The folder, or its URI.
         runs: The newest of them, oldest first.
         older: How many older ones are left out.
     """
 
-    directory: Path
+    directory: str
     runs: Sequence[Listed]
     older: int = 0
 

@@ -34,7 +34,7 @@ class Follow:
     def head(self) -> Iterator[str]:
         """The lines that say which run it is."""
         when = str(self._run.info.get("created") or "")[:19].replace("T", " ")
-        yield ", ".join(part for part in (self._run.name, when, str(self._run.path)) if part)
+        yield ", ".join(part for part in (self._run.name, when, self._run.where) if part)
 
     def lines(self, pieces: Iterable[Piece]) -> tuple[list[str], str]:
         """What has happened.
@@ -69,7 +69,7 @@ class Follow:
         """The lines that say how it ended, as `run.json` has it by then."""
         steps = count(sum(self._steps.values()), "step")
         how = "complete" if complete else "incomplete: whatever recorded it has ended"
-        yield f"{how}, {steps}  next: lossledger show {self._run.path}"
+        yield f"{how}, {steps}  next: lossledger show {self._run.where}"
 
     def _chosen(self, piece: Piece) -> bool:
         call, model = self._options.call, self._options.model

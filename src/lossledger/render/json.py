@@ -24,7 +24,7 @@ class JsonShow(Renderer[Run]):
                 "run": {
                     "id": run.id,
                     "name": run.name,
-                    "path": str(run.path),
+                    "path": run.where,
                     "versions": run.info.get("versions", {}),
                     "complete": run.complete,
                     **_workers(run),

@@ -44,8 +44,8 @@ class JsonList(Renderer[Listing]):
 
     def render(self, content: Listing) -> str:
         """Gives the folder's object."""
-        runs = [{**vars(listed), "path": str(listed.path)} for listed in content.runs]
-        return to_json({"directory": str(content.directory), "runs": runs, "older": content.older})
+        runs = [vars(listed) for listed in content.runs]
+        return to_json({"directory": content.directory, "runs": runs, "older": content.older})
 
 
 def _count(number: int | None) -> str:

@@ -70,7 +70,7 @@ class _Show:
         state = "complete" if run.complete else "incomplete: it still runs, or it was cut short"
         when = str(run.info.get("created") or "")[:19].replace("T", " ")
         page.fact("run", ", ".join(part for part in (run.name, when, state) if part))
-        page.line("folder", str(run.path))
+        page.line("folder", run.where)
         command = run.info.get("command")
         if command:
             page.line("command", shlex.join(str(part) for part in command))

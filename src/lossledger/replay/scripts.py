@@ -32,7 +32,7 @@ def again(
     repeat: int,
     *,
     tell: Callable[[str], None],
-    directory: Path,
+    directory: str | Path,
     **how: Any,
 ) -> Reconciliation:
     """Trains the scripts of two runs again, and says whether their gap is larger than chance.

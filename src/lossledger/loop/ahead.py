@@ -1,0 +1,114 @@
+"""Data read on a thread: the next chunk is put together while the present one trains."""
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lossledger.loop.batches import keras_state
+from lossledger.loop.chunk import Chunk
+
+LATE = 0.1
+"""Seconds that training waits for a chunk to fill up; then it takes the batches there are."""
+
+LEAVING = 1.0
+"""Seconds that the end of a training waits for a source that is at work on a batch."""
+
+
+class Ahead:
+    """Reads the batches that a run asks for on a thread, a chunk ahead of what is trained.
+
+    Args:
+        batches: The batches; no other thread may read them meanwhile.
+        packer: Puts them together; see `lossledger.loop.pack`.
+        limit: How many to read at most.
+    """
+
+    def __init__(self, batches: Iterator[Any], packer: Any, limit: int | None) -> None:
+        self._batches = batches
+        self._packer = packer
+        self._limit = limit
+        self._ready: deque[list[Chunk]] = deque()
+        self._error: BaseException | None = None
+        self._ended = self._stopped = False
+        self._changed = threading.Condition()
+        run, share = contextvars.copy_context().run, keras_state()
+        self._thread = threading.Thread(
+            target=run, args=(self._work, share), name="lossledger-ahead", daemon=True
+        )
+        self._thread.start()
+
+    def take(self, *, stacked: bool) -> list[Chunk]:
+        """The next chunks, none after the last.
+
+        Args:
+            stacked: Whether to put the batches to come together.
+
+        Raises:
+            BaseException: What reading a batch raised, when all batches before have been taken.
+        """
+        with self._changed:
+            self._packer.stacked = stacked
+            while not self._ready and not self._ended:
+                if not self._changed.wait(LATE) and (late := self._packer.take()):
+                    self._ready.append(late)
+            if self._ready:
+                taken = self._ready.popleft()
+                self._changed.notify_all()
+                return taken
+            error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return []
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Read no more; waits until the batch that is being read is there.
+
+        Args:
+            timeout: Seconds to wait at most.
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _work(self, share: Callable[[], None]) -> None:
+        try:
+            while self._may_read():
+                share()
+                batch = next(self._batches, None)
+                share()
+                if batch is None:
+                    break
+                self._add(batch)
+            with self._changed:
+                self._hand_on()
+        except BaseException as error:  # raised where the batch would have been trained on
+            with self._changed:
+                self._hand_on()
+                self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _may_read(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ready or self._stopped)
+            if self._limit is not None:
+                self._limit -= 1
+            return not self._stopped and (self._limit is None or self._limit >= 0)
+
+    def _add(self, batch: Any) -> None:
+        with self._changed:
+            if not self._packer.add(batch):
+                self._hand_on()
+                self._packer.add(batch)
+            if self._packer.full:
+                self._hand_on()
+
+    def _hand_on(self) -> None:
+        if taken := self._packer.take():
+            self._ready.append(taken)
+            self._changed.notify_all()

@@ -1,0 +1,227 @@
+"""A folder on an object store, named by a URI: list, read and replace whole objects.
+
+pyarrow knows the stores (`pyarrow.fs.FileSystem.from_uri`) and is imported when one is first asked;
+the module itself imports little, since `lossledger run` hands a script a nearly untouched
+interpreter. Credentials stay in the URI that was given: what is shown has none.
+"""
+
+import os
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lossledger.errors import LossLedgerError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, FileSystem
+
+_URI = re.compile(r"([a-z][a-z0-9+.-]+)://(?:([^/?#]*)@)?([^?#]*)(\?[^#]*)?", re.IGNORECASE)
+_SECRET = re.compile(r"key|secret|token|password|credential|sig", re.IGNORECASE)
+_KEYS = ("s3", "gs", "gcs")
+"""Schemes in which what stands before `@` is a key; elsewhere it is a name, perhaps a password."""
+_WHOLE = ("s3", "gcs", "abfs")
+"""Stores on which an object appears when all of it is written, and not before."""
+
+
+class Found(NamedTuple):
+    """An object of a listing.
+
+    Args:
+        size: Its bytes.
+        modified: When it was written, ns since 1970, or 0 where the store doesn't say.
+    """
+
+    size: int
+    modified: int
+
+
+def is_uri(place: object) -> bool:
+    """Whether a place is named by a URI, as `s3://bucket/runs` is; a `Path` never is."""
+    return isinstance(place, str) and _URI.fullmatch(place) is not None
+
+
+class Remote:
+    """A folder on a store; shown (`str`) without credentials.
+
+    A `FileNotFoundError` is one on the store; all other trouble with it is an `OSError`.
+
+    Args:
+        uri: Its URI, as pyarrow takes it: `s3://bucket/runs?region=eu-west-1`, `gs://bucket/runs`,
+            `file:///mnt/runs`.
+    """
+
+    def __init__(self, uri: str) -> None:
+        found = _URI.fullmatch(uri)
+        if found is None:
+            raise _bad_uri(repr(uri.rpartition("@")[2]))
+        self._scheme, self._user, path, self._query = (part or "" for part in found.groups())
+        self._path = path.rstrip("/")
+        self._opened: tuple[FileSystem, str] | None = None
+
+    def __str__(self) -> str:
+        pairs = self._query[1:].split("&") if self._query else []
+        kept = "&".join(pair for pair in pairs if not _SECRET.search(pair.partition("=")[0]))
+        name = "" if self._scheme.lower() in _KEYS else self._user.partition(":")[0]
+        user = f"{name}@" if name else ""
+        return f"{self._scheme}://{user}{self._path}" + (f"?{kept}" if kept else "")
+
+    @property
+    def uri(self) -> str:
+        """All of it, credentials too: not to be shown or kept."""
+        user = f"{self._user}@" if self._user else ""
+        return f"{self._scheme}://{user}{self._path}{self._query}"
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> "Remote":
+        """The folder that it lies in."""
+        return self._at(self._path.rpartition("/")[0])
+
+    def __truediv__(self, name: str) -> "Remote":
+        inner = self._at(f"{self._path}/{name}")
+        if self._opened is not None:
+            system, path = self._opened
+            inner._opened = (system, f"{path}/{name}")
+        return inner
+
+    def _at(self, path: str) -> "Remote":
+        user = f"{self._user}@" if self._user else ""
+        return Remote(f"{self._scheme}://{user}{path}{self._query}")
+
+    def _open(self) -> tuple["FileSystem", str]:
+        if self._opened is None:
+            from pyarrow.fs import FileSystem
+
+            system, path = self._system(FileSystem.from_uri)
+            self._opened = (system, path.rstrip("/"))
+        return self._opened
+
+    def _system(
+        self, opened: "Callable[[str], tuple[FileSystem, str]]"
+    ) -> "tuple[FileSystem, str]":
+        if self._scheme.lower() == "s3":
+            # One request an object, not three, and nothing left behind by an upload that is killed.
+            sign = "&" if self._query else "?"
+            with suppress(ValueError):  # a pyarrow that doesn't know it
+                return opened(f"{self.uri}{sign}allow_delayed_open=true")
+        return opened(self.uri)
+
+    @contextmanager
+    def _told(self) -> Generator[tuple["FileSystem", str]]:
+        """Turns pyarrow's exceptions into `OSError`, without credentials in their text."""
+        try:
+            yield self._open()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(self._redacted(error)) from None
+        except OSError as error:
+            raise OSError(self._redacted(error)) from None
+        except (ValueError, NotImplementedError, ImportError) as error:
+            raise _bad_uri(f"{self}: {self._redacted(error)}") from None
+
+    def _redacted(self, error: Exception) -> str:
+        text = str(error).replace(self.uri, str(self))
+        name, _, password = self._user.partition(":")
+        for secret in (password, name if self._scheme.lower() in _KEYS else ""):
+            text = text.replace(secret, "[redacted]") if secret else text
+        return text
+
+    def files(self) -> dict[str, Found]:
+        """All objects below it, by their path within it; none where there is no such folder."""
+        return {
+            name: Found(info.size or 0, getattr(info, "mtime_ns", None) or 0)
+            for name, info in self._listed(recursive=True)
+            if info.is_file
+        }
+
+    def folders(self) -> list[str]:
+        """Names of the folders in it."""
+        return [name for name, info in self._listed(recursive=False) if not info.is_file]
+
+    def _listed(self, *, recursive: bool) -> "list[tuple[str, FileInfo]]":
+        from pyarrow.fs import FileSelector
+
+        with self._told() as (system, path):
+            chosen = FileSelector(path, allow_not_found=True, recursive=recursive)
+            found: Any = system.get_file_info(chosen)
+        return [(info.path[len(path) :].lstrip("/"), info) for info in found]
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object of that name in it."""
+        with self._told() as (system, path):
+            found: Any = system.get_file_info(f"{path}/{name}")
+        return bool(found.is_file)
+
+    def read(self, name: str) -> bytes:
+        """An object's content; for small ones."""
+        with self._told() as (system, path), system.open_input_stream(f"{path}/{name}") as stream:
+            return stream.read()
+
+    def download(self, name: str, to: Path) -> None:
+        """Writes an object's content to a file, piece by piece."""
+        with (
+            self._told() as (system, path),
+            system.open_input_stream(f"{path}/{name}") as stream,
+            to.open("wb") as file,
+        ):
+            while piece := stream.read(1 << 20):
+                file.write(piece)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replaces an object whole: a reader sees the old one or the new."""
+        with self._told() as (system, path):
+            target = f"{path}/{name}"
+            whole = system.type_name in _WHOLE
+            aside = target if whole else f"{target}.tmp"
+            if not whole:
+                system.create_dir(target.rpartition("/")[0], recursive=True)
+            with system.open_output_stream(aside) as stream:
+                stream.write(data)
+            if not whole:
+                system.move(aside, target)
+
+    def delete(self, name: str) -> None:
+        """Takes an object away, if it is there."""
+        with self._told() as (system, path):
+            if system.get_file_info(f"{path}/{name}").is_file:
+                system.delete_file(f"{path}/{name}")
+
+
+def _bad_uri(received: str) -> LossLedgerError:
+    return LossLedgerError(
+        f"This is no URI of a folder that pyarrow can open. Received: {received}. "
+        "Write s3://bucket/runs, gs://bucket/runs or file:///mnt/runs, for instance.",
+        slug="bad-uri",
+        exit_code=2,
+    )
+
+
+def remote_of(place: object) -> Remote | None:
+    """The remote folder that a place names; `None` for one on this machine's disks."""
+    if isinstance(place, Remote):
+        return place
+    return Remote(place) if isinstance(place, str) and is_uri(place) else None
+
+
+def kept_at(remote: Remote, kind: str) -> Path:
+    """The folder on this machine that stands for a remote one.
+
+    It lies in `LOSSLEDGER_CACHE`, or in `~/.cache/lossledger`.
+
+    Args:
+        remote: The remote folder.
+        kind: `recorded`, for runs on their way there; `read`, for copies of what is there.
+    """
+    from hashlib import sha256
+
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    cache = os.environ.get("LOSSLEDGER_CACHE") or os.path.join(home, "lossledger")
+    text = str(remote)
+    readable = re.sub(r"\W+", "-", text.partition("?")[0]).strip("-")[-60:]
+    name = f"{readable}-{sha256(text.encode()).hexdigest()[:10]}"
+    return Path(os.path.abspath(os.path.expanduser(cache)), kind, name)
