@@ -1,13 +1,14 @@
 """A recording of a loop without Keras: no step is lost, doubled, or written by another process."""
 
 import multiprocessing
+import threading
 import time
 
 import numpy as np
 import pytest
 
 import lossledger as ll
-from lossledger.recorder import call
+from lossledger.recorder import call, output
 
 
 class Deleted:
@@ -51,6 +52,45 @@ def test_a_step_that_is_refused_begins_no_call(tmp_path):
         run.step(2.0, rows=4)
     (only,) = ll.open(run.path).calls
     assert (only.steps, only.weight_kind) == (1, "rows")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"rows": "four"}, {"rows": 2.5}, {"rows": -1}, {"rows": 2**31}, {"weight": None}],
+    ids=str,
+)
+def test_a_value_that_no_column_can_hold_is_refused_at_once(tmp_path, values):
+    with ll.record(tmp_path) as run:
+        run.step(1.0, rows=np.int64(4))
+        with pytest.raises(ll.LossLedgerError, match="Received: ") as refused:
+            run.step(2.0, **values)
+        assert refused.value.slug == "step-not-scalar"
+        with pytest.raises(ll.LossLedgerError, match="must be a number"):
+            run.step(None)
+        with pytest.raises(ll.LossLedgerError, match="epoch='one'"):
+            run.epoch("one")
+        run.step(3.0, rows=4)
+    np.testing.assert_array_equal(ll.open(run.path).losses(), [1.0, 3.0])
+
+
+def test_threads_that_begin_at_once_share_a_run(tmp_path, monkeypatch):
+    # What a run's beginning takes longest for, where processes train together.
+    monkeypatch.setattr(output, "find_world", lambda: time.sleep(0.1))
+    with ll.record(tmp_path / "runs") as run:
+        names = ("a", "a", "b")
+        threads = [
+            threading.Thread(target=run.step, args=(float(place),), kwargs={"model": name})
+            for place, name in enumerate(names)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    (path,) = (each for each in (tmp_path / "runs").iterdir() if not each.is_symlink())
+    found = ll.open(path)
+    assert sorted(call.steps for call in found.calls) == [1, 2]
+    losses = found.entries(["loss"]).column("loss").to_pylist()
+    assert sorted(losses) == [0.0, 1.0, 2.0]
 
 
 def _train(run):

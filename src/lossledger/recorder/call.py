@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from lossledger.recorder.recording import Recording
 
 
+OF_EPOCHS = ("fit", "loop")
+"""The drivers that say where an epoch begins."""
+
+
 class RecordedCall:
     """Where the recording is within one call; numbers its steps, keeps what was reported.
 
@@ -31,7 +35,7 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
-        self.tested: tuple[int, float] | None = None
+        self._tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
         self._model: weakref.ref[Any] | None = None
@@ -99,7 +103,7 @@ class RecordedCall:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
         self.epoch = epoch
         self.batch = batch
-        self.tested = None
+        self._tested = None
         if self.buffer is not None:
             self.buffer.mark(self.index, self.model, epoch, batch)
 
@@ -112,8 +116,8 @@ class RecordedCall:
         """Keep the losses that Keras reports for an epoch."""
         with self.recording.guarded("reported-not-read"):
             items = [_item(name, logs[name], epoch) for name in logs if "loss" in name]
-            if self.tested is not None:
-                batch, value = self.tested
+            if self._tested is not None:
+                batch, value = self._tested
                 where = {"epoch": epoch, "batch": batch, "value": value}
                 items.append({"place": "tested", "name": self.loss_name, **where})
             self.write(reported=items)
@@ -124,6 +128,32 @@ class RecordedCall:
             # A number is read when it is collected; a list the user may change before.
             several = isinstance(result, list | tuple | Mapping)
             self.buffer.returns(loss_of(result, self.loss_name) if several else result)
+
+    @property
+    def _inside(self) -> bool:
+        """Whether its driver is at an epoch now, whose mean a measurement would reset."""
+        return self.open and self.driver in OF_EPOCHS
+
+    def evaluated(self, result: Any, arguments: Mapping[str, Any]) -> None:
+        """What an `evaluate` of its model has returned, and where the training was."""
+        where = {"epoch": self.epoch, "batch": self.reached} if self._inside else {"epoch": None}
+        with self.recording.guarded("reported-not-read"):
+            name = self.loss_name
+            if isinstance(result, Mapping) and name not in result:
+                return
+            item: dict[str, Any] = {"place": "evaluate", "name": name}
+            item |= {"value": loss_of(result, name), **where}
+            with self.recording.guarded("configuration-not-read"):
+                from lossledger.keras import given
+
+                item["data"] = given.evaluated(arguments)
+            self.write(reported=[item])
+
+    def tested(self, result: Any) -> None:
+        """What a `test_on_batch` of its model has returned, and where the training was."""
+        if self._inside:
+            with self.recording.guarded("reported-not-read"):
+                self._tested = (self.reached, loss_of(result, self.loss_name))
 
     def describe(self) -> None:
         """Write how the entries are to be read, once the first step has shown it."""

@@ -52,9 +52,13 @@ class CustomSteps:
                 f"{values[wrong[0]]}. Leave it out: the recorder counts it.",
                 slug="step-column",
             )
-        call = self._calls.get(name) or self._begin(name, rows, values)
+        rows = None if rows is None else whole("rows", rows)
+        call = self._calls.get(name)
+        if call is None:
+            with self._recording.beginning:
+                call = self._calls.get(name) or self._begin(name, rows, values)
         if rows is not None:
-            values["rows"] = int(rows)
+            values["rows"] = rows
         self._waiting.append(_Step(call.advance(), loss, values))
 
     def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
@@ -120,8 +124,26 @@ def _scalar(name: str, value: Any) -> Any:
             "Call `run.step` with what the compiled step returns, reduced to its mean.",
             slug="step-not-scalar",
         )
-    if not isinstance(value, str):
+    if hasattr(value, "__float__") or hasattr(value, "__array__"):
         return value
     raise LossLedgerError(
         f"A step's {name} must be a number. Received: {value!r}.", slug="step-not-scalar"
+    )
+
+
+def whole(name: str, value: Any) -> int:
+    """A count that the user gave, where it is one and its column has room for it.
+
+    Raises:
+        LossLedgerError: It isn't, or hasn't (slug `step-not-scalar`).
+    """
+    try:
+        number = int(value)
+        if number == value and 0 <= number < 2**31:
+            return number
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise LossLedgerError(
+        f"A step's {name} must be a whole number from 0 on. Received: {name}={value!r}.",
+        slug="step-not-scalar",
     )

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import count
 from pathlib import Path
@@ -13,9 +14,9 @@ from lossledger.entry import NO_EPOCH
 from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
-from lossledger.recorder.call import RecordedCall, loss_of
+from lossledger.recorder.call import OF_EPOCHS, RecordedCall
 from lossledger.recorder.collector import Collector
-from lossledger.recorder.custom import CustomSteps
+from lossledger.recorder.custom import CustomSteps, whole
 from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     import inspect
 
     from lossledger.keras.tap import Tap
-
-OF_EPOCHS = ("fit", "loop")
-"""The drivers that say where an epoch begins."""
 
 
 class Recording:
@@ -83,6 +81,8 @@ class Recording:
         self._epoch = NO_EPOCH
         self._calls = self._first_call = 0
         self.models = Models()
+        # Two threads may each begin to train a model, and there is one folder for both.
+        self.beginning = threading.RLock()
         self._custom = CustomSteps(self)
         self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
@@ -195,10 +195,13 @@ class Recording:
 
         Args:
             epoch: Its number, from 0; the next one by default.
+
+        Raises:
+            LossLedgerError: It is no such number.
         """
         if not self.here:
             return
-        self._epoch = self._epoch + 1 if epoch is None else epoch
+        self._epoch = self._epoch + 1 if epoch is None else whole("epoch", epoch)
         self._custom.begin_epoch(self._epoch)
         for call in self.models.open:
             if call.driver not in OF_EPOCHS:
@@ -268,28 +271,14 @@ class Recording:
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.last(model)
-        if call is None:
-            return
-        # Inside fit it also resets the mean that fit is to report, so where it was is kept.
-        inside = call.open and call.driver in OF_EPOCHS
-        where = {"epoch": call.epoch, "batch": call.reached} if inside else {"epoch": None}
-        with self.guarded("reported-not-read"):
-            name = call.loss_name
-            if not isinstance(result, Mapping) or name in result:
-                value = loss_of(result, name)
-                item: dict[str, Any] = {"place": "evaluate", "name": name, "value": value, **where}
-                with self.guarded("configuration-not-read"):
-                    from lossledger.keras import given
-
-                    item["data"] = given.evaluated(arguments)
-                call.write(reported=[item])
+        if call is not None:
+            call.evaluated(result, arguments)
 
     def tested(self, model: Any, result: Any) -> None:
-        """See `lossledger.keras.patches.Listener`; inside `fit` it resets the mean, too."""
+        """See `lossledger.keras.patches.Listener`."""
         call = self.models.last(model)
-        if call is not None and call.open and call.driver in OF_EPOCHS:
-            with self.guarded("reported-not-read"):
-                call.tested = (call.reached, loss_of(result, call.loss_name))
+        if call is not None:
+            call.tested(result)
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -358,18 +347,12 @@ class Recording:
             driver: Who turns the crank.
             numbered: Gives the number of its model; of a resumed run, once that is known.
         """
-        if not self.output.open:
-            before = self.output.begin()
-            if before is not None:
-                self.numbers = count(before.step)
-                self._calls = self._first_call = before.call
-                self.models.go_on(before.models)
-            if self.output.path is not None and self.output.own is not None:
-                self._beside.start(self.output.path if self.output.leads else None, self.output.own)
-            self.collector.start()
-        model = numbered()
-        call = RecordedCall(self, self._calls, model, driver)
-        self._calls += 1
+        with self.beginning:
+            if not self.output.open:
+                self._open()
+            model = numbered()
+            call = RecordedCall(self, self._calls, model, driver)
+            self._calls += 1
         attempt = {"attempt": self.output.attempt} if self.output.attempt else {}
         call.write(driver=driver, model=model, began=self.output.now(), **attempt)
         if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
@@ -377,6 +360,16 @@ class Recording:
         if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
             call.say_epoch(self._epoch)
         return call
+
+    def _open(self) -> None:
+        before = self.output.begin()
+        if before is not None:
+            self.numbers = count(before.step)
+            self._calls = self._first_call = before.call
+            self.models.go_on(before.models)
+        if self.output.path is not None and self.output.own is not None:
+            self._beside.start(self.output.path if self.output.leads else None, self.output.own)
+        self.collector.start()
 
     def finish(self, call: RecordedCall, failed: str | None) -> None:
         """End a call: fetch and write what is left of it; in a forked child only let go of it."""
