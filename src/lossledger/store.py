@@ -159,7 +159,7 @@ class Writer:
         while blocks := self._next_blocks():
             stream = self._stream_for(blocks)
             stream.write(blocks)
-            size, rows = stream.written
+            size, rows, _ = stream.written
             if rows - stream.start >= self._segment_rows or size >= STREAM_BYTES:
                 self._seal()
 

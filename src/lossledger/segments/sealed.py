@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lossledger.folder import sync_directory
+from lossledger.segments.bounds import check_sealed
 from lossledger.segments.stream import Stream, stream_batches
-from lossledger.segments.tables import BATCH_ROWS, damaged, gathered, schema
+from lossledger.segments.tables import (
+    BATCH_ROWS,
+    GROUP_ROWS,
+    check_schema,
+    damaged,
+    gathered,
+    schema,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
-
-GROUP_ROWS = 131_072
-"""Rows of a Parquet row group: what a filter can skip, and what sealing holds at once."""
 
 _MARK = b"lossledger-crc32="
 _DELTA = ("step", "batch", "time")
@@ -83,7 +88,11 @@ def _sealed(stream: Stream, rows: int) -> bytearray:
 
 
 def sealed_file(path: Path, data: bytes) -> "ParquetFile":
-    """Opens the bytes of a sealed segment, if they are those that were written."""
+    """Opens the bytes of a sealed segment, if they are those that were written.
+
+    Raises:
+        LossLedgerError: They are not, or claim what no segment has (slug `segment-damaged`).
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -92,7 +101,13 @@ def sealed_file(path: Path, data: bytes) -> "ParquetFile":
     found = zlib.crc32(view[place + 8 :], zlib.crc32(b"00000000", zlib.crc32(view[:place])))
     if b"%08x" % found != data[place : place + 8]:
         raise damaged(path, "the checksum over the file does not match")
-    return parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    try:
+        file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        check_schema(file.schema_arrow)
+        check_sealed(data, file.metadata)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    return file
 
 
 def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator["pa.Table"]:
