@@ -3,6 +3,7 @@
 #   make demo     train a small model in several ways and compare the losses   (BACKEND=jax)
 #   make test     all tests, on TensorFlow, JAX and PyTorch, and on the oldest supported Keras
 #   make lint     ruff and pyright
+#   make fuzz     the readers of files against a fuzzer, for SECONDS=60
 #   make bench    what recording costs, and what others take
 #   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
@@ -26,11 +27,11 @@ PYTEST := $(BIN)/python -m pytest -q --disable-warnings
 QUIET := TF_CPP_MIN_LOG_LEVEL=3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint bench docs clean \
+.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint fuzz bench docs clean \
   help
 
 help:
-	@sed -n '3,8s/^#   //p' Makefile
+	@sed -n '3,9s/^#   //p' Makefile
 
 demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
@@ -63,6 +64,9 @@ lint: $(ALL)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
+fuzz: $(VENV)/.with-fuzz
+	@SECONDS=$(or $(SECONDS),60) $(BIN)/python tests/fuzz
+
 bench: $(ALL)
 	@set -e; for script in benchmarks/*.py; do \
 	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; done
@@ -92,6 +96,11 @@ $(VENV)/.with-jax $(VENV)/.with-tensorflow $(VENV)/.with-torch: $(VENV)/.with-%:
 $(ALL): $(VENV)/.made constraints.txt pyproject.toml
 	@echo "== installing lossledger with tensorflow, jax, torch and the tools (minutes, once)"
 	@$(PIP) -c constraints.txt -e '.[tensorflow,jax,torch,dev]'
+	@touch $@
+
+$(VENV)/.with-fuzz: $(VENV)/.made constraints.txt pyproject.toml
+	@echo "== installing lossledger with the fuzzer"
+	@$(PIP) -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 # Only with this extra: reading docstrings needs no backend.

@@ -4,17 +4,15 @@ A segment of ours is small: a batch has 65,536 rows at most, a row group 131,072
 more than 8 bytes a row. A file may come from somebody else, and a few bytes of compressed data
 claim what no machine has. Both formats say before each compressed piece how long it will be, and
 Arrow takes that much memory; so these numbers are read here first. The layouts are those of Arrow's
-`Message.fbs` (a FlatBuffer) and of Parquet's `PageHeader` (Thrift's compact protocol).
+`Message.fbs` (a FlatBuffer) and of Parquet's `FileMetaData` and
+`PageHeader` (Thrift's compact protocol).
 """
 
 import struct
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from lossledger.segments.tables import BATCH_ROWS, GROUP_ROWS
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import FileMetaData
 
 MOST_BYTES = 1 << 30
 """Of a segment's file, and of what one batch, or one row group's pages, grow to."""
@@ -24,8 +22,8 @@ MOST_ROWS = 1 << 21
 _WIDEST = 8
 _SLACK = 1 << 16  # levels, headers of encodings, padding
 _RECORD_BATCH = 3
-_VARINTS, _BINARY, _STRUCT = (4, 5, 6), 8, 12
-_SIZES = {1: 0, 2: 0, 3: 1, 7: 8}  # true, false, a byte, a double
+_BOOLS, _VARINTS, _BINARY, _LIST, _STRUCT = (1, 2), (4, 5, 6), 8, 9, 12
+_SIZES = {1: 1, 2: 1, 3: 1, 7: 8}  # of a list's true and false, of a byte and a double
 _DEEPEST = 16
 
 
@@ -102,55 +100,83 @@ class _Table:
         return self._at(field) + _u32(self._data, self._at(field))
 
 
-def check_sealed(data: bytes, footer: "FileMetaData") -> None:
+def check_sealed(data: bytes) -> None:
     """Checks what a Parquet file claims: rows, and the size of each page.
+
+    Its footer is read here, and not asked of Arrow, which ends the process on some damage.
 
     Raises:
         ValueError: More than a sealed segment has.
     """
-    if not 0 <= footer.num_rows <= MOST_ROWS:
-        raise ValueError(f"it claims {footer.num_rows} rows")
-    rows = 0
-    for number in range(footer.num_row_groups):
-        group = footer.row_group(number)
-        rows += group.num_rows
-        if not 0 <= group.num_rows <= GROUP_ROWS:
-            raise ValueError(f"a row group claims {group.num_rows} rows")
-        total = 0
-        for place in range(group.num_columns):
-            column = group.column(place)
-            begin = column.data_page_offset
-            if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < begin:
-                begin = column.dictionary_page_offset
-            end = begin + column.total_compressed_size
-            if not 0 < begin <= end <= len(data):
-                raise ValueError("a column lies outside of the file")
-            total += max(_pages(data, begin, end), default=0)
-        if total > MOST_BYTES:
-            raise ValueError(f"a row group claims {total} bytes")
-    if rows != footer.num_rows:
+    length = _u32(data, len(data) - 8) if len(data) > 12 else 0
+    if not 0 < length <= len(data) - 12:
+        raise ValueError("its footer lies outside of the file")
+    footer, _ = _decoded(data, len(data) - 8 - length)
+    rows = _int(footer, 3)
+    if not 0 <= rows <= MOST_ROWS:
+        raise ValueError(f"it claims {rows} rows")
+    for group in _list(footer, 4):
+        _check_group(data, group)
+        rows -= _int(group, 3)
+    if rows:
         raise ValueError("its row groups have another number of rows than it")
 
 
+def _check_group(data: bytes, group: Any) -> None:
+    rows, total = _int(group, 3), 0
+    if not 0 <= rows <= GROUP_ROWS:
+        raise ValueError(f"a row group claims {rows} rows")
+    for chunk in _list(group, 1):
+        column = chunk.get(3) if isinstance(chunk, dict) else None
+        begin, size, dictionary = _int(column, 9), _int(column, 7), _int(column, 11, 0)
+        begin = dictionary if 0 < dictionary < begin else begin
+        if not 0 < begin <= begin + size <= len(data):
+            raise ValueError("a column lies outside of the file")
+        total += max(_pages(data, begin, begin + size), default=0)
+    if total > MOST_BYTES:
+        raise ValueError(f"a row group claims {total} bytes")
+
+
 def _pages(data: bytes, place: int, end: int) -> Iterator[int]:
-    """The bytes that each page of a column grows to, the largest that was claimed so far."""
+    """The bytes that each page of a column grows to."""
     while place < end:
-        try:
-            place, fields = _struct(data, place)
-        except IndexError:
-            raise ValueError("a page's header is cut") from None
-        size, packed = fields.get(2, -1), fields.get(3, -1)
+        header, place = _decoded(data, place)
+        size, packed = _int(header, 2), _int(header, 3)
         if not 0 <= size <= _WIDEST * GROUP_ROWS + _SLACK or not 0 <= packed <= end - place:
             raise ValueError(f"a page claims {size} bytes, {packed} of them in the file")
         place += packed
         yield size
 
 
-def _struct(data: bytes, place: int, depth: int = 0) -> tuple[int, dict[int, int]]:
-    """Where a struct of Thrift's compact protocol ends, and its integers by field."""
+def _int(struct: Any, field: int, default: int | None = None) -> int:
+    found = struct.get(field, default) if isinstance(struct, dict) else None
+    if not isinstance(found, int):
+        raise ValueError("its footer lacks what each has")
+    return found
+
+
+def _list(struct: Mapping[int, Any], field: int) -> list[Any]:
+    found = struct.get(field)
+    if not isinstance(found, list):
+        raise ValueError("its footer lacks what each has")
+    return found
+
+
+def _decoded(data: bytes, place: int) -> tuple[dict[int, Any], int]:
+    try:
+        return _struct(data, place, 0)
+    except IndexError:
+        raise ValueError("its footer is cut") from None
+
+
+# Thrift's compact protocol: a value begins at `place`; given with it is where it ends. Binary
+# values are passed over.
+
+
+def _struct(data: bytes, place: int, depth: int) -> tuple[dict[int, Any], int]:
     if depth > _DEEPEST:
-        raise ValueError("a page's header is nested too deeply")
-    fields: dict[int, int] = {}
+        raise ValueError("its footer is nested too deeply")
+    fields: dict[int, Any] = {}
     number = 0
     while data[place]:
         head, place = data[place], place + 1
@@ -158,25 +184,33 @@ def _struct(data: bytes, place: int, depth: int = 0) -> tuple[int, dict[int, int
             number += head >> 4
         else:
             number, place = _zigzag(data, place)
-        if head & 15 in _VARINTS:
-            fields[number], place = _zigzag(data, place)
+        if head & 15 in _BOOLS:
+            fields[number] = head & 15 == 1
         else:
-            place = _skipped(data, place, head & 15, depth)
-    return place + 1, fields
+            fields[number], place = _value(data, place, head & 15, depth)
+    return fields, place + 1
 
 
-def _skipped(data: bytes, place: int, kind: int, depth: int) -> int:
-    if kind in _SIZES:
-        return place + _SIZES[kind]
+def _value(data: bytes, place: int, kind: int, depth: int) -> tuple[Any, int]:
     if kind in _VARINTS:
-        return _varint(data, place)[1]
+        return _zigzag(data, place)
     if kind == _BINARY:
         size, place = _varint(data, place)
-        return place + size
+        return None, place + size
     if kind == _STRUCT:
-        return _struct(data, place, depth + 1)[0]
-    # A page's header has no lists or maps.
-    raise ValueError("a page's header holds what none has")
+        return _struct(data, place, depth + 1)
+    if kind == _LIST:
+        size, kind, place = data[place] >> 4, data[place] & 15, place + 1
+        if size == 15:
+            size, place = _varint(data, place)
+        items: list[Any] = []
+        for _ in range(size):
+            item, place = _value(data, place, kind, depth + 1)
+            items.append(item)
+        return items, place
+    if kind in _SIZES:
+        return data[place], place + _SIZES[kind]
+    raise ValueError("its footer holds what none has")
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
@@ -187,7 +221,7 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, place
-    raise ValueError("a number in a page's header has no end")
+    raise ValueError("a number in its footer has no end")
 
 
 def _zigzag(data: bytes, place: int) -> tuple[int, int]:

@@ -93,4 +93,10 @@ def _crc(data: bytes, start: int, end: int, mark: re.Match[bytes], before: int) 
 
 def _zeros(data: bytes | bytearray) -> int:
     """How many zeros the bytes end with."""
-    return len(data) - len(data.rstrip(b"\0"))
+    left = len(data)
+    while piece := data[max(left - _PAGE, 0) : left]:
+        kept = len(piece.rstrip(b"\0"))
+        left -= len(piece) - kept
+        if kept:
+            break
+    return len(data) - left

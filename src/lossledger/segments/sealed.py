@@ -7,7 +7,7 @@ whole file, since a Parquet footer, which says where each column lies, has none.
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -101,13 +101,22 @@ def sealed_file(path: Path, data: bytes) -> "ParquetFile":
     found = zlib.crc32(view[place + 8 :], zlib.crc32(b"00000000", zlib.crc32(view[:place])))
     if b"%08x" % found != data[place : place + 8]:
         raise damaged(path, "the checksum over the file does not match")
-    try:
+    with _whole(path):
+        check_sealed(data)
         file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         check_schema(file.schema_arrow)
-        check_sealed(data, file.metadata)
+        return file
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Generator[None]:
+    """What Arrow raises inside is told as damage of the file."""
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, error) from error
-    return file
 
 
 def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator["pa.Table"]:
@@ -116,9 +125,10 @@ def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator[
 
     file = sealed_file(path, data)
     present = [name for name in columns if name in file.schema_arrow.names]
-    # Without any column there would be no count of rows.
-    for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
-        yield pa.Table.from_batches([batch])
+    with _whole(path):
+        # Without any column there would be no count of rows.
+        for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def sealed_rows(
@@ -129,10 +139,12 @@ def sealed_rows(
     from pyarrow import parquet
 
     sealed_file(path, data)
-    return parquet.read_table(
-        pa.BufferReader(data),
-        columns=list(columns),
-        filters=rule,
-        schema=layout,
-        page_checksum_verification=True,
-    )
+    layout.empty_table().filter(rule)  # an error of the rule is none of the file
+    with _whole(path):
+        return parquet.read_table(
+            pa.BufferReader(data),
+            columns=list(columns),
+            filters=rule,
+            schema=layout,
+            page_checksum_verification=True,
+        )

@@ -34,11 +34,14 @@ def schema(outputs: tuple[str, ...]) -> "pa.Schema":
 
 
 def check_schema(layout: "pa.Schema") -> None:
-    """Raises a `ValueError` where a column's type is none that entries have."""
+    """Raises a `ValueError` where the columns are none that entries have."""
     import pyarrow as pa
 
+    names = layout.names  # raises, too, where one is no UTF-8
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
     known = [pa.from_numpy_dtype(dtype) for dtype in DTYPES.values()]
-    wrong = [field.name for field in layout if field.type not in known]
+    wrong = [name for name, kind in zip(names, layout.types, strict=True) if kind not in known]
     if wrong:
         raise ValueError(f"column {wrong[0][:80]!r} has no type of an entry")
 
