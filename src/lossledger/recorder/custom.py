@@ -34,9 +34,9 @@ class Steps:
         """Add one step; see `lossledger.recorder.recording.Recording.step`."""
         loss = _scalar("loss", loss)
         name = str(values.pop("model", "custom"))
-        call = self._calls.get(name)
+        call = self._calls.get(name) or self._begin(name, rows, values)
         if call is None:
-            call = self._begin(name, rows, values)
+            return
         values = {key: _scalar(key, value) for key, value in values.items()}
         wrong = sorted(set(values) & set(DTYPES) - {"weight", "learning_rate", "penalty"})
         if wrong:
@@ -49,24 +49,32 @@ class Steps:
             values["rows"] = int(rows)
         self._waiting.append((call.advance(), loss, values))
 
-    def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
+    def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall | None":
         recording = self._recording
-        call = recording.new_call("custom", lambda: recording.models.new(name))
-        kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
-        call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
-        self._calls[name] = call
-        return call
+        # A series whose beginning could not be kept isn't taken up later, as if it began there.
+        if recording.output.failed:
+            return None
+        with recording.guarded("call-not-recorded"):
+            call = recording.new_call("custom", lambda: recording.models.new(name))
+            kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
+            call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
+            self._calls[name] = call
+        return self._calls.get(name)
 
     def begin_epoch(self, epoch: int) -> None:
         """All loops are in this epoch from here on."""
         for call in self._calls.values():
             call.say_epoch(epoch)
 
-    def collect(self) -> list[dict[str, np.ndarray]]:
-        """The steps added since the last call, as blocks of entries."""
-        waiting, self._waiting = self._waiting, []
-        blocks = groupby(waiting, key=lambda step: (step[0][0], *step[2]))
-        return [_block(list(steps)) for _, steps in blocks]
+    def collect(self) -> int:
+        """Move the steps since the last call to the blocks that wait for the writer; how many."""
+        output, count = self._recording.output, len(self._waiting)
+        groups = groupby(self._waiting[:count], key=lambda step: (step[0][0], *step[2]))
+        blocks = [_block(list(steps)) for _, steps in groups]
+        # At once, so that an interrupt neither loses nor doubles one; in place, since the training
+        # may be about to append another.
+        output.waiting, self._waiting[:count] = [*output.waiting, *blocks], []
+        return count
 
 
 def _block(steps: list[tuple[tuple[int, ...], Any, dict[str, Any]]]) -> dict[str, np.ndarray]:

@@ -155,7 +155,8 @@ class Recording:
                 .replace("lossledger: ", "lossledger: the script's own recording: ")
             )
         if path is None:
-            why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
+            trouble = (*self.trouble.unseen.values(), *self.trouble.told.values())
+            why = "; ".join(trouble) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         calls = _counted(self._calls - self._first_call, "call")
         steps = _counted(self.steps, "step")
@@ -260,7 +261,8 @@ class Recording:
             # The loop's series of steps is broken; it begins another call at its next step.
             call.finish()
             call = None
-        if call is None and self._records(model):
+        # A series whose beginning could not be kept isn't taken up later, as if it began there.
+        if call is None and self._records(model) and not self.output.failed:
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
@@ -419,12 +421,11 @@ class Recording:
         """Fetch the entries that the taps hold and write them out."""
         with self._collecting, self.guarded("cannot-write"):
             calls = self.models.open
-            blocks = [self._collected(call) for call in calls]
-            custom = self._custom.collect()
-            self.steps += sum(len(block["step"]) for block in custom)
-            blocks = [block for block in (*blocks, *custom) if block]
-            if blocks:
-                self.output.append(blocks)
+            for call in calls:
+                if block := self._collected(call):
+                    self.output.waiting.append(block)
+            self.steps += self._custom.collect()
+            self.output.append()
             for call in calls:
                 if call.gone:
                     call.finish()
