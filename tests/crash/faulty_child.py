@@ -2,8 +2,8 @@
 
 `fault:N:ERROR:how`: the Nth call that changes something under the folder fails with an errno,
 `once` or from there on (`always`); a write may take `half` of its bytes before. `interrupt:N`:
-Ctrl-C at the Nth line of ours that runs. `gone:N`: the folder is deleted before the Nth step. `clock:N`: the
-calendar jumps about. Its outcome goes to stdout as one line of JSON.
+Ctrl-C at the Nth line of ours that runs. `gone:N`: the folder is deleted before the Nth step.
+`clock:N`: the calendar jumps about. Its outcome goes to stdout as one line of JSON.
 """
 
 import contextlib
