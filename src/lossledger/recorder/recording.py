@@ -156,7 +156,8 @@ class Recording:
                 .replace("lossledger: ", "lossledger: the script's own recording: ")
             )
         if path is None:
-            why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
+            trouble = (*self.trouble.unseen.values(), *self.trouble.told.values())
+            why = "; ".join(trouble) or "no Keras training was seen"
             return f"lossledger: nothing recorded: {why}"
         calls = _counted(self._calls - self._first_call, "call")
         steps = _counted(self.collector.steps, "step")
@@ -251,8 +252,10 @@ class Recording:
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.call(model)
-        # A batch between two steps of a `Loop` breaks its series; the next one is another call.
-        if (call is None or call.driver == "loop") and self._records(model):
+        # A batch between two steps of a `Loop` breaks its series; the next one is another call. A
+        # series whose beginning could not be kept isn't taken up later, as if it began there.
+        begins = call is None or call.driver == "loop"
+        if begins and self._records(model) and not self.output.failed:
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)
