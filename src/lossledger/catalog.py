@@ -3,7 +3,7 @@
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ READS = 2
 """The newest format of a run's folder that this version reads; see `lossledger.entry`."""
 
 _UPGRADE = "Upgrade: pip install -U lossledger."
-_LISTED = 10
+_LISTED = 5
 _BACK = re.compile(rf"{LATEST}(?:~(\d+))?")
 
 
@@ -189,14 +189,14 @@ def _find_remote(run: Remote) -> Path:
         return copies.fetch(run)
     inside = _remote_ids(run)
     if inside or not run.parent.name:
-        raise _no_run(run, run, [run / name for name in inside])
+        raise _no_run(run, run, inside)
     where, ids = run.parent, _remote_ids(run.parent)
     back = _BACK.fullmatch(run.name)
     if back:
         newest = (where / name for name in reversed(ids) if copies.is_run(where / name))
         chosen = next(itertools.islice(newest, int(back[1] or 0), None), None)
         if chosen is None:
-            raise _no_run(run, where, [where / name for name in ids])
+            raise _no_run(run, where, ids)
         return copies.fetch(chosen)
     # A folder's name begins with the run's: the others need not be asked.
     may = [name for name in ids if STAMP.sub("", name).startswith(readable(run.name))]
@@ -225,33 +225,31 @@ def _named(
     found = [info for info in infos if name in (info.name, STAMP.sub("", info.id))]
     if not found:
         there = [info.id for info in infos] if ids is None else ids
-        raise _no_run(run, where, [where / each for each in there])
+        raise _no_run(run, where, there)
     if len(found) > 1:
         raise LossLedgerError(
             f"Several runs have this name. Received: {run}. "
-            f"Choose by folder: {_listed(where / info.id for info in found)}.",
+            f"Choose by folder: {_listed([str(where / info.id) for info in found])}.",
             slug="ambiguous-name",
         )
     return found[0]
 
 
 def _no_run(
-    run: str | Path | Remote, where: Path | Remote, there: Sequence[Path | Remote] | None = None
+    run: str | Path | Remote, where: Path | Remote, there: Sequence[str] | None = None
 ) -> LossLedgerError:
-    has = f"No {where}"
-    if isinstance(where, Path) and where.is_dir():
-        there = [where / info.id for info in runs_in(where)]
-    if there is not None:
-        has = f"{where} has: {_listed(there)}" if there else f"{where} has no runs"
-    return LossLedgerError(
-        f"There is no such run. Received: {run}. {has}. "
-        "Record one with `lossledger run script.py`, or name another folder.",
-        slug="no-run",
-    )
+    if there is None and isinstance(where, Path) and where.is_dir():
+        there = [info.id for info in runs_in(where)]
+    if there:
+        way = f"{where} has {_listed(there)}. Name one of those, or a folder."
+    else:
+        has = f"No {where}" if there is None else f"{where} has no runs"
+        way = f"{has}. Record one with `lossledger run script.py`, or name another folder."
+    return LossLedgerError(f"There is no such run. Received: {run}. {way}", slug="no-run")
 
 
-def _listed(paths: Iterable[Path | Remote]) -> str:
-    names = [str(path) for path in paths]
+def _listed(names: Sequence[str]) -> str:
+    """The newest first."""
     more = [f"and {len(names) - _LISTED} older"] if len(names) > _LISTED else []
     return ", ".join([*reversed(names[-_LISTED:]), *more])
 

@@ -117,6 +117,14 @@ def test_usage_errors_go_to_stderr_with_status_2(recorded: Path, arguments: list
     assert b"Traceback" not in outcome.stderr
 
 
+def test_a_usage_error_names_the_command_that_it_is_of(recorded: Path) -> None:
+    for argument in ("--nonsense", "one-run another"):
+        outcome = run(recorded, "show", *argument.split())
+        assert outcome.status == 2
+        assert b"usage: lossledger show " in outcome.stderr
+        assert b"lossledger show --help" in outcome.stderr
+
+
 def test_what_cannot_be_done_is_one_message_with_its_slug(folder: Path) -> None:
     outcome = run(folder, "show", "absent")
     assert (outcome.status, outcome.stdout) == (1, b"")

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import lossledger
+from lossledger import records
 from lossledger.cli import COMMANDS, _parser
 from lossledger.cli.configuration import _TYPES
 from lossledger.conventions import CONVENTIONS
@@ -312,6 +313,12 @@ def main() -> None:
         if new != text:
             path.write_text(new)
             print(path.relative_to(ROOT))
+
+
+def test_the_format_names_every_key_that_readers_check():
+    text = (ROOT / "docs/format.md").read_text()
+    keys = {*records._KINDS, *records._RUN, *records._ITEM}
+    assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
 if __name__ == "__main__":

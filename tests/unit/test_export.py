@@ -377,6 +377,23 @@ def test_names_in_a_file_lead_nowhere_else(tmp_path):
     assert victim.read_text() == "kept"
 
 
+@pytest.mark.parametrize(
+    "content", ["", "{}", '{"files": 3}', '{"files": {}}', '{"files": {}, "run": RUN, "calls": 5}']
+)
+def test_a_damaged_note_of_an_export_is_an_error_with_a_way_out(tmp_path, content):
+    made, _, _ = trained(tmp_path)
+    export(Run(made.path), "csv", tmp_path / "out")
+    note = next((tmp_path / "out").rglob("lossledger.json"))
+    note.write_text(content.replace("RUN", json.dumps(json.loads(note.read_text())["run"])))
+    with pytest.raises(LossLedgerError) as refused:
+        export(Run(made.path), "csv", tmp_path / "out")
+    assert refused.value.slug == "export-differs"
+    if "--force" in str(refused.value):
+        assert export(Run(made.path), "csv", tmp_path / "out", force=True).entries == 21
+    else:
+        assert "Delete the folder" in str(refused.value)
+
+
 # While it grows
 
 

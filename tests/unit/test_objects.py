@@ -121,7 +121,7 @@ def test_two_runs_are_reconciled(runs):
         with pytest.raises(LossLedgerError) as refused:
             lossledger.open(none)
         assert refused.value.slug == "no-run"
-        assert f"{runs}/20" in str(refused.value)
+        assert f"{runs} has 20" in str(refused.value)
     with pytest.raises(LossLedgerError, match="no runs"):
         lossledger.open("s3://not-there")
 

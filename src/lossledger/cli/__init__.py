@@ -74,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: Sequence[str]) -> int:
     parser, commands = _parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2
@@ -90,6 +92,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"lossledger {__version__}")
+    parser.set_defaults(parser=parser)
     subparsers = parser.add_subparsers(dest="command", metavar="command")
     commands = {command.name: command() for command in COMMANDS}
     for command in commands.values():
@@ -103,6 +106,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
             allow_abbrev=False,
         )
         command.add_arguments(subparser)
+        # argparse alone would answer an unknown option with the usage of the whole program.
+        subparser.set_defaults(parser=subparser)
     return parser, commands
 
 

@@ -57,11 +57,14 @@ class Progress:
         """
         if kept.get("run") != identity(run):
             raise differs(where, f"it has {kept.get('run')}, and the run is {identity(run)}")
-        return cls(
-            identity(run),
-            {int(number): Done(**done) for number, done in kept["calls"].items()},
-            {int(model): str(prefix) for model, prefix in kept["prefixes"].items()},
-        )
+        try:
+            return cls(
+                identity(run),
+                {int(number): Done(**done) for number, done in kept["calls"].items()},
+                {int(model): str(prefix) for model, prefix in kept["prefixes"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise differs(where, f"it does not say how much it has: {error!r}") from error
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -121,9 +124,16 @@ class ExportFolder:
     def _resumed(self, run: Run, *, force: bool) -> tuple[dict[str, int], Progress]:
         try:
             kept = read_json(self.folder / FILE)
+            files = {os.path.basename(name): int(size) for name, size in kept["files"].items()}
         except FileNotFoundError:
             return {}, Progress(identity(run))
-        files = {os.path.basename(name): int(size) for name, size in kept["files"].items()}
+        except (LossLedgerError, KeyError, TypeError, ValueError, AttributeError) as error:
+            # Even with --force: which of the files in the folder are the export's isn't known.
+            raise LossLedgerError(
+                f"The note of what was exported is damaged. Received: {self.folder / FILE}: "
+                f"{error!r}. Delete the folder, or name another with -o.",
+                slug="export-differs",
+            ) from error
         self.kept = kept.get("kept", {})
         if force:
             for name in files:

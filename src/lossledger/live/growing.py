@@ -1,7 +1,6 @@
 """Runs that grow, and what of them a page does not have yet."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from lossledger.page.drawn import drawn
 from lossledger.render.base import Options
 from lossledger.render.page import PageReport, page_sections
 from lossledger.run import Run
+from lossledger.workers import is_written
 
 SHARE = 3
 """Reading takes at most one part in so many of the time: the training wants the machine, too."""
@@ -109,23 +109,6 @@ class Growing:
         if not growing:
             return "the run has ended: this is all of it"
         quiet = self._clock() - self._grown > QUIET
-        if quiet and not any(map(_is_alive, growing)):
+        if quiet and not any(is_written(run.path) for run in growing):
             return "the process that recorded is gone: the run was cut short"
         return "live"
-
-
-def _is_alive(run: Run) -> bool:
-    """Whether the process that records a run is there; taken for so where it can't be known."""
-    copy = copies.of(run.path)
-    if copy is not None:
-        return copy.is_written
-    pid = run.info.get("pid")
-    if not isinstance(pid, int) or os.name == "nt":  # there, signal 0 is Ctrl-C
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
