@@ -13,6 +13,7 @@ _LIBRARIES = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib",
 
 _BY_DISK = ("call-not-recorded", "weights-not-read", "no-summary")
 """What fails only where the disk does, if by an `OSError`."""
+_NOTHING = "no Keras training was seen"
 _NOT_RECORDED = ("not-tapped", "call-not-recorded", "keras-not-tapped")
 
 
@@ -58,6 +59,11 @@ class Trouble:
         if self.unseen:
             where = "; ".join(self.unseen.values())
             self.warn("unseen-training", f"{where}: add `run.step(loss, rows=...)` to such a loop")
+
+    @property
+    def why_nothing(self) -> str:
+        """Why there is no run, as far as is known."""
+        return "; ".join((*self.unseen.values(), *self.told.values())) or _NOTHING
 
 
 def _outside() -> str:
