@@ -4,6 +4,7 @@
 #   make test     all tests, on TensorFlow, JAX and PyTorch, and on the oldest supported Keras
 #   make lint     ruff and pyright
 #   make audit    known vulnerabilities of what is installed, where the index tells of them
+#   make fuzz     the readers of files against a fuzzer, for SECONDS=60
 #   make bench    what recording costs, and what others take
 #   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
@@ -28,11 +29,11 @@ PYTEST := $(BIN)/python -m pytest -q --disable-warnings
 QUIET := TF_CPP_MIN_LOG_LEVEL=3
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint audit bench docs \
-  clean help
+.PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint audit fuzz bench \
+  docs clean help
 
 help:
-	@sed -n '3,9s/^#   //p' Makefile
+	@sed -n '3,10s/^#   //p' Makefile
 
 demo: $(ONE)
 	@KERAS_BACKEND=$(BACKEND) $(BIN)/lossledger demo -o runs
@@ -72,6 +73,9 @@ audit: $(ALL) $(AUDIT)/.made
 	@echo "== known vulnerabilities of what is installed"
 	@$(BIN)/python .ci/audit.py $(AUDIT)/bin/pip-audit
 
+fuzz: $(VENV)/.with-fuzz
+	@SECONDS=$(or $(SECONDS),60) $(BIN)/python tests/fuzz
+
 bench: $(ALL)
 	@set -e; for script in benchmarks/*.py; do \
 	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; done
@@ -101,6 +105,11 @@ $(VENV)/.with-jax $(VENV)/.with-tensorflow $(VENV)/.with-torch: $(VENV)/.with-%:
 $(ALL): $(VENV)/.made constraints.txt pyproject.toml
 	@echo "== installing lossledger with tensorflow, jax, torch and the tools (minutes, once)"
 	@$(PIP) -c constraints.txt -e '.[tensorflow,jax,torch,dev]'
+	@touch $@
+
+$(VENV)/.with-fuzz: $(VENV)/.made constraints.txt pyproject.toml
+	@echo "== installing lossledger with the fuzzer"
+	@$(PIP) -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 # Only with this extra: reading docstrings needs no backend.

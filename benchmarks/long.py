@@ -1,60 +1,87 @@
-"""A long training under a recording: memory and the time of a step, tenth by tenth.
+"""A long training under a recording, and the same without: memory and time, tenth by tenth.
+
+Each is a process of its own, and they run one after the other.
 
 KERAS_BACKEND=jax STEPS=1000000 .venv/bin/python benchmarks/long.py
 """
 
+import contextlib
+import gc
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-import keras
 import numpy as np
-
-import lossledger as ll
 
 STEPS = int(float(os.environ.get("STEPS", 100_000)))
 PER_EPOCH = 1000
 
 
-def resident():
-    """Megabytes in memory now."""
+def memory():
+    """Megabytes in memory now: all that is resident, and what no file backs of it."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+    return [int(status.split(name)[1].split()[0]) / 1024 for name in ("VmRSS:", "RssAnon:")]
 
 
-class Looks(keras.callbacks.Callback):
-    """Notes the time and the memory at the end of each tenth; asks for no batch's logs."""
-
-    def __init__(self, tenth):
-        super().__init__()
-        self.tenth = tenth
-        self.seen = [(time.perf_counter(), resident())]
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.tenth == 0:
-            self.seen.append((time.perf_counter(), resident()))
+def arrow():
+    """Megabytes that pyarrow holds now; 0 where it was never imported."""
+    module = sys.modules.get("pyarrow")
+    return module.total_allocated_bytes() / 2**20 if module else 0.0
 
 
-def main():
+def train(recorded):
+    """Trains, and prints what each tenth took."""
+    import keras
+
+    import lossledger as ll
+
+    class Looks(keras.callbacks.Callback):
+        """Notes time and memory at the end of each tenth; asks for no batch's logs."""
+
+        def __init__(self, tenth):
+            super().__init__()
+            self.tenth = tenth
+            self.at = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            if (epoch + 1) % self.tenth == 0:
+                each = (time.perf_counter() - self.at) / (STEPS / 10) * 1e6
+                resident, anonymous = memory()
+                print(
+                    f"tenth {(epoch + 1) // self.tenth:2}  {each:7.1f} us a step  "
+                    f"{resident:7.1f} MB, {anonymous:7.1f} anonymous, {arrow():5.1f} pyarrow's  "
+                    f"{len(gc.get_objects()):8,} objects",
+                    flush=True,
+                )
+                self.at = time.perf_counter()
+
     x = np.random.default_rng(0).random((PER_EPOCH * 32, 8)).astype("float32")
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     epochs = STEPS // PER_EPOCH
-    looks = Looks(epochs // 10)
     with tempfile.TemporaryDirectory() as folder:
-        with ll.record(folder) as run:
+        with ll.record(folder) if recorded else contextlib.nullcontext() as run:
+            looks = Looks(epochs // 10)
             model.fit(x, x[:, :1], batch_size=32, epochs=epochs, verbose=0, callbacks=[looks])
-        entries = len(ll.open(run.path).losses())
-        steps = ll.open(run.path).entries(["step"])["step"].to_numpy()
-    print(f"{keras.backend.backend()}: {STEPS} steps, {entries} entries", end="")
-    print(f", numbered without a gap: {bool((steps == np.arange(STEPS)).all())}")
-    for place, (begin, end) in enumerate(zip(looks.seen, looks.seen[1:], strict=False), start=1):
-        each = (end[0] - begin[0]) / (STEPS / 10) * 1e6
-        print(f"tenth {place:2}  {each:7.1f} us a step  {end[1]:7.1f} MB")
+        if run is not None:
+            steps = ll.open(run.path).entries(["step"])["step"].to_numpy()
+            gapless = len(steps) == STEPS and bool((steps == np.arange(STEPS)).all())
+            print(f"{len(steps)} entries, numbered without a gap: {gapless}")
+
+
+def main():
+    for name in sys.argv[1:] or ["plain", "recorded"]:
+        print(f"{os.environ['KERAS_BACKEND']}, {name}: {STEPS} steps", flush=True)
+        subprocess.run([sys.executable, __file__, f"--{name}"], check=True)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] in (["--plain"], ["--recorded"]):
+        train(sys.argv[1] == "--recorded")
+    else:
+        main()

@@ -91,15 +91,26 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     sync_directory(path.parent)
 
 
-def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Appends one JSON object as a line, in one write; drops a torn last line first."""
+def append_line(path: Path, content: Mapping[str, Any], *, unless_last: bool = False) -> None:
+    """Appends one JSON object as a line, in one write; drops a torn last line first.
+
+    Args:
+        path: The file.
+        content: The object.
+        unless_last: Does nothing where this is the last line already: a try that was broken off
+            may have written it.
+    """
     with path.open("a+b", buffering=0) as file:
         whole = _whole_lines(file.seek(0, os.SEEK_END), file)
         data = _text(content)
+        if unless_last:
+            file.seek(max(whole - len(data), 0))
+            if file.readall() == data:
+                return
         try:
             while data:
                 data = data[file.write(data) :]
-        except OSError:
+        except BaseException:
             file.truncate(whole)
             raise
 

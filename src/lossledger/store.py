@@ -120,13 +120,14 @@ class Writer:
             shapes = {name: values.shape for name, values in columns.items()}
             raise ValueError(f"A block's columns must have one length. Received: {shapes}")
         rows, before, step = rows_of(columns), self.rows, self._batch_rows
-        self._pending.extend(
+        blocks = [
             (
                 before + min(start + step, rows),
                 {name: values[start : start + step] for name, values in columns.items()},
             )
             for start in range(0, rows, step)
-        )
+        ]
+        self._pending += blocks  # all or none
         if self.rows - self._written >= BATCH_ROWS:
             try:
                 self.flush()
@@ -145,12 +146,15 @@ class Writer:
         while blocks := self._next_blocks():
             stream = self._stream_for(blocks)
             stream.write(blocks)
-            size, rows = stream.written
+            size, rows, _ = stream.written
             if rows - stream.start >= self._segment_rows or size >= STREAM_BYTES:
                 self._seal()
 
-    def close(self) -> None:
+    def close(self, *, flush: bool = True) -> None:
         """Flushes, seals the open segment, lets another writer in; a second call does nothing.
+
+        Args:
+            flush: Whether to write what waits; otherwise it is given up.
 
         Raises:
             OSError: The disk refused; what was flushed stays readable.
@@ -158,7 +162,8 @@ class Writer:
         if self._closed or self._process != os.getpid():
             return
         try:
-            self.flush()
+            if flush:
+                self.flush()
             self._seal()
         finally:
             if self._stream is not None:

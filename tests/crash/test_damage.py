@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lossledger import LossLedgerError, store
+from lossledger.segments import tables
 
 
 def block(start, rows):
@@ -53,6 +54,55 @@ def test_every_cut_of_a_stream_gives_its_complete_batches(stream):
         assert len(found.get("step", ())) == expected
         for name, values in found.items():
             np.testing.assert_array_equal(values, whole[name][:expected])
+
+
+def test_every_flipped_byte_of_a_stream_is_found(stream):
+    path, _ = stream
+    chance = random.Random(0)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        with pytest.raises(LossLedgerError, match=r"000000\.arrows") as caught:
+            scanned(path.parent.parent)
+        assert caught.value.slug == "segment-damaged", place
+
+
+def test_a_batch_taken_out_of_a_stream_is_found(stream):
+    path, ends = stream
+    data = path.read_bytes()
+    _, second, third, _ = sorted(ends)
+    path.write_bytes(data[:second] + data[third:])
+    with pytest.raises(LossLedgerError, match="checksum"):
+        scanned(path.parent.parent)
+
+
+@pytest.mark.parametrize("page", [1, 2])
+def test_pages_that_a_power_cut_left_zero_are_a_torn_tail(tmp_path, page):
+    writer = store.Writer(tmp_path)
+    path = tmp_path / "entries" / "000000.arrows"
+    for start, rows in ((0, 20), (20, 200)):
+        before = path.stat().st_size if path.exists() else 0
+        writer.append({**block(start, rows), "reported": np.full(rows, np.pi)})
+        writer.flush()
+    data = path.read_bytes()
+    cut = (before // 4096 + page) * 4096
+    assert cut < len(data)
+    path.write_bytes(data[:cut] + bytes(len(data) - cut))
+    np.testing.assert_array_equal(scanned(tmp_path, ["step"])["step"], np.arange(20))
+
+
+def test_a_stream_without_checksums_is_read(stream):
+    path, ends = stream
+    layout, batches = tables.schema(("a_loss",)), []
+    with pa.ipc.open_stream(path.read_bytes()) as reader:
+        batches = list(reader)
+    old = layout.serialize().to_pybytes() + b"".join(
+        bytes(memoryview(b.serialize())) for b in batches
+    )
+    path.write_bytes(old)
+    assert len(scanned(path.parent.parent)["step"]) == max(ends.values())
 
 
 def test_a_tail_of_zeros_is_a_torn_tail(stream):

@@ -350,7 +350,7 @@ def test_trouble_is_one_warning_and_training_goes_on(tmp_path):
     assert_same(plain, recorded)
     ours = [w for w in caught if w.category is lossledger.LossLedgerWarning]
     assert len(ours) == 1
-    assert "[call-not-recorded]" in str(ours[0].message)
+    assert "[cannot-write]" in str(ours[0].message)
 
 
 def test_a_folder_that_vanishes(tmp_path):

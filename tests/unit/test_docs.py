@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = Path(lossledger.__file__).parent
 DOCS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 CAUSES = ROOT / "docs/causes"
-LINES = {"README.md": 119, "CONTRIBUTING.md": 59}
+LINES = {"README.md": 120, "CONTRIBUTING.md": 60}
 
 GENERATED = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 

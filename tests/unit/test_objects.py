@@ -265,8 +265,9 @@ def test_a_run_is_resumed_where_it_was_recorded(runs):
     assert there.entries(["loss"])["loss"].to_pylist() == [8.0, *LOSSES, *LOSSES]
 
 
-def test_segments_are_sent_and_fetched_once(server, runs, tmp_path):
+def test_segments_are_sent_and_fetched_once(server, runs, tmp_path, monkeypatch):
     """Also by an upload and a reader that begin anew."""
+    monkeypatch.setattr(copies, "LOOK_SECONDS", 0)
     made = Made(tmp_path, segment_rows=10)
     made.call(0, driver="custom", model=0)
     made.steps(np.arange(20))

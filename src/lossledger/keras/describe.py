@@ -1,10 +1,12 @@
 """What a call's record says of its model, its data and the machine: plain JSON values."""
 
+import contextlib
 import hashlib
 import inspect
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Generator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -154,12 +156,30 @@ def _config(thing: Any) -> Any:
     if thing is None:
         return None
     try:
-        config = thing.get_config()
+        with _tensorflow_left_out():
+            config = thing.get_config()
     except Exception:
         return type(thing).__name__
     # A loss made of a function keeps what it passes on; not all of them list it (`Huber`).
     config = {**getattr(thing, "_fn_kwargs", {}), **config}
     return {"class": type(thing).__name__, **{key: plain(value) for key, value in config.items()}}
+
+
+@contextlib.contextmanager
+def _tensorflow_left_out() -> Generator[None]:
+    """Keeps Keras from importing TensorFlow to ask whether a value is of it: seconds, 450 MB."""
+    from keras.src.utils import module_utils
+
+    module = module_utils.tensorflow
+    unasked = "tensorflow" not in sys.modules and getattr(module, "_available", True) is None
+    if not unasked:
+        yield
+        return
+    module._available = False
+    try:
+        yield
+    finally:
+        module._available = None
 
 
 def plain(value: Any, depth: int = 4) -> Any:

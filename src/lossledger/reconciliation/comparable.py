@@ -1,7 +1,9 @@
 """Whether two numbers may be compared, and what is not the same about how they came about."""
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +30,7 @@ x y batch_size epochs initial_epoch shuffle steps_per_epoch validation_data vali
 validation_freq return_dict
 """
 _DRIVERS_OWN = {f"arguments.{name}" for name in _OWN.split()}
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, SyntaxError)
 _OURS = re.compile(r"(worker-\d{1,6}/)?weights/\d{6,9}\.npz")
 """Where a recorder keeps weights: any other path in a run's record is not followed."""
 _NAMELESS = {"name", "registered_name", "module"}
@@ -191,8 +194,6 @@ def _structure(a: tuple[Run, Call], b: tuple[Run, Call]) -> Iterator[str]:
 
 def _shapes(run: Run, call: Call) -> Any:
     """Shapes of the weights, from the copy of the initial ones."""
-    import numpy as np
-
     name = call.info.get("weights_file")
     # A path that a file gives is followed only where it is one that the recorder would have given.
     if not isinstance(name, str) or not _OURS.fullmatch(name):
@@ -201,10 +202,23 @@ def _shapes(run: Run, call: Call) -> Any:
     if not path.is_file() or path.resolve() != run.path.resolve() / name:
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return [list(arrays[key].shape) for key in arrays.files]
-    except (OSError, ValueError, zipfile.BadZipFile, MemoryError):
-        return None  # damaged: the layers' sizes are compared in its place
+        return _shapes_in(path)
+    except (OSError, ValueError, RuntimeError, EOFError, MemoryError, KeyError, *_DAMAGED):
+        return None  # the layers' sizes are compared in its place
+
+
+def _shapes_in(path: Path) -> list[list[int]]:
+    """Shapes of the arrays of an `.npz` file: of each its first bytes, whatever it claims to be."""
+    from numpy.lib import format as npy
+
+    shapes: list[list[int]] = []
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                first = npy.read_magic(file) == (1, 0)
+                read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
+                shapes.append(list(read(file)[0]))
+    return shapes
 
 
 def _sizes(call: Call) -> Any:

@@ -58,12 +58,11 @@ class Collector:
         """Fetch the entries that the taps hold and write them out."""
         with self._collecting, self._trouble.guarded("cannot-write"):
             calls = self._models.open
-            blocks = [self._collected(call) for call in calls]
-            custom = self._custom.collect()
-            self.steps += sum(len(block["step"]) for block in custom)
-            blocks = [block for block in (*blocks, *custom) if block]
-            if blocks:
-                self._output.append(blocks)
+            for call in calls:
+                if block := self._collected(call):
+                    self._output.waiting.append(block)
+            self.steps += self._custom.collect()
+            self._output.append()
             for call in calls:
                 if call.gone:
                     call.finish()

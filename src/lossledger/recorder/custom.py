@@ -1,6 +1,5 @@
 """Entries of a loop that is the user's own: `run.step(loss, rows=...)`."""
 
-from collections import deque
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,8 +31,7 @@ class CustomSteps:
     def __init__(self, recording: "Recording") -> None:
         self._recording = recording
         self._calls: dict[str, RecordedCall] = {}
-        # The training's thread appends while the collector's takes: each is one operation.
-        self._waiting: deque[_Step] = deque()
+        self._waiting: list[_Step] = []
 
     @property
     def used(self) -> bool:
@@ -57,29 +55,39 @@ class CustomSteps:
         if call is None:
             with self._recording.beginning:
                 call = self._calls.get(name) or self._begin(name, rows, values)
+        if call is None:
+            return
         if rows is not None:
             values["rows"] = rows
         self._waiting.append(_Step(call.advance(), loss, values))
 
-    def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall":
+    def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall | None":
         recording = self._recording
-        call = recording.new_call("custom", lambda: recording.models.new(name))
-        kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
-        call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
-        self._calls[name] = call
-        return call
+        # A series whose beginning could not be kept isn't taken up later, as if it began there.
+        if recording.output.failed:
+            return None
+        with recording.guarded("call-not-recorded"):
+            call = recording.new_call("custom", lambda: recording.models.new(name))
+            kind = "sample_weight" if "weight" in values else "one" if rows is None else "rows"
+            call.write(model_name=name, loss_name="loss", weight_kind=kind, arguments={})
+            self._calls[name] = call
+        return self._calls.get(name)
 
     def begin_epoch(self, epoch: int) -> None:
         """All loops are in this epoch from here on."""
         for call in self._calls.values():
             call.say_epoch(epoch)
 
-    def collect(self) -> list[dict[str, np.ndarray]]:
-        """The steps added since the last call, as blocks of entries."""
-        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        steps = [step for step in map(self._fetched, waiting) if step is not None]
-        blocks = groupby(steps, key=lambda step: (step.counted[0], *step.values))
-        return [_block(list(steps)) for _, steps in blocks]
+    def collect(self) -> int:
+        """Move the steps since the last call to the blocks that wait for the writer; how many."""
+        output, count = self._recording.output, len(self._waiting)
+        steps = [step for step in map(self._fetched, self._waiting[:count]) if step is not None]
+        groups = groupby(steps, key=lambda step: (step.counted[0], *step.values))
+        blocks = [_block(list(group)) for _, group in groups]
+        # At once, so that an interrupt neither loses nor doubles one; in place, since the training
+        # may be about to append another.
+        output.waiting, self._waiting[:count] = [*output.waiting, *blocks], []
+        return len(steps)
 
     def _fetched(self, step: _Step) -> _Step | None:
         """The step with numbers on the host; `None` where the device has them no more."""

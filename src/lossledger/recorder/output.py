@@ -1,12 +1,14 @@
 """The run folder as it is being written."""
 
+import contextlib
 import hashlib
 import os
 import platform
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -62,6 +64,7 @@ class Output:
         self._name = name
         self._script = script
         self._command = redacted(command)
+        self.failed = False
         self._trouble = trouble
         self._resume = resume
         self._mark = mark
@@ -69,9 +72,16 @@ class Output:
         self._attempts: list[Any] = []
         self.own: Path | None = None
         """The folder that this process writes: the run's, or its worker's in it."""
+        self._made: tuple[Path | None, Path] | None = None
         self._world: World | None = None
         self._writer: Writer | None = None
         self._refused = False
+        self.waiting: list[Mapping[str, np.ndarray]] = []
+        self._before_block: int | None = None
+        # Lines of calls that wait for the disk, and whether the first of them may be there already.
+        self._lines: list[dict[str, Any]] = []
+        self._unsure = False
+        self._appending = threading.Lock()
         self._created = ""
         self._entries = 0
         self._format = PLAIN_FORMAT
@@ -96,21 +106,45 @@ class Output:
         return time.perf_counter_ns() - self.began
 
     def begin(self) -> Before | None:
-        """Create the folder, or go on in it; returns what was there of a run that is resumed."""
+        """Create the folder, or go on in it; returns what was there of a run that is resumed.
+
+        What it raises leaves nothing begun; a later go takes the folder that this one made.
+        """
+        try:
+            before = self._begin()
+        except Exception:
+            self.failed = True
+            raise
+        self.failed = False
+        return before
+
+    def _begin(self) -> Before | None:
         from lossledger.store import Writer
 
         own, first = self.own, self.own is None
         if own is None:
-            with self._trouble.guarded("workers-apart"):
-                self._world = find_world()
-            own = self._found() or self._created_now()
-        self._writer = Writer(own)
-        self.own = own
-        if first and own == self._resume:
-            self.path = own
-            self._go_on(Before.of(own))
-        self._write_run(complete=False)
+            self._made = self._made or self._new()
+            self.path, own = self._made
+        writer = Writer(own)
+        try:
+            if first and own == self._resume:
+                self._go_on(Before.of(own))
+            self._write_run(own, complete=False)
+        except BaseException:
+            if first:
+                self.path, self._before, self._attempts = None, None, []
+            with contextlib.suppress(OSError):
+                writer.close()
+            raise
+        self.own, self._writer = own, writer
         return self._before if first else None
+
+    def _new(self) -> tuple[Path | None, Path]:
+        with self._trouble.guarded("workers-apart"):
+            self._world = find_world()
+        own = self._found() or self._created_now()
+        path, self.path = self.path or own, None
+        return path, own
 
     def _found(self) -> Path | None:
         """The folder of the run that is resumed."""
@@ -166,44 +200,64 @@ class Output:
         more = {"git": _git_commit(self._script), "pid": os.getpid(), **_machine()}
         self._attempts = [*before.attempts, before.resumed(self._command, **more)]
 
-    def append(self, blocks: Iterable[Mapping[str, np.ndarray]]) -> None:
-        """Append blocks of entries; they survive the death of the process afterwards.
+    def append(self) -> None:
+        """Append the blocks that wait; they survive the death of the process afterwards.
 
-        Where the disk refuses, the writer keeps them and tries again at the next call.
+        Where the disk refuses, the writer keeps them and tries again at the next call. What an
+        interrupt leaves goes on there, too.
         """
         if self._writer is None or self._refused:
+            self.waiting.clear()
             return
         waits: OSError | None = None
-        try:
-            for block in blocks:
-                if "replica" in block:
+        while self.waiting:
+            try:
+                if "replica" in self.waiting[0]:
                     self._is_shared()
-                try:
-                    self._writer.append({**block, "time": block["time"] - self.began})
-                except OSError as error:
-                    waits = error
-                    if self._writer.refuses:
-                        raise
-                self._entries += len(np.unique(block["step"]))
-        except BaseException:
-            # A ledger may end early, but never has a hole. What the writer took, it still writes.
-            self._refused = True
-            raise
+                steps = self._append(self._writer, self.waiting[0])
+            except OSError as error:
+                steps, waits = len(np.unique(self.waiting[0]["step"])), error
+            except Exception:
+                self._refused = True
+                raise
+            if self._writer.refuses:
+                # A ledger may end early, but never has a hole. What it took, it still writes.
+                self._refused = True
+                raise waits or OSError("the writer takes no more")
+            self._entries, self._before_block, self.waiting[:1] = self._entries + steps, None, []
         if waits is not None:
             raise waits
+        self._append_lines()
         self._writer.flush()
+
+    def _append(self, writer: "Writer", block: Mapping[str, np.ndarray]) -> int:
+        """Append a block, unless a go that was interrupted has; gives how many steps it has."""
+        if self._before_block is None:
+            self._before_block = writer.rows
+        if writer.rows == self._before_block:
+            writer.append({**block, "time": block["time"] - self.began})
+        return len(np.unique(block["step"]))
 
     def _is_shared(self) -> None:
         """Say so before the first step of several rows: a reader must not count it twice."""
         if self._format != FORMAT:
             self._format = FORMAT
-            self._write_run(complete=False)
+            assert self.own is not None
+            self._write_run(self.own, complete=False)
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
-        """Append what is known of a call."""
+        """Append what is known of a call; where the disk refuses, it waits for the next line."""
         if self.own is not None:
             with self._trouble.guarded("cannot-write"):
-                append_line(self.own / "calls.jsonl", {"call": index, **values})
+                self._lines.append({"call": index, **values})
+                self._append_lines()
+
+    def _append_lines(self) -> None:
+        with self._appending:
+            while self._lines and self.own is not None:
+                unsure, self._unsure = self._unsure, True
+                append_line(self.own / "calls.jsonl", self._lines[0], unless_last=unsure)
+                self._lines, self._unsure = self._lines[1:], False
 
     def weights(self, index: int, weights: Sequence[np.ndarray]) -> None:
         """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
@@ -213,16 +267,26 @@ class Output:
         if self.own is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
             (self.own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
-            np.savez(self.own / file, *weights)
+            try:
+                np.savez(self.own / file, *weights)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    (self.own / file).unlink()
+                raise
             self.call(index, {"weights_file": file})
 
     def close(self) -> None:
         """Seal what was written."""
         if self._writer is not None:
+            assert self.own is not None
             with self._trouble.guarded("cannot-write"):
-                self._writer.close()
-                lines = {"lines": len(call_lines(self.own))} if self.own else {}
-                self._write_run(complete=True, more={**lines, **self._summary()})
+                try:
+                    self._append_lines()
+                finally:
+                    # What reads an entry needs to know its call.
+                    self._writer.close(flush=not self._lines)
+                lines = {"lines": len(call_lines(self.own))}
+                self._write_run(self.own, complete=True, more={**lines, **self._summary()})
             self._writer = None
 
     def _summary(self) -> dict[str, Any]:
@@ -233,9 +297,10 @@ class Output:
             return {"summary": summary(self.own)}
         return {}
 
-    def _write_run(self, *, complete: bool, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def _write_run(
+        self, own: Path, *, complete: bool, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         assert self.path is not None
-        assert self.own is not None
         before: Mapping[str, Any] = self._before.info if self._before else {}
         ended = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
         warnings = [{"slug": s, "message": m} for s, m in self._trouble.told.items()]
@@ -260,7 +325,7 @@ class Output:
             **({"resumed": self._attempts} if self._attempts else {}),
             **more,
         }
-        write_json(self.own / "run.json", info)
+        write_json(own / "run.json", info)
 
 
 def _joined(before: Any, now: Sequence[Mapping[str, Any]], key: str) -> list[Any]:

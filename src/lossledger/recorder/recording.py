@@ -70,9 +70,9 @@ class Recording:
         self._remote = remote_of(directory)
         directory = directory if self._remote is None else kept_at(self._remote, "recorded")
         before = None if resume is None else found(resume, directory)
-        argv = command or sys.argv
         mark = "" if self._remote is None else f"-{os.urandom(3).hex()}"
-        self.output = Output(Path(directory), name, script, argv, self.trouble, before, mark)
+        about = Path(directory), name, script, command or sys.argv
+        self.output = Output(*about, self.trouble, before, mark)
         self._beside = Beside(export, self.trouble, self._remote)
         self.numbers = count()
         self.inner: list[Recording] = []
@@ -150,14 +150,10 @@ class Recording:
             path = self._remote / path.name
         inner = [each for each in self.inner if each.path is not None]
         if path is None and inner:
-            return (
-                inner[-1]
-                .summary()
-                .replace("lossledger: ", "lossledger: the script's own recording: ")
-            )
+            own = "lossledger: the script's own recording: "
+            return inner[-1].summary().replace("lossledger: ", own)
         if path is None:
-            why = "; ".join(self.trouble.unseen.values()) or "no Keras training was seen"
-            return f"lossledger: nothing recorded: {why}"
+            return f"lossledger: nothing recorded: {self.trouble.why_nothing}"
         calls = _counted(self._calls - self._first_call, "call")
         steps = _counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
@@ -243,10 +239,8 @@ class Recording:
 
     def fit_call(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        if model is not None:
-            call = self.models.call(model)
-            return call if call is not None and call.driver in OF_EPOCHS else None
-        fits = [call for call in self.models.open if call.driver in OF_EPOCHS]
+        calls = self.models.open if model is None else [self.models.call(model)]
+        fits = [call for call in calls if call is not None and call.driver in OF_EPOCHS]
         return fits[-1] if fits else None
 
     def begin_batch(
@@ -254,8 +248,10 @@ class Recording:
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.call(model)
-        # A batch between two steps of a `Loop` breaks its series; the next one is another call.
-        if (call is None or call.driver == "loop") and self._records(model):
+        # A batch between two steps of a `Loop` breaks its series; the next one is another call. A
+        # series whose beginning could not be kept isn't taken up later, as if it began there.
+        begins = call is None or call.driver == "loop"
+        if begins and self._records(model) and not self.output.failed:
             from lossledger.keras.patches import bound_arguments
 
             arguments = bound_arguments(signature, model, *args, **kwargs)

@@ -11,6 +11,9 @@ from lossledger.errors import LossLedgerWarning
 
 _LIBRARIES = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib", "functools")
 
+_BY_DISK = ("call-not-recorded", "weights-not-read", "no-summary")
+"""What fails only where the disk does, if by an `OSError`."""
+_NOTHING = "no Keras training was seen"
 _NOT_RECORDED = ("not-tapped", "call-not-recorded", "keras-not-tapped")
 
 
@@ -20,6 +23,7 @@ class Trouble:
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
         self.unseen: dict[str, str] = {}
+        self._unrecorded = False
 
     @contextmanager
     def guarded(self, slug: str) -> Generator[None]:
@@ -27,7 +31,10 @@ class Trouble:
         try:
             yield
         except Exception as error:
-            self.warn(slug, f"{type(error).__name__}: {error}")
+            self._unrecorded |= slug in _NOT_RECORDED
+            # A disk that is full has many faces, and is told of once.
+            disk = isinstance(error, OSError) and slug in _BY_DISK
+            self.warn("cannot-write" if disk else slug, f"{type(error).__name__}: {error}")
 
     def warn(self, slug: str, message: str) -> None:
         """Warn once under `slug`, whatever the warning filters make of it."""
@@ -42,7 +49,7 @@ class Trouble:
 
     def applied_unseen(self, optimizer: Any) -> None:
         """An optimizer moved weights in a loop that no tap is in."""
-        if self.told.keys().isdisjoint(_NOT_RECORDED):
+        if not self._unrecorded and self.told.keys().isdisjoint(_NOT_RECORDED):
             where = _outside()
             what = f"{type(optimizer).__name__} was applied at {where}"
             self.unseen.setdefault(where, f"{what}, outside fit and train_on_batch")
@@ -52,6 +59,11 @@ class Trouble:
         if self.unseen:
             where = "; ".join(self.unseen.values())
             self.warn("unseen-training", f"{where}: add `run.step(loss, rows=...)` to such a loop")
+
+    @property
+    def why_nothing(self) -> str:
+        """Why there is no run, as far as is known."""
+        return "; ".join((*self.unseen.values(), *self.told.values())) or _NOTHING
 
 
 def _outside() -> str:

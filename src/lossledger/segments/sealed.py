@@ -7,20 +7,25 @@ whole file, since a Parquet footer, which says where each column lies, has none.
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lossledger.folder import sync_directory
+from lossledger.segments.bounds import check_sealed
 from lossledger.segments.stream import Stream, stream_batches
-from lossledger.segments.tables import BATCH_ROWS, damaged, gathered, schema
+from lossledger.segments.tables import (
+    BATCH_ROWS,
+    GROUP_ROWS,
+    check_schema,
+    damaged,
+    gathered,
+    schema,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
-
-GROUP_ROWS = 131_072
-"""Rows of a Parquet row group: what a filter can skip, and what sealing holds at once."""
 
 _MARK = b"lossledger-crc32="
 _DELTA = ("step", "batch", "time")
@@ -83,7 +88,11 @@ def _sealed(stream: Stream, rows: int) -> bytearray:
 
 
 def sealed_file(path: Path, data: bytes) -> "ParquetFile":
-    """Opens the bytes of a sealed segment, if they are those that were written."""
+    """Opens the bytes of a sealed segment, if they are those that were written.
+
+    Raises:
+        LossLedgerError: They are not, or claim what no segment has (slug `segment-damaged`).
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -92,7 +101,22 @@ def sealed_file(path: Path, data: bytes) -> "ParquetFile":
     found = zlib.crc32(view[place + 8 :], zlib.crc32(b"00000000", zlib.crc32(view[:place])))
     if b"%08x" % found != data[place : place + 8]:
         raise damaged(path, "the checksum over the file does not match")
-    return parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    with _whole(path):
+        check_sealed(data)
+        file = parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        check_schema(file.schema_arrow)
+        return file
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Generator[None]:
+    """What Arrow raises inside is told as damage of the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise damaged(path, error) from error
 
 
 def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator["pa.Table"]:
@@ -101,9 +125,10 @@ def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator[
 
     file = sealed_file(path, data)
     present = [name for name in columns if name in file.schema_arrow.names]
-    # Without any column there would be no count of rows.
-    for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
-        yield pa.Table.from_batches([batch])
+    with _whole(path):
+        # Without any column there would be no count of rows.
+        for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
+            yield pa.Table.from_batches([batch])
 
 
 def sealed_rows(
@@ -114,10 +139,12 @@ def sealed_rows(
     from pyarrow import parquet
 
     sealed_file(path, data)
-    return parquet.read_table(
-        pa.BufferReader(data),
-        columns=list(columns),
-        filters=rule,
-        schema=layout,
-        page_checksum_verification=True,
-    )
+    layout.empty_table().filter(rule)  # an error of the rule is none of the file
+    with _whole(path):
+        return parquet.read_table(
+            pa.BufferReader(data),
+            columns=list(columns),
+            filters=rule,
+            schema=layout,
+            page_checksum_verification=True,
+        )

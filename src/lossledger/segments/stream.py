@@ -1,7 +1,7 @@
 """The open segment: an Arrow stream that grows.
 
 A flush is one record batch in one write, so a process that is killed leaves at most one torn
-batch, and readers leave it out.
+batch, and readers leave it out. Each batch has a checksum: see `checked`.
 """
 
 import os
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lossledger.entry import dtype_of
-from lossledger.segments.tables import Block, damaged, rows_of, schema
+from lossledger.segments.bounds import check_batch
+from lossledger.segments.checked import EMPTY, KEY, Chain, begun, signed, whole
+from lossledger.segments.tables import Block, check_schema, damaged, rows_of, schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,15 +38,15 @@ class Stream:
         self.path = path
         self.outputs = outputs
         self.start = start
-        # One attribute, so that an interrupt sees bytes and rows agree: (bytes, rows of the run).
-        self.written = (0, start)
+        # One attribute, so that an interrupt sees all agree: (bytes, rows of the run, checksum).
+        self.written = (0, start, 0)
         self.broken = False
         self._header: bytes = schema(outputs).serialize().to_pybytes()
         # Exclusive: never an existing file, and never through a link out of the folder.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._descriptor = os.open(path, flags, 0o644)
         try:
-            self._append(self._header, 0)
+            self._append(self._header, 0, begun(self._header))
         except BaseException:
             self.close()
             path.unlink()
@@ -58,19 +60,16 @@ class Stream:
     def write(self, blocks: Sequence[Block]) -> None:
         """Appends blocks as one batch: plain where small, zstd above; a stream may mix them."""
         batch = _batch(blocks, schema(self.outputs))
-        if batch.num_rows < _COMPRESSED_ROWS:
-            data = memoryview(batch.serialize())
-        else:
-            data = memoryview(_compressed(batch))[len(self._header) :]
-        self._append(data, batch.num_rows)
+        message = bytearray(memoryview(_message(batch))[len(self._header) :])
+        self._append(message, batch.num_rows, signed(message, self.written[2]))
 
-    def _append(self, data: bytes | memoryview, rows: int) -> None:
-        size, end = self.written
+    def _append(self, data: bytes | bytearray, rows: int, checksum: int) -> None:
+        size, end, _ = self.written
         try:
             left = memoryview(data)
             while left:
                 left = left[os.write(self._descriptor, left) :]
-            self.written = (size + len(data), end + rows)
+            self.written = (size + len(data), end + rows, checksum)
         except BaseException:
             # Without this, the next batch would follow half a batch and be lost with it.
             try:
@@ -108,34 +107,49 @@ def _column(blocks: Sequence[Block], rows: list[int], field: "pa.Field") -> "pa.
     return pa.array(np.concatenate(parts), type=field.type, mask=missing)
 
 
-def _compressed(batch: "pa.RecordBatch") -> "pa.Buffer":
+def _message(batch: "pa.RecordBatch") -> "pa.Buffer":
+    """A stream of this batch alone: after the header, its message."""
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    packed = None if batch.num_rows < _COMPRESSED_ROWS else "zstd"
+    options = pa.ipc.IpcWriteOptions(compression=packed)
     # Left open: closing would append the mark that ends a stream.
-    pa.ipc.new_stream(sink, batch.schema, options=options).write_batch(batch)
+    pa.ipc.new_stream(sink, batch.schema, options=options).write_batch(
+        batch, custom_metadata={KEY: EMPTY}
+    )
     return sink.getvalue()
 
 
 def stream_batches(data: bytes, path: Path) -> Iterator["pa.RecordBatch"]:
-    """The complete batches of a stream; a torn tail ends it as a regular end does."""
+    """The complete batches of a stream; a torn tail ends it as a regular end does.
+
+    Raises:
+        LossLedgerError: It is not what was written (slug `segment-damaged`).
+    """
     import pyarrow as pa
 
     source = pa.BufferReader(data)
-    batches = None
+    start, chain, batches = 0, Chain(data), None
     while True:
         try:
-            batches = batches or pa.ipc.open_stream(source)
+            if batches is None:
+                batches = pa.ipc.open_stream(source)
+                check_schema(batches.schema)
+                start = chain.header(source.tell())
+            check_batch(data, start)
             batch = batches.read_next_batch()
             batch.validate()
+            start = chain.batch(start, source.tell())
         except StopIteration:
             # Zeros end a stream, and are what a power cut leaves of a tail that was not synced.
             if data[source.tell() :].strip(b"\0"):
                 raise damaged(path, "bytes after the end") from None
             return
-        except (pa.ArrowException, OSError) as error:
-            if source.tell() < len(data):
+        except (pa.ArrowException, OSError, EOFError) as error:
+            if source.tell() < len(data) or whole(data, start):
                 raise damaged(path, error) from error
             return
+        except ValueError as error:
+            raise damaged(path, error) from error
         yield batch

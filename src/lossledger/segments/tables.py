@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger.entry import NAMES, dtype_of
+from lossledger.entry import DTYPES, NAMES, dtype_of
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ Block = Mapping[str, np.ndarray]
 
 BATCH_ROWS = 65_536
 """Rows of a batch that is written, and of a block that is read, at most."""
+GROUP_ROWS = 131_072
+"""Rows of a Parquet row group: what a filter can skip, and what sealing holds at once."""
 
 
 @cache
@@ -29,6 +31,19 @@ def schema(outputs: tuple[str, ...]) -> "pa.Schema":
     import pyarrow as pa
 
     return pa.schema([(name, pa.from_numpy_dtype(dtype_of(name))) for name in NAMES + outputs])
+
+
+def check_schema(layout: "pa.Schema") -> None:
+    """Raises a `ValueError` where the columns are none that entries have."""
+    import pyarrow as pa
+
+    names = layout.names  # raises, too, where one is no UTF-8
+    if len(set(names)) < len(names):
+        raise ValueError("two columns have one name")
+    known = [pa.from_numpy_dtype(dtype) for dtype in DTYPES.values()]
+    wrong = [name for name, kind in zip(names, layout.types, strict=True) if kind not in known]
+    if wrong:
+        raise ValueError(f"column {wrong[0][:80]!r} has no type of an entry")
 
 
 def rows_of(block: Block) -> int:
