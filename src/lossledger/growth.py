@@ -21,6 +21,18 @@ def is_over(folder: Path) -> bool:
     return bool(catalog.read_info(folder).get("complete")) or not is_written(folder)
 
 
+def condition(folder: Path, complete: bool) -> str:
+    """Whether a run is whole, in a word or two.
+
+    Args:
+        folder: The run's folder.
+        complete: Whether its recorder has closed it.
+    """
+    if complete:
+        return "complete"
+    return f"incomplete: it {'still runs' if is_written(folder) else 'was cut short'}"
+
+
 def growth(
     folder: Path,
     *,

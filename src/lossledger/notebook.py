@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from lossledger.growth import condition
+
 if TYPE_CHECKING:
     from lossledger.call import Call
     from lossledger.run import Run
@@ -40,7 +42,7 @@ def _row(cells: Sequence[str], tag: str, numbers: int) -> str:
 
 def html(run: "Run") -> str:
     """A run: what it is, and the last epochs of its last calls."""
-    state = "complete" if run.complete else "incomplete: it still runs, or it was cut short"
+    state = condition(run.path, run.complete)
     calls = run.calls[-CALLS:]
     left_out = len(run.calls) - len(calls)
     facts = [["folder", str(run.path)]]

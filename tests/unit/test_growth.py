@@ -13,7 +13,7 @@ from made import Made
 from lossledger import store
 from lossledger.cli import main
 from lossledger.folder import has_writer
-from lossledger.growth import CLOSING_SECONDS, growth, is_over
+from lossledger.growth import CLOSING_SECONDS, condition, growth, is_over
 
 WRITER = """
 import sys, time
@@ -198,3 +198,13 @@ def test_follow_of_nothing(tmp_path, capsys):
     path = Made(tmp_path / "runs").close().path
     assert main(["show", str(path), "--follow"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("complete, 0 steps")
+
+
+def test_whether_a_run_is_whole_in_words(tmp_path):
+    made = Made(tmp_path)
+    made.steps([1.0])
+    made.writer.flush()
+    assert condition(made.path, False) == "incomplete: it still runs"
+    made.writer.close()
+    assert condition(made.path, False) == "incomplete: it was cut short"
+    assert condition(made.path, True) == "complete"

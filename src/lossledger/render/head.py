@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from lossledger.growth import condition
 from lossledger.page.content import Content, Line
 from lossledger.render.figures import Format, count
 from lossledger.render.markup import Column, Html, element, joined, table
@@ -25,11 +26,6 @@ def head(content: Content) -> Html:
     return joined([_about(run, content), _cards(content), *_warnings(content)])
 
 
-def state(run: Run) -> str:
-    """Whether the run is whole, in a word or two."""
-    return "complete" if run.complete else "incomplete: it still runs, or it was cut short"
-
-
 def _about(run: Run, content: Content) -> Html:
     versions = run.info.get("versions") or {}
     keras = f"Keras {versions['keras']}" if versions.get("keras") else ""
@@ -41,7 +37,7 @@ def _about(run: Run, content: Content) -> Html:
         str(run.info.get("device") or ""),
     ]
     kind = "complete" if run.complete else "incomplete"
-    mark = element("span", state(run), class_=f"state {kind}")
+    mark = element("span", condition(run.path, run.complete), class_=f"state {kind}")
     return element("p", mark, *(element("span", part) for part in parts if part), class_="about")
 
 

@@ -62,7 +62,8 @@ class _Page:
         a, b = self.content.a, self.content.b
         for name, side in (("a", a), ("b", b)):
             self._page.fact(name, f"{self._form.text(side.value)}  {_named(side)}")
-        share = f", {_percent(self.content.gap, a.value)} of a" if a.value else ""
+        part = _percent(self.content.gap, a.value)
+        share = f", {part} of a" if part else ""
         self._page.fact("gap", f"{self._amount(self.content.gap)}{share}")
         self._page.fact("answer", self.content.verdict)
         for reason in self.content.reasons:

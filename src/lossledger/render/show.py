@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from lossledger.call import entries_of
+from lossledger.growth import condition
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
 from lossledger.render.figures import Format, count, difference, shorten
@@ -67,7 +68,7 @@ class _Show:
 
     def head(self) -> None:
         run, page = self.run, self.page
-        state = "complete" if run.complete else "incomplete: it still runs, or it was cut short"
+        state = condition(run.path, run.complete)
         when = str(run.info.get("created") or "")[:19].replace("T", " ")
         page.fact("run", ", ".join(part for part in (run.name, when, state) if part))
         page.line("folder", run.where)
