@@ -29,7 +29,6 @@ class Parting:
         a: The first call's entry there, by column.
         b: The second call's.
         before: Steps before it whose losses agree in all but their last bits.
-        first_bits: The first of these; `None` without any.
         longer: Whose epoch goes on where the other's ends, where `what` is `epoch`: `a` or `b`.
     """
 
@@ -38,7 +37,6 @@ class Parting:
     a: dict[str, Any]
     b: dict[str, Any]
     before: int = 0
-    first_bits: int | None = None
     longer: str = ""
 
 
@@ -76,7 +74,6 @@ def _first(
 ) -> tuple[Parting | None, Parting | None]:
     """The first step that differs; else the last one that both have, before the next of either."""
     done = bits = 0
-    first: int | None = None
     last: tuple[dict[str, Any], dict[str, Any]] | None = None
     for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
         differs = _differences(ours, theirs, ids)
@@ -84,19 +81,16 @@ def _first(
             del differs["epoch"]
         found = np.flatnonzero(np.any(list(differs.values()), axis=0))
         end = int(found[0]) if len(found) else len(ours["loss"])
-        unlike = np.flatnonzero(_unlike(ours["loss"][:end], theirs["loss"][:end]))
-        if len(unlike):
-            bits += len(unlike)
-            first = done + int(unlike[0]) if first is None else first
+        bits += int(np.sum(_unlike(ours["loss"][:end], theirs["loss"][:end])))
         if len(found):
             what = next(name for name, mask in differs.items() if mask[end])
             at = _at(ours, end), _at(theirs, end)
             longer = "a" if at[0]["place"] < at[1]["place"] else "b"
             longer = longer if what == "epoch" else ""
-            return Parting(done + end, what, *at, bits, first, longer), None
+            return Parting(done + end, what, *at, bits, longer), None
         done += end
         last = _at(ours, -1), _at(theirs, -1)
-    return None, None if last is None else Parting(done, "", *last, bits, first)
+    return None, None if last is None else Parting(done, "", *last, bits)
 
 
 def _goes_on(a: Training, b: Training, last: Parting) -> Parting | None:
