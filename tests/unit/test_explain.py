@@ -452,6 +452,11 @@ def test_json_of_any_shape_is_read_or_refused(write, content: dict) -> None:
     answers(write(json.dumps(content)))
 
 
+@pytest.mark.parametrize("last", [3.4028235677973366e38, 1.7976931348142178e302, 1.79e308])
+def test_the_largest_numbers_are_read(write, last: float) -> None:
+    answers(write(json.dumps({"loss": [0.0, last, last, 0.015625]})))
+
+
 @given(st.lists(st.lists(NUMBER.map(str), min_size=1, max_size=4), max_size=6))
 @FUZZ
 def test_tables_of_any_cells_are_read_or_refused(write, rows: list[list[str]]) -> None:

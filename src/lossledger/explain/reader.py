@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+import numpy as np
+
 from lossledger.errors import LossLedgerError
 from lossledger.explain.explained import Explained
 from lossledger.explain.keras_files import KerasCsvLogger, KerasHistory
@@ -68,7 +70,8 @@ def read(path: str | os.PathLike[str], versions: Mapping[str, str] | None = None
             raise source.unknown(what)
     for kind in KINDS:
         if kind.recognises(source):
-            return kind.read(source, dict(versions or {}))
+            with np.errstate(over="ignore"):  # a number may be any: what overflows shows as inf
+                return kind.read(source, dict(versions or {}))
     lines = source.opening.splitlines()
     raise source.unknown(
         f"text that begins {lines[0][:60]!r}" if lines else "binary of an unknown kind"
