@@ -62,6 +62,9 @@ NAMES = tuple(column.name for column in COLUMNS if column.name not in SPARSE)
 WHOLE = -1
 """`replica` of an entry that is the whole step already, the same in every worker."""
 
+OF_EPOCHS = ("fit", "loop")
+"""The drivers that are given all data at once, and count epochs."""
+
 DTYPES = {column.name: np.dtype(column.dtype) for column in COLUMNS}
 OUTPUT_DTYPE = np.dtype("f4")
 

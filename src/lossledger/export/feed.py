@@ -13,7 +13,7 @@ import numpy as np
 
 from lossledger import shares
 from lossledger.call import Call, entries_of, noted, split
-from lossledger.entry import NO_EPOCH
+from lossledger.entry import NO_EPOCH, OF_EPOCHS
 from lossledger.epochs import Epochs as Known
 from lossledger.export.pieces import End, Epochs, Piece, Shown, Steps
 from lossledger.run import Run
@@ -206,7 +206,7 @@ class _Fold:
         assert len(self.statements) == count
         yield Epochs(self.call, self.model, self.stated, self.ends, self.statements)
         self.stated += count
-        if self.known is not None and self.known.driver in ("fit", "loop"):
+        if self.known is not None and self.known.driver in OF_EPOCHS:
             self.waiting |= {end.epoch: end for end in self.ends}
         self.ends, self.statements = [], []
 

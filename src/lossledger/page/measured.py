@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lossledger.call import Call
+from lossledger.entry import OF_EPOCHS
 from lossledger.page.track import Stated
-from lossledger.reconciliation.comparable import WHOLE
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def measured(calls: list[Call], stated: Stated) -> tuple[list[Measured], int]:
         items = [(item, _place(item, call, ends)) for item in _losses(call)]
         unplaced = sum(at is None for _, at in items)
         # After a fit comes after its end; of a series, the last one alone is known to.
-        known = call.driver in WHOLE or unplaced == 1
+        known = call.driver in OF_EPOCHS or unplaced == 1
         lost += 0 if known else unplaced
         for item, at in items:
             if at is not None or known:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lossledger.call import Call
+from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.compiled import (
     integer_targets,
     loss_weights_of,
@@ -18,9 +19,6 @@ from lossledger.reconciliation.compiled import (
 )
 from lossledger.reconciliation.result import Difference
 from lossledger.run import Run
-
-WHOLE = ("fit", "loop")
-"""Drivers that are given all data at once, and count epochs."""
 
 # What of the arguments decides nothing, or is looked at in the entries.
 _ARGUMENTS = {"verbose", "callbacks", "workers", "use_multiprocessing", "max_queue_size"}
@@ -39,7 +37,7 @@ _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledg
 
 def differences(a: tuple[Run, Call], b: tuple[Run, Call]) -> tuple[Difference, ...]:
     """All that the two calls' records say differently, `optimizer.learning_rate` by name."""
-    rows = all(call.driver in WHOLE for _, call in (a, b))
+    rows = all(call.driver in OF_EPOCHS for _, call in (a, b))
     ours, theirs = record(*a, rows=rows), record(*b, rows=rows)
     other_driver = ours["driver"] != theirs["driver"]  # which has arguments of its own
     found = [
@@ -75,7 +73,7 @@ def record(run: Run, call: Call, *, rows: bool = True) -> dict[str, Any]:
     """
     found = dict(_flat("", {"driver": call.driver}))
     for name, value in call.arguments.items():
-        if name in _DATA and not (rows and call.driver in WHOLE):
+        if name in _DATA and not (rows and call.driver in OF_EPOCHS):
             value = _of_any_batch(value)  # of a series, the first batch alone
         if name not in _ARGUMENTS:
             found |= dict(_flat(f"arguments.{name}", value))

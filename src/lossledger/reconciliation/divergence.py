@@ -5,8 +5,8 @@ import re
 
 import numpy as np
 
+from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.moves import SAME, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
@@ -46,7 +46,7 @@ def divergence(pair: Pair) -> Divergence | None:
     if found is None:
         return None
     cause, evidence = _why(pair, found)
-    batch = int(found.a["batch"]) if pair.a.call.driver in WHOLE else None
+    batch = int(found.a["batch"]) if pair.a.call.driver in OF_EPOCHS else None
     evidence = f"{_agreed(found)}{evidence}"
     return Divergence(found.step, int(found.a["epoch"]), batch, cause, evidence)
 

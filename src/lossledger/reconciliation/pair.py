@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, cast
 
 from lossledger.call import Call
+from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
-from lossledger.reconciliation.comparable import WHOLE, differences
+from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import losses_of
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
@@ -158,7 +159,7 @@ class Pair:
     def same_data(self) -> bool | None:
         """Whether both calls were given data of one shape; `None` where a call doesn't say."""
         shapes = [each.call.arguments.get("x") for each in (self.a, self.b)]
-        whole = all(each.call.driver in WHOLE for each in (self.a, self.b))
+        whole = all(each.call.driver in OF_EPOCHS for each in (self.a, self.b))
         return shapes[0] == shapes[1] if whole and None not in shapes else None
 
     @cached_property
@@ -261,7 +262,7 @@ def _of_function(difference: Difference) -> bool:
 
 
 def _shuffles(call: Call) -> bool:
-    return call.driver in WHOLE and call.arguments.get("shuffle", True) is not False
+    return call.driver in OF_EPOCHS and call.arguments.get("shuffle", True) is not False
 
 
 def _reorders(reading: Reading) -> bool:

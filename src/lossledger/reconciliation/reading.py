@@ -9,9 +9,8 @@ import numpy as np
 from lossledger import conventions, shares
 from lossledger import run as runs
 from lossledger.call import Call, entries_of
-from lossledger.entry import NAMES
+from lossledger.entry import NAMES, OF_EPOCHS
 from lossledger.errors import LossLedgerError
-from lossledger.reconciliation.comparable import WHOLE
 from lossledger.reconciliation.fold import Fold, Form, Ledger
 from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.numbers import history, inside, keras_of, measured
@@ -203,7 +202,7 @@ def _form(spec: Spec, run: Run, call: Call, name: str) -> Form:
 
 def _driver_reports(run: Run, call: Call) -> str:
     """The statistic that the driver reports: of a list of losses, their plain mean."""
-    if call.driver not in WHOLE:
+    if call.driver not in OF_EPOCHS:
         return "batch_mean"
     if call.info.get("history_is") == "last":
         return "last"

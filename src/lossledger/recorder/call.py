@@ -5,16 +5,12 @@ from collections.abc import Mapping
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from lossledger.entry import NO_EPOCH, number
+from lossledger.entry import NO_EPOCH, OF_EPOCHS, number
 
 if TYPE_CHECKING:
     from lossledger.keras.buffer import Buffer
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
-
-
-OF_EPOCHS = ("fit", "loop")
-"""The drivers that say where an epoch begins."""
 
 
 class RecordedCall:

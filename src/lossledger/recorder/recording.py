@@ -10,11 +10,11 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossledger.entry import NO_EPOCH
+from lossledger.entry import NO_EPOCH, OF_EPOCHS
 from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
-from lossledger.recorder.call import OF_EPOCHS, RecordedCall
+from lossledger.recorder.call import RecordedCall
 from lossledger.recorder.collector import Collector
 from lossledger.recorder.custom import CustomSteps, whole
 from lossledger.recorder.hook import AfterImport
