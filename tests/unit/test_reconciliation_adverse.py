@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 from made import Made
-from trained import RNG, X, Y, batch_id, batches, recorded, sgd
+from trained import RNG, ROWS, X, Y, batch_id, batches, causes, close, recorded, sgd
 
 import lossledger as ll
 
-ROWS = np.array([32.0, 32.0, 6.0])
 STILL = {"initial_weights": "w", "final_weights": "w"}
 DENSE = {"configuration": {"layers": [{"class": "Dense", "units": 1}]}}
-
-
-def causes(result):
-    assert abs(result.unexplained) <= 1e-6 * max(abs(result.a.value), abs(result.b.value))
-    return {(each.cause, each.kind): each.amount for each in result.causes}
-
-
-def close(found, wanted):
-    assert set(found) == set(wanted)
-    assert found == pytest.approx(wanted, rel=2e-6, abs=1e-6)
 
 
 def errors(x=X, y=Y):

@@ -3,27 +3,16 @@
 import numpy as np
 import pytest
 from made import Made
-from trained import RNG, hashed, recorded, sgd
+from trained import RNG, ROWS, causes, close, hashed, recorded, sgd
 
 import lossledger as ll
 
-ROWS = np.array([32.0, 32.0, 6.0])
 A, B = RNG.random((2, 3)).astype("f4").astype("f8")
 SHAPE = {"shape": [70, 1], "dtype": "float32"}
 
 
 def mean(losses, rows=ROWS):
     return float((rows * losses).sum() / rows.sum())
-
-
-def causes(result):
-    assert abs(result.unexplained) <= 1e-6 * max(abs(result.a.value), abs(result.b.value))
-    return {(each.cause, each.kind): each.amount for each in result.causes}
-
-
-def close(found, wanted):
-    assert set(found) == set(wanted)
-    assert found == pytest.approx(wanted, rel=2e-6, abs=1e-6)
 
 
 def two_outputs(directory, name, loss_weights, loss=("mse", "mae"), y=(SHAPE, SHAPE)):

@@ -3,11 +3,26 @@
 import hashlib
 
 import numpy as np
+import pytest
 from made import Made
 
 RNG = np.random.default_rng(3)
 X = RNG.random((70, 3))
 Y = RNG.random(70)
+ROWS = np.array([32.0, 32.0, 6.0])
+"""Those of its batches."""
+
+
+def causes(result):
+    """Amounts by cause and kind; all that is left is rounding."""
+    assert abs(result.unexplained) <= 1e-6 * max(abs(result.a.value), abs(result.b.value))
+    return {(each.cause, each.kind): each.amount for each in result.causes}
+
+
+def close(found, wanted):
+    """The same causes, of the same amounts."""
+    assert set(found) == set(wanted)
+    assert found == pytest.approx(wanted, rel=2e-6, abs=1e-6)
 
 
 def batch_id(x, y):

@@ -48,6 +48,13 @@ def add_steps_per_epoch(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_follow(parser: argparse.ArgumentParser) -> None:
+    """Declares that a command goes on with a run that grows."""
+    parser.add_argument(
+        "--follow", action="store_true", help="go on while the run grows, until it is over"
+    )
+
+
 def whole_number(least: int) -> Callable[[str], int]:
     """A type of argument: a whole number of at least `least`."""
 

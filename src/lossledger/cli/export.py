@@ -2,7 +2,7 @@
 
 import argparse
 
-from lossledger.cli.command import Command, add_steps_per_epoch
+from lossledger.cli.command import Command, add_follow, add_steps_per_epoch
 from lossledger.cli.configuration import configuration
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "csv", "parquet")
@@ -44,9 +44,7 @@ examples:
         parser.add_argument(
             "--force", action="store_true", help="write it anew, in the place of what is there"
         )
-        parser.add_argument(
-            "--follow", action="store_true", help="go on while the run grows, until it is over"
-        )
+        add_follow(parser)
         add_steps_per_epoch(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 

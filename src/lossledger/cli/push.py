@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from lossledger.cli.command import Command
+from lossledger.cli.command import Command, add_follow
 from lossledger.cli.configuration import configuration
 from lossledger.errors import LossLedgerError
 
@@ -34,9 +34,7 @@ examples:
             metavar="URI",
             help="the folder of runs; - reads it from standard input, where it has a password",
         )
-        parser.add_argument(
-            "--follow", action="store_true", help="go on while the run grows, until it is over"
-        )
+        add_follow(parser)
         parser.add_argument(
             "--delete",
             action="store_true",
