@@ -1,7 +1,6 @@
 """The folds against exact rational arithmetic and plain loops."""
 
 import math
-import time
 from fractions import Fraction
 from itertools import pairwise
 
@@ -143,12 +142,10 @@ class TestMean:
             Mean.of([1.0, 2.0], [1.0, 1.0, 1.0])
         assert error.value.slug == "unequal-columns"
 
-    def test_a_million_entries_fold_quickly(self):
+    def test_a_million_entries_fold_exactly(self):
         loss = np.random.default_rng(0).random(10**6, np.float32)
         weight = np.full(10**6, 32.0)
-        began = time.perf_counter()
         mean = Mean.of(loss, weight)
-        assert time.perf_counter() - began < 2  # measured 0.1 s; the rest is for a busy machine
         assert mean.result == math.fsum(loss.tolist()) / 10**6
 
 
