@@ -80,6 +80,16 @@ def test_every_curve_is_painted_and_named_by_its_statistic(page):
     assert "Each point is the raw loss of one entry: 240" in page.page.inner_text("#caption")
 
 
+def test_parts_of_the_loss_are_named_and_left_out_where_there_are_none(opened, tmp_path):
+    for penalty in (0.0, 0.5):
+        run = Made(tmp_path / str(penalty))
+        run.call(0, driver="fit", model=0)
+        run.steps([0.25, 0.5], epoch=0, penalty=[0.0, penalty])
+        page = opened(run.close()).page
+        assert page.locator("#parts-title").is_visible() == bool(penalty)
+    assert page.locator("[data-chart=parts] .legend .chip").all_inner_texts() == ["penalty"]
+
+
 def test_a_curve_can_be_put_away(page):
     assert page.has("--ema") > 100
     page.after(lambda: page.page.get_by_label("ema, beta 0.98").click())
@@ -300,6 +310,10 @@ def test_two_runs_and_their_gap(opened, tmp_path):
     a = trained(tmp_path / "a", "first", versions={"keras": "3.15.1"})
     b = trained(tmp_path / "b", "second", seed=1, versions={"keras": "3.14.0"})
     page = opened(a, b)
+    epochs = page.page.locator("#statements tbody tr").all_inner_texts()
+    assert [row.split("\t")[:2] for row in epochs[:3]] == [
+        ["0", "first"], ["0", "second"], ["1", "first"],
+    ]  # fmt: skip
     assert page.has("--run-0") > 100
     assert page.has("--run-1") > 100
     assert page.page.locator("svg.waterfall .bar").count() >= 1

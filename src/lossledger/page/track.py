@@ -151,7 +151,7 @@ class Track:
         for name, values in curves.items():
             if name not in self._curves:
                 self._curves[name] = Whole() if self.bucket == 1 else Envelope(self.bucket)
-            if name not in self._seen and not np.isnan(values).all():
+            if name not in self._seen and _tells(name, values):
                 self._seen.add(name)
             self._curves[name].feed(start, values)
         for name, values in (
@@ -184,7 +184,7 @@ class Track:
         return -(-self.entries // self.bucket)
 
     def curves(self) -> list[str]:
-        """Names of the curves that have a value."""
+        """Names of the curves that tell something."""
         always = ("raw", "running_mean", "ema")
         return [name for name in self._curves if name in always or name in self._seen]
 
@@ -217,3 +217,9 @@ class Track:
             "epoch_mean": pack([each.epoch_mean for _, each in chosen]),
             "batch_mean": pack([each.batch_mean for _, each in chosen]),
         }
+
+
+def _tells(name: str, values: Floats) -> bool:
+    """Whether a curve is worth drawing: most losses have no penalty, which is zero throughout."""
+    known = values[~np.isnan(values)]
+    return bool(known.any() if name == "penalty" else len(known))

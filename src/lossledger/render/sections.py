@@ -151,6 +151,8 @@ def statements(content: Content) -> Html:
         for line in content.lines
         for call, each in line.track.stated.epochs
     ]
+    if len(content.runs) > 1:  # epochs to be compared stand side by side
+        rows.sort(key=lambda row: (row[1].number, row[2].epoch))
     if not rows:
         return _paragraphs("No step was recorded, so there is nothing to state.")
     notes_ = [_epochs_from(call) for call in dict.fromkeys(call for _, call, _ in rows)]

@@ -181,6 +181,8 @@ class App {
       const curve = track.curves[series.id];
       if (series.kind === "points" || !curve || !curve.arrays || !this.shown(series.id)) continue;
       const value = curve.mean[i];
+      // A loss may be NaN; what is no loss is then not known.
+      if (Number.isNaN(value) && series.group !== "loss") continue;
       const format = series.id === "step_time" ? duration : shortNumber;
       const spread = !exact && series.id === "raw"
         ? ` (${format(curve.min[i])} to ${format(curve.max[i])})` : "";

@@ -55,7 +55,7 @@ function legends(app) {
     const mine = chart.series.filter((each) => app.all.some((track) => each.kind === "points"
       ? track.points.some((p) => p.name === each.id) : track.curves[each.id]));
     holder.classList.toggle("by-run", app.runs.length > 1);
-    holder.hidden = mine.length < 2 && chart.group !== "loss";
+    holder.hidden = mine.length < 2 && !["loss", "parts"].includes(chart.group);
     holder.replaceChildren(...mine.map((series) => {
       const place = chart.series.indexOf(series);
       const label = box(series.name, series.about, app.shown(series.id), (on) => {

@@ -31,11 +31,11 @@ async function unpack(packed) {
   return values;
 }
 
-// `old` with everything from place `begin` on replaced.
+// `old` with everything from place `begin` on replaced; a curve may tell nothing before `begin`.
 function spliced(old, begin, tail) {
-  if (!old || begin === 0) return tail;
+  if (begin === 0) return tail;
   const values = new tail.constructor(begin + tail.length);
-  values.set(old.subarray(0, begin));
+  if (old) values.set(old.subarray(0, begin)); else values.fill(NaN, 0, begin);
   values.set(tail, begin);
   return values;
 }
