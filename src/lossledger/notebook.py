@@ -69,4 +69,4 @@ def number(value: float | None) -> str:
     """A number as text, with the six digits that a float32 has; "" for `None`."""
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:#.6g}".rstrip(".")

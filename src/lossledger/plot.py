@@ -103,9 +103,9 @@ class _Curves:
         low, high = np.where(known, self._low, np.nan), np.where(known, self._high, np.nan)
         if self._whole:
             x = np.arange(self._steps)
-            axes.plot(x, low, ".", color="C0", markersize=3, alpha=0.6, label="raw")
+            axes.plot(x, low, ".", color="C0", markersize=3, alpha=0.35, label="raw")
         else:
             x = np.arange(BUCKETS) * (self._steps / BUCKETS)
             label = f"raw: smallest to largest of {self._steps / BUCKETS:,.0f} steps a place"
             axes.fill_between(x, low, high, color="C0", alpha=0.35, linewidth=0, label=label)
-        axes.plot(x, self._mean, color="C1", linewidth=1, label="running_mean")
+        axes.plot(x, self._mean, color="C1", linewidth=1.2, label="running_mean")

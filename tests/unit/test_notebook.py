@@ -52,8 +52,8 @@ def test_html_is_small_static_and_escaped(kind, tmp_path):
     assert len(html) < 40_000
     if kind == "plain":
         assert "the last 10 of 20 epochs" in html
-        assert ">38.5<" in html  # the mean of the last epoch, 38 and 39
-        assert ">36.5<" in html
+        assert ">38.5000<" in html  # the mean of the last epoch, 38 and 39
+        assert ">36.5000<" in html
     if kind == "many":
         assert "44 earlier ones are left out" in html
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from itertools import pairwise
 
 import pytest
 from made import Made
@@ -66,6 +68,11 @@ def test_a_notebook_gets_escaped_static_html():
     assert "&lt;b&gt;Eight&lt;/b&gt;" in html
     assert "unexplained" in html
     assert len(html) < 4000
+    bars = re.findall(r">([█░]+)<", html)
+    assert [len(each) for each in bars] == [24] * (len(CAUSES) + 3)
+    for one, other in pairwise(bars):  # each begins where the one before ends
+        assert any(a == b == "█" for a, b in zip(one, other, strict=True))
+    assert (bars[0].index("█"), bars[-1].index("█")) == (0, 23)  # a is smaller than b
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])

@@ -1,7 +1,9 @@
 """A change on the way from one number to the other, and how numbers stand in a sentence."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -95,3 +97,25 @@ def is_rounding(amount: float, *values: float) -> bool:
     """Whether an amount is nothing but float64's rounding of the values it comes from."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return abs(amount) <= 32 * 2.0**-53 * size
+
+
+def spans(amounts: Sequence[float], width: int) -> list[range]:
+    """Where a picture shows a, each amount from where the one before ended, and b.
+
+    Args:
+        amounts: What leads from a to b.
+        width: Places of the picture.
+
+    Returns:
+        Places for a, the amounts and b, none for an amount of 0; `[]` where there is no picture.
+    """
+    ends = [0.0, *accumulate(amounts)]
+    low, high = min(ends), max(ends)
+    if not math.isfinite(high - low) or high == low:
+        return []
+    places = [round((end - low) / (high - low) * (width - 1)) for end in ends]
+    moves = [
+        range(min(pair), max(pair) + 1) if amount else range(0)
+        for amount, pair in zip(amounts, pairwise(places), strict=True)
+    ]
+    return [range(places[0], places[0] + 1), *moves, range(places[-1], places[-1] + 1)]

@@ -1,9 +1,9 @@
 """A reconciliation in a terminal: the way from a to b, a cause a line, then why and what to do."""
 
 import math
-from itertools import pairwise
 from typing import Any
 
+from lossledger.reconciliation.moves import spans
 from lossledger.reconciliation.result import Cause, Reconciliation, Side
 from lossledger.render.base import Options, Renderer
 from lossledger.render.figures import Format, count
@@ -101,22 +101,10 @@ class _Page:
     def _bars(self, amounts: list[float]) -> list[str]:
         """Each amount where it lies between a and b; a bar of a and of b where they are."""
         width = max(min(self.options.width - _TAKEN, _MOST), _LEAST)
-        places = [0.0]
-        for amount in amounts:
-            places.append(places[-1] + amount)
-        low, high = min(places), max(places)
-        if not math.isfinite(high - low) or high == low:
-            return [""] * (len(amounts) + 2)
         block, mark = ("█", "│") if self.options.blocks else ("#", "|")
-
-        def place(value: float) -> int:
-            return round((value - low) / (high - low) * (width - 1))
-
-        bars = [" " * place(0.0) + mark]
-        for begin, end in pairwise(places):
-            first, last = sorted((place(begin), place(end)))
-            bars.append(" " * first + block * (last - first + 1) if begin != end else "")
-        return [*bars, " " * place(places[-1]) + mark]
+        first, *moves, last = spans(amounts, width) or [range(0)] * (len(amounts) + 2)
+        ends = [" " * end.start + mark * len(end) for end in (first, last)]
+        return [ends[0], *(" " * each.start + block * len(each) for each in moves), ends[1]]
 
     def causes(self) -> None:
         for cause in self.content.causes:
