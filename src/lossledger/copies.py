@@ -11,7 +11,6 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -178,6 +177,7 @@ def _head(remote: Remote) -> None:
 
 def heads(folder: Remote, names: Iterable[str]) -> Path:
     """Brings what runs of a folder say of themselves here; a folder that holds theirs."""
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: _head(folder / name), names))

@@ -31,8 +31,9 @@ class JaxBuffer(Buffer):
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
         fetched: list[np.ndarray] = []
-        # A computation of several processes would have to be begun by all of them alike.
-        rows = [_local(row) for row in rows]
+        if jax.process_count() > 1:
+            # A computation of several processes would have to be begun by all of them alike.
+            rows = [_local(row) for row in rows]
         for place in range(0, len(rows), STACKED):
             few = rows[place : place + STACKED]
             # As many each time: the stack is compiled once.

@@ -4,7 +4,7 @@ A backend's tap (`jax.py`, `tensorflow.py`, `torch.py`) leaves the row of a step
 appends it to a buffer (`buffer.py`), from which the recorder collects.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import keras
@@ -45,7 +45,7 @@ class Tap(Generic[OfBackend]):
         self.position: Position | None = None
         self.fresh = True
         self.failure: Exception | None = None
-        self._shortcut: tuple[list[int], list[Any]] | None = None
+        self._shortcut: tuple[list[Any], list[int]] | None = None
 
     def wrap_step(self, train_step: Any) -> Any:
         """`train_step` that also leaves the step's row behind."""
@@ -105,17 +105,18 @@ class Tap(Generic[OfBackend]):
     def choose(self, trace: Trace, logs: Any) -> Selection | None:
         """What of the trace makes the row; the layout is that of the first trace."""
         layout = self.buffer.layout
-        pattern = [id(update.metric) for update in trace.updates]
-        if layout is not None and self._shortcut is not None and pattern == self._shortcut[0]:
-            return Selection(layout, tuple(pick(trace) for pick in self._shortcut[1]))
+        noted = trace.noted()
+        metrics = noted[1::3]
+        if layout is not None and self._shortcut is not None and metrics == self._shortcut[0]:
+            return Selection(layout, tuple([noted[place] for place in self._shortcut[1]]))
         selection = select(self.model, trace, logs)
         if selection is None:
             return None
         if layout is not None and selection.layout.columns != layout.columns:
             return None
-        picks = [_pick(trace, value) for value in selection.values]
-        if pattern and None not in picks:
-            self._shortcut = (pattern, picks)
+        picks = [_place(noted, value) for value in selection.values]
+        if metrics and None not in picks:
+            self._shortcut = (metrics, picks)
         return selection
 
     def settle(self, layout: Layout, names: Sequence[str], *, hashed: bool) -> bool:
@@ -126,13 +127,7 @@ class Tap(Generic[OfBackend]):
         return len(columns) == len(self.buffer.columns)
 
 
-def _pick(trace: Trace, value: Any) -> Callable[[Trace], Any] | None:
+def _place(noted: list[Any], value: Any) -> int | None:
     """Where in the trace `value` came from, so that an eager step need not choose again."""
-    if value is trace.data:
-        return lambda trace: trace.data
-    for place, update in enumerate(trace.updates):
-        if update.values is value:
-            return lambda trace, place=place: trace.updates[place].values
-        if update.weight is value:
-            return lambda trace, place=place: trace.updates[place].weight
-    return None
+    places = [place for place, each in enumerate(noted) if each is value and place % 3 != 1]
+    return places[0] if places else None

@@ -7,7 +7,7 @@ traced, so that nothing which TensorFlow derives from an operation's place in th
 the user's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -44,23 +44,27 @@ class VectorBuffer(Buffer):
         super().__init__()
         self.widths: tuple[int, ...] = ()
 
-    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
-        """See base class."""
-        vectors = [np.asarray(vector) for vector in handle]
-        return super().fetch([vector if len(vector) else None for vector in vectors])
+    def decoded(self, whole: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `fetch`.
 
-    def stacked(self, rows: Sequence[Any]) -> np.ndarray:
-        """See base class."""
-        found = np.zeros((len(rows), len(self.columns)), "f4")
-        lengths = np.array([len(vector) for vector in rows])
-        for length in set(lengths.tolist()):
+        Args:
+            whole: float32, the vectors one after the other.
+            lengths: How long each of them is.
+        """
+        (kept,) = np.nonzero(lengths)
+        rows = np.zeros((len(lengths), len(self.columns)), "f4")
+        ends = np.cumsum(lengths)
+        for length in np.unique(lengths[kept]).tolist():
             (places,) = np.nonzero(lengths == length)
-            block = np.stack([rows[place] for place in places])
-            found[places, : self.values] = block[:, : self.values]
+            if len(places) == len(lengths):
+                block = whole.reshape(-1, length)
+            else:
+                block = whole[ends[places, None] + np.arange(-length, 0)]
+            rows[places, : self.values] = block[:, : self.values]
             if self.widths:
                 self.hold(block[0].nbytes)
-                found[places, -2:] = fingerprint.of_stacked(self._leaves(block))
-        return found
+                rows[places, -2:] = fingerprint.of_stacked(self._leaves(block))
+        return rows[kept], kept
 
     @property
     def values(self) -> int:
@@ -139,20 +143,22 @@ class TensorFlowBuffer(VectorBuffer):
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
         """See base class."""
         parts, begin, stop = handle
-        vectors: list[np.ndarray] = []
-        for first, each, end in parts:
-            steps = range(max(begin, first), min(stop, end))
-            if steps:
-                vectors += _split(each)[steps.start - first : steps.stop - first]
-        return super().fetch(vectors)
+        vectors = [_vectors(each, max(begin, f) - f, min(stop, end) - f) for f, each, end in parts]
+        whole, lengths = zip(*vectors, strict=True)
+        return self.decoded(np.concatenate(whole), np.concatenate(lengths))
 
 
-def _split(vectors: Any) -> list[np.ndarray]:
-    """The vectors of a list, fetched as one."""
+def _vectors(each: Any, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the vectors of a list, one after the other, and how long each of them is."""
+    if start >= stop:
+        return np.zeros(0, "f4"), np.zeros(0, "i8")
     whole, lengths = tf.raw_ops.TensorListConcatV2(
-        input_handle=vectors, element_shape=_VECTOR, leading_dims=_NO_DIMS, element_dtype=tf.float32
+        input_handle=each, element_shape=_VECTOR, leading_dims=_NO_DIMS, element_dtype=tf.float32
     )
-    return np.split(whole.numpy(), np.cumsum(lengths.numpy())[:-1])
+    lengths = lengths.numpy()
+    first = lengths[:start].sum()
+    lengths = lengths[start:stop]
+    return whole.numpy()[first : first + lengths.sum()], lengths
 
 
 class TensorFlowTap(base.Tap[Any]):

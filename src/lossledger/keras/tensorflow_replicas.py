@@ -19,9 +19,11 @@ class ReplicasBuffer(VectorBuffer):
 
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
         """See base class; a step is named once for each of its replicas."""
-        replicas = len(handle[0]) if handle else 1
-        rows, kept = super().fetch([vector for step in handle for vector in step])
-        return rows, [place // replicas for place in kept]
+        replicas = len(handle[0])
+        vectors = [np.asarray(vector) for step in handle for vector in step]
+        lengths = np.array([len(vector) for vector in vectors])
+        rows, kept = self.decoded(np.concatenate(vectors), lengths)
+        return rows, kept // replicas
 
 
 class ReplicasTap(TensorFlowTap):

@@ -13,19 +13,16 @@ from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, tracing
 
-_OF_NUMPY = {torch.float32, torch.float64, torch.int32, torch.int64, torch.bool, torch.uint8}
-"""Types that NumPy copies, in a fifth of the time of PyTorch."""
-
 
 class Quick(NamedTuple):
     """How the row of a step is made where it can't differ from the last but in its values.
 
-    `metrics` are the `id`s of those updated, `rest` the row's constant end, good as long as the
-    learning rate is of this version.
+    `metrics` are those updated, `picks` the places of the row's values in `Trace.noted`, and `rest`
+    the row's constant end, good as long as the learning rate is of this version.
     """
 
-    metrics: list[int]
-    picks: list[Any]
+    metrics: list[Any]
+    picks: list[int]
     optimizer: Any
     rate: Any
     tensor: Any
@@ -34,16 +31,19 @@ class Quick(NamedTuple):
 
     def row(self, trace: Trace, batch: Any) -> tuple[Any, ...] | None:
         """The row; `None` where it has to be made in full."""
+        noted = trace.noted()
         same = (
-            [id(update.metric) for update in trace.updates] == self.metrics
+            noted[1::3] == self.metrics
             and trace.optimizers == [self.optimizer]
             and self.optimizer._learning_rate is self.rate
             and self.tensor._version == self.version
-            and all(weights is None and mask is None for weights, mask in trace.reductions)
         )
         if not same:
             return None
-        return (*[_detached(pick(trace)) for pick in self.picks], *self.rest, batch)
+        for weights, mask in trace.reductions:
+            if weights is not None or mask is not None:
+                return None
+        return (*[_detached(noted[place]) for place in self.picks], *self.rest, batch)
 
 
 class TorchBuffer(Buffer):
@@ -111,9 +111,13 @@ class TorchTap(base.Tap[TorchBuffer]):
             if self.scaled:
                 moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
             leaves = fingerprint.content(data)
-            if type(leaves) is not tuple or any(type(leaf) is not torch.Tensor for leaf in leaves):
-                leaves = tree.flatten(leaves)
-            return [each for leaf in leaves if (each := _seen(leaf)) is not None], moved
+            seen = []
+            for leaf in leaves if type(leaves) is tuple else (leaves,):
+                if type(leaf) is torch.Tensor:
+                    seen.append(_seen(leaf))
+                else:
+                    seen += [_seen(each) for each in tree.flatten(leaf)]
+            return [each for each in seen if each is not None], moved
         except Exception as error:
             self.failure = error
             return None, None
@@ -177,8 +181,12 @@ def _seen(leaf: Any) -> Any:
     """A copy of the columns of a leaf that the fingerprint looks at."""
     if not isinstance(leaf, torch.Tensor):
         return None if leaf is None else fingerprint.looked_at(leaf)
-    if leaf.is_cpu and leaf.dtype in _OF_NUMPY and not leaf.requires_grad:
-        return fingerprint.looked_at(leaf.numpy())
+    if leaf.is_cpu:
+        # NumPy copies in a fifth of the time of PyTorch, but doesn't take every tensor.
+        try:
+            return fingerprint.looked_at(leaf.numpy())
+        except (RuntimeError, TypeError):
+            pass
     if not leaf.ndim or 0 in leaf.shape[1:] or leaf.is_complex():
         return None
     flat = leaf.detach().reshape(leaf.shape[0], -1)
@@ -193,7 +201,8 @@ def _array(leaf: Any) -> np.ndarray:
 
 
 def _detached(value: Any) -> Any:
-    return value.detach() if isinstance(value, torch.Tensor) and value.requires_grad else value
+    # Not by `detach`, which is dispatched as an operation is.
+    return value.data if isinstance(value, torch.Tensor) and value.requires_grad else value
 
 
 def _fetch_column(column: Any) -> np.ndarray:

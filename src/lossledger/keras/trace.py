@@ -9,7 +9,6 @@ passes through them, so they add no operation to the step. A backend's tap then 
 import math
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -70,6 +69,13 @@ class Trace:
     standard: bool = False
     inner: "Trace | None" = None
 
+    def noted(self) -> list[Any]:
+        """The data term, then of each update in turn its metric, values and weight."""
+        found = [self.data]
+        for update in self.updates:
+            found += update
+        return found
+
     def let_go(self) -> None:
         """Forget the values that are out of reach now that `train_step` has returned."""
         self.updates = [u for u in self.updates if u.values is not GONE and u.weight is not GONE]
@@ -112,9 +118,12 @@ def noting_update(original: Any) -> Any:
         if trace is not None and type(self).update_state is update_state:
             if isinstance(values, Carried):
                 values = _unpack(trace, values)
-            # Whatever the values are: the user's step goes on.
-            with suppress(Exception):
+            # Whatever the values are: the user's step goes on. A context manager would cost an
+            # eager step more than what it guards.
+            try:  # noqa: SIM105
                 trace.updates.append(Update(self, trace.keep(values), trace.keep(sample_weight)))
+            except Exception:
+                pass
         return original(self, values, sample_weight=sample_weight)
 
     return update_state
@@ -152,8 +161,10 @@ def noting_data_loss(original: Any) -> Any:
         trace = current()
         if trace is not None and value is not None:
             trace.data_calls += 1
-            with suppress(Exception):
+            try:  # noqa: SIM105 # see above
                 trace.data = trace.keep(value)
+            except Exception:
+                pass
         return value
 
     return call
@@ -167,15 +178,16 @@ def noting_reduction(original: Any) -> Any:
     ) -> Any:
         trace = current()
         if trace is not None:
-            with suppress(Exception):
+            try:
                 # Made a number later: here it would split a graph that torch compiles.
                 trace.shapes.append(values.shape)
-                weights, held = (
-                    None if each is None else trace.keep(each) for each in (sample_weight, mask)
-                )
+                weights = None if sample_weight is None else trace.keep(sample_weight)
+                held = None if mask is None else trace.keep(mask)
                 if weights is not None and held is not None:
                     weights = trace.copy(weights)
                 trace.reductions.append(Reduction(weights, held))
+            except Exception:
+                pass
         return original(values, sample_weight, mask, *args, **kwargs)
 
     return reduce_weighted_values
