@@ -244,6 +244,43 @@ def test_a_sum_depends_on_the_batches(fit):
     assert found == {}
 
 
+@pytest.mark.one_backend
+def test_what_other_batches_change_at_weights_that_stand_still(fit):
+    """A mean by sample weights, and a sum that a layer adds, depend on how the rows are cut."""
+    rows, parts = per_row(model_of()), {size: batches(size) for size in (10, 32)}
+
+    def by_rows(size, batch):
+        return np.dot([len(rows[p]) for p in parts[size]], [batch(p) for p in parts[size]]) / 70
+
+    def weighed(part):
+        return (WEIGHTS[part].astype("f8") * rows[part]).sum() / WEIGHTS[part].sum(dtype="f8")
+
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    runs = [fit(model=model_of(0.0, loss), sample_weight=WEIGHTS, batch_size=n) for n in parts]
+    if "sample_weight" in lossledger.open(runs[0]).entries().column_names:
+        found, _ = summed(*runs)
+        assert_causes(found, {("weighting", "exact"): by_rows(32, weighed) - by_rows(10, weighed)})
+        found, _ = summed(fit(model=model_of(0.0)), runs[0])
+        wanted = {("sample_weight", "exact"): (WEIGHTS * rows).mean() - rows.mean()}
+        wanted["reduction", "exact"] = by_rows(10, weighed) - (WEIGHTS * rows).mean()
+        assert_causes(found, wanted)
+
+    class Adds(keras.layers.Layer):
+        def call(self, inputs):
+            self.add_loss(0.1 * keras.ops.sum(inputs))
+            return inputs
+
+    def adding(units):
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(units, activation="relu")(Adds()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(1)(hidden))
+
+    runs = [fit(model=model_of(0.0, make=adding), batch_size=size) for size in parts]
+    sums = [by_rows(size, lambda part: 0.1 * X[part].sum(dtype="f8")) for size in parts]
+    found, _ = summed(*runs)
+    assert_causes(found, {("penalty", "exact"): sums[1] - sums[0]}, 10)
+
+
 def test_moving_weights(fit):
     kept = []
     run = fit(after=lambda model: kept.append((model, model.evaluate(X, Y, verbose=0))))

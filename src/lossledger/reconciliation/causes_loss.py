@@ -8,7 +8,7 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import loss_weights_of, outputs_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, counted, number, signed
+from lossledger.reconciliation.moves import Step, alike, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 
@@ -96,6 +96,8 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
     if not pair.held:
         return False
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not (found.all_of_a or found.all_of_b):  # where the data terms agree, nothing else differs
+        return near(_data(a).value, _data(b).value) and not near(a.value, b.value)
     ours, theirs = a.ledger["penalty"][found.a], b.ledger["penalty"][found.b]
     losses = np.abs(a.ledger["loss"][found.a]), np.abs(b.ledger["loss"][found.b])
     return not alike(ours, theirs, np.fmax(*losses)).all()

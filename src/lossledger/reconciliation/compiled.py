@@ -45,6 +45,13 @@ def losses_of(call: Call) -> list[Any] | None:
     return found * max(1, len(outputs_of(call))) if len(found) == 1 else found
 
 
+def reduction_of(call: Call) -> str | None:
+    """How a batch's losses become one; `None` if not on record."""
+    loss = call.configuration.get("loss")
+    own: Any = cast("Any", loss).get("reduction") if isinstance(loss, Mapping) else None
+    return own or call.configuration.get("reduction")
+
+
 def targets_of(call: Call) -> list[Any] | None:
     """The shape of each output's targets without the rows; `None` where that isn't on record.
 

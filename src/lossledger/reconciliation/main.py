@@ -104,7 +104,7 @@ def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Re
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
     finite = math.isfinite(gap_of(pair.a.side.value, pair.b.side.value))
-    left = rest(found.a, found.b, pair, parted) if finite else None
+    left = rest(found, pair, parted) if finite else None
     if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
         parted = None  # the causes tell what that step doesn't
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]

@@ -36,6 +36,8 @@ _CAUSES: Sequence[tuple[str, str]] = (
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
 
+_UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
+"""Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 _NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
 _MASKS = ("mask_value", "mask_zero")
@@ -88,8 +90,8 @@ class Pair:
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
                 continue
-            if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
-                found.setdefault("data", []).append(each.name)
+            if each.name in ("arguments.x", "arguments.y") and _of_other_data(each):
+                found.setdefault(_of_other_data(each), []).append(each.name)
             if each.name == "arguments.batch_size" and not self.arrays:
                 continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
@@ -135,6 +137,20 @@ class Pair:
         )
 
     @cached_property
+    def any_batches(self) -> bool:
+        """Whether a mean over rows, or over valid targets, is of one value however they are cut.
+
+        It is at weights that stand still, unless something draws random numbers, normalizes by a
+        batch, or is a loss of the whole batch.
+        """
+        names = self.factors.get("hyperparameters", [])
+        if not self.held or self.noisy or not all(re.match(_UPDATES, name) for name in names):
+            return False
+        calls = [each.call for each in (self.a, self.b)]
+        normalizes = any("momentum" in layer for call in calls for layer in layers_of(call))
+        return not (normalizes and names) and all(call.losses_per_row != 0 for call in calls)
+
+    @cached_property
     def noisy(self) -> bool:
         """Whether a layer draws random numbers in training on either side, as far as is known."""
         layers = [layer for each in (self.a, self.b) for layer in layers_of(each.call)]
@@ -178,7 +194,8 @@ class Pair:
     def same_form(self) -> bool:
         """Whether fingerprints of both sides' batches are of values in one form.
 
-        Integers and floats hash otherwise, and so do classes as integers and as one number each.
+        Integers and floats hash otherwise, floats of 16 bits as what they were rounded to, and
+        classes as integers otherwise than as one number each.
         """
         forms = [_form(each.call) for each in (self.a, self.b)]
         return None in forms or forms[0] == forms[1]
@@ -198,15 +215,16 @@ class Pair:
         return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
 
 
-def _form(call: Call) -> list[tuple[bool, int]] | None:
-    """Of inputs and targets, whether each is of floats, and its values a row; `None` if unknown."""
-    found: list[tuple[bool, int]] = []
+def _form(call: Call) -> list[tuple[str, int]] | None:
+    """Of inputs and targets, the kind of each, and its values a row; `None` if unknown."""
+    found: list[tuple[str, int]] = []
     for name in ("x", "y"):
         for given in _arrays(call.arguments.get(name)):
             if "shape" not in given or None in given["shape"][1:]:
                 return None
-            values = math.prod(given["shape"][1:])
-            found.append(("float" in str(given.get("dtype")), values))
+            dtype = str(given.get("dtype"))
+            kind = dtype if "float16" in dtype else "float" if "float" in dtype else ""
+            found.append((kind, math.prod(given["shape"][1:])))
     return found or None
 
 
@@ -227,10 +245,13 @@ def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
     return call.configuration.get("layers") or ()
 
 
-def _of_other_rows(difference: Difference) -> bool:
-    """Whether arrays differ in more than how many rows they have."""
+def _of_other_data(difference: Difference) -> str:
+    """What arrays are a cause of that differ in more than how many rows they have; else ""."""
     texts = [str(each) for each in (difference.a, difference.b) if "[" in str(each)]
-    return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
+    if len({re.sub(r"\[\d+", "[", text) for text in texts}) < 2:
+        return ""
+    rounded = len({re.sub(r"^float\d+", "", text) for text in texts}) < 2
+    return "precision" if rounded else "data"
 
 
 def _usual(difference: Difference) -> bool:

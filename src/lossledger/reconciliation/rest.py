@@ -3,6 +3,7 @@
 import math
 
 from lossledger.reconciliation.align import match, same_rows
+from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -10,7 +11,11 @@ from lossledger.reconciliation.pair import ROUNDS, Pair
 from lossledger.reconciliation.result import Cause, Divergence
 
 _ADVICE = {
-    "hyperparameters": "Give both trainings the same.",
+    "hyperparameters": "Give both trainings the same model, optimizer, learning rate and batches.",
+    "reduction": 'Give both losses the same reduction, "sum_over_batch_size".',
+    "loss_weights": "Compile both with the same loss_weights.",
+    "mask": "Mask the same targets on both sides, or none.",
+    "driver": "Train both with the same driver, fit or train_on_batch.",
     "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
     "unseen_rows": "Train both on the same rows, the remainder included.",
     "data": "Train both on the same rows.",
@@ -29,7 +34,7 @@ _ADVICE = {
 }
 
 
-def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | None:
+def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     """The one cause of what is left, where two trainings tell it.
 
     Two trainings that differ in one recorded thing are a replay of each other with that thing
@@ -38,11 +43,11 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     both sides, other draws of dropout.
 
     Args:
-        a: What is left of the first fold.
-        b: The same fold of the other side.
+        chain: What the exact causes left of both folds.
         pair: The two.
         parted: Where they part.
     """
+    a, b = chain.a, chain.b
     left = b.value - a.value
     if near(a.value, b.value) or not math.isfinite(left):
         return None
@@ -55,6 +60,14 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     if parted is None:
         cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
         return _epochs(a, b, pair, left) if cut else None
+    cause = _still(pair, {each.cause for each in chain.causes})
+    if cause is not None:
+        evidence = (
+            f"The weights stood still, so it doesn't matter how the rows were cut into batches: "
+            f"the mean is {number(a.value)} in a, {number(b.value)} in b. What differs: "
+            f"{', '.join(pair.factors[cause])}."
+        )
+        return Cause(cause, left, "exact", None, evidence, advice_on(cause))
     cause = sole_cause(pair, parted)
     if cause is None:
         return None
@@ -67,6 +80,20 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     if pair.held:
         evidence = f"{parted.evidence} The weights stood still, and nothing else differs."
     return Cause(cause, left, kind, None, evidence, advice_on(cause))
+
+
+def _still(pair: Pair, done: set[str]) -> str | None:
+    """The one thing that can tell means over the same rows, at the same weights, apart.
+
+    Args:
+        pair: The two.
+        done: Causes that were taken out.
+    """
+    if not pair.any_batches or not _same_rows(pair):
+        return None
+    causes = set(pair.factors) - {"hyperparameters", "order", "unseen_rows", "data", *done}
+    causes = causes - {*ROUNDS} or causes
+    return causes.pop() if len(causes) == 1 else None
 
 
 def advice_on(cause: str) -> str:
@@ -96,6 +123,8 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
     causes = {parted.cause, *pair.factors}
+    if {"sample_weight", "class_weight"} <= causes:
+        causes.discard("class_weight")  # to a loss they are sample weights
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
     if parted.cause != "order" and _share_batches(pair):
@@ -110,6 +139,10 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("data")  # beside a batch size
     if parted.cause != "unseen_rows" and same and len(set(rows)) == 1:
         causes.discard("unseen_rows")  # an argument that left no row out
+    if parted.cause != "data" and same:
+        causes.discard("data")
+        if all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"])):
+            causes.discard("precision")  # a dtype of arrays that changed no value
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone

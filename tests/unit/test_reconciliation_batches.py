@@ -1,0 +1,84 @@
+"""Other batches, with weights and reductions beside them; against plain numpy."""
+
+import numpy as np
+import pytest
+from made import Made
+from trained import RNG, X, Y, batches, causes, close, recorded
+
+import lossledger as ll
+
+ERRORS = (X @ np.random.default_rng(0).normal(size=3) - Y) ** 2
+"""Each row's loss at the first weights of `trained.sgd`."""
+WEIGHTS, OTHERS = RNG.random((2, 70)) * 3
+BY_ROWS = {"arguments": {"sample_weight": {"shape": [70], "dtype": "float32"}}}
+BY_CLASS = {"arguments": {"class_weight": {"0": 1.0, "1": 3.0}}}
+
+
+def test_sample_weights_against_class_weights(tmp_path):
+    """To a loss class weights are sample weights: the losses can't tell one from the other."""
+    one = recorded(tmp_path, "rows", rate=0.0, weight=WEIGHTS, info=BY_ROWS)
+    other = recorded(tmp_path, "classes", rate=0.0, weight=OTHERS, info=BY_CLASS)
+    result = ll.reconcile(one, other)
+    gap = float(((OTHERS - WEIGHTS) * ERRORS).mean())
+    close(causes(result), {("sample_weight", "exact"): gap})
+    assert "class weights" in result.causes[0].evidence
+
+
+@pytest.mark.parametrize(("info", "cause"), [(BY_ROWS, "sample_weight"), (BY_CLASS, None)])
+def test_weights_in_batches_of_another_size(tmp_path, info, cause):
+    """At weights that stand still it is nothing how rows are cut: the weights are all there is."""
+    plain = recorded(tmp_path, "plain", rate=0.0)
+    other = recorded(tmp_path, "weighed", rate=0.0, size=10, weight=WEIGHTS, info=info)
+    gap = float(((WEIGHTS - 1) * ERRORS).mean())
+    close(causes(ll.reconcile(plain, other)), {(cause or "class_weight", "exact"): gap})
+
+
+def test_a_dtype_of_the_data_that_changed_no_row_is_no_cause(tmp_path):
+    wide = {"arguments": {"x": {"shape": [70, 3], "dtype": "float64"}}}
+    one, other = recorded(tmp_path, "one"), recorded(tmp_path, "two", size=16, info=wide)
+    assert set(causes(ll.reconcile(one, other))) == {("hyperparameters", "replayed")}
+
+
+def test_a_plain_mean_of_other_batches_weighs_their_last_one(tmp_path):
+    """The last batch of 6 rows counts as much as one of 32, and holds others on each side."""
+    orders = [np.random.default_rng(seed).permutation(70) for seed in (1, 2)]
+    parts = batches(70, 32)
+    runs = [recorded(tmp_path, "run", rate=0.0, order=lambda _, o=o: o) for o in orders]
+    means = [np.mean([ERRORS[o[p]].mean() for p in parts]) for o in orders]
+    result = ll.reconcile(*((run, "batch_mean") for run in runs))
+    close(causes(result), {("weighting", "exact"): means[1] - means[0]})
+
+
+def loop(directory, name, size, how):
+    """A loop of the user's: no fingerprints, and nothing on record of its loss."""
+    parts = batches(70, size)
+    made = Made(directory, name)
+    made.call(0, driver="custom", model=0, weight_kind="rows", arguments={})
+    rows = np.array([len(ERRORS[part]) for part in parts])
+    made.steps([how(ERRORS[part]) for part in parts], epoch=0, weight=rows, rows=rows)
+    return made.close()
+
+
+def by_rows(size, how):
+    parts = batches(70, size)
+    return np.average([how(ERRORS[p]) for p in parts], weights=[len(ERRORS[p]) for p in parts])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(np.mean, np.mean), (np.mean, np.sum), (np.sum, np.mean), (np.sum, np.sum)]
+)
+def test_loops_that_declare_no_reduction(tmp_path, one, other):
+    """Only under one reduction of each are the means over all rows equal: it is that one."""
+    runs = [loop(tmp_path, "one", 16, one), loop(tmp_path, "other", 32, other)]
+    plain = [
+        np.mean([how(ERRORS[p]) for p in batches(70, n)]) for n, how in ((16, one), (32, other))
+    ]
+    rows = by_rows(16, one), by_rows(32, other)
+    wanted = {("weighting", "exact"): rows[0] - plain[0] + plain[1] - rows[1]}
+    if {one, other} != {np.mean}:
+        wanted["reduction", "exact"] = rows[1] - rows[0]
+    result = ll.reconcile(*runs)
+    assert {key: amount for key, amount in causes(result).items()} == pytest.approx(
+        wanted, rel=5e-6
+    )
+    assert "batches of another size" in result.divergence.evidence
