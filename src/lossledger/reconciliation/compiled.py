@@ -45,6 +45,11 @@ def losses_of(call: Call) -> list[Any] | None:
     return found * max(1, len(outputs_of(call))) if len(found) == 1 else found
 
 
+def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
+    """The layers that a call's record describes; none where it was made before it did."""
+    return call.configuration.get("layers") or ()
+
+
 def reduction_of(call: Call) -> str | None:
     """How a batch's losses become one; `None` if not on record."""
     loss = call.configuration.get("loss")

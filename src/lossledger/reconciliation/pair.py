@@ -11,7 +11,7 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
-from lossledger.reconciliation.compiled import losses_of
+from lossledger.reconciliation.compiled import layers_of, losses_of
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -238,11 +238,6 @@ def _arrays(given: Any) -> list[Mapping[str, Any]]:
     if isinstance(given, list):
         return [each for part in cast("list[Any]", given) for each in _arrays(part)]
     return [] if given is None else [{}]
-
-
-def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
-    """The layers that a call's record describes; none where it was made before it did."""
-    return call.configuration.get("layers") or ()
 
 
 def _of_other_data(difference: Difference) -> str:

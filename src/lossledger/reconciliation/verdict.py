@@ -32,15 +32,15 @@ def verdict(
     if gap == 0 and not causes:
         return f"No gap. {_alike(pair, chain, parted)}"
     if abs(left) > SAME * size:
-        return f"{_named(causes)} {_unexplained(pair, left, parted)}".strip()
+        return f"{named(causes)} {_unexplained(pair, left, parted)}".strip()
     if not causes:
         return _only_rounding(pair, parted)
     if len(causes) == 1:
         return f"All of the gap is {causes[0].cause}."
-    return _named(causes)
+    return named(causes)
 
 
-def _named(causes: Sequence[Cause]) -> str:
+def named(causes: Sequence[Cause]) -> str:
     """The causes, the largest first."""
     if not causes:
         return ""
