@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from made import Made
-from trained import RNG, X, Y, batches, causes, close, recorded
+from trained import RNG, ROWS, X, Y, batches, causes, close, recorded, sgd
 
 import lossledger as ll
 
@@ -82,3 +82,31 @@ def test_loops_that_declare_no_reduction(tmp_path, one, other):
         wanted, rel=5e-6
     )
     assert "batches of another size" in result.divergence.evidence
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_remainder_dropped_in_batches_of_another_size(tmp_path, rate):
+    """The sums of fingerprints tell that 2 batches of 32 hold the rows of 4 of 16."""
+    weighed = {} if rate else {"weight": WEIGHTS, "info": BY_ROWS}
+    whole = recorded(tmp_path, "whole", rate=rate, size=16, epochs=1)
+    dropped = recorded(tmp_path, "drops", rate=rate, epochs=1, drop=True, **weighed)
+    losses, rows = sgd(rate=rate, size=16, epochs=1)[0]["loss"], np.array([16, 16, 16, 16, 6.0])
+    mean = losses[:4].mean()
+    result = ll.reconcile(whole, dropped)
+    beside = ("hyperparameters", "replayed") if rate else ("sample_weight", "exact")
+    unseen = mean - np.dot(rows, losses) / 70
+    wanted = {("unseen_rows", "exact"): unseen, beside: result.b.value - mean}
+    close(causes(result), wanted)
+
+
+def test_a_remainder_left_out_last_decides_nothing_before(tmp_path):
+    """In the first epoch the rows left out come last: what is left is the regularizer's replay."""
+    l2 = {"configuration": {"layers": [{"class": "Dense", "units": 1, "kernel_regularizer": "L2"}]}}
+    whole = recorded(tmp_path, "whole", epochs=1)
+    other = recorded(tmp_path, "other", epochs=1, drop=True, penalty=0.05, info=l2)
+    plain, regular = sgd(epochs=1)[0], sgd(epochs=1, penalty=0.05, drop=True)[0]
+    mean = plain["loss"][:2].mean()
+    wanted = {("unseen_rows", "exact"): mean - np.dot(ROWS, plain["loss"]) / 70}
+    wanted["penalty", "exact"] = regular["penalty"].mean()
+    wanted["penalty", "replayed"] = (regular["loss"] - regular["penalty"]).mean() - mean
+    close(causes(ll.reconcile(whole, other)), wanted)

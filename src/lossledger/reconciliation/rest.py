@@ -1,6 +1,9 @@
 """What the exact causes leave: whose it is, where two trainings can tell, and else nobody's."""
 
 import math
+from collections.abc import Collection
+
+import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.chain import Chain
@@ -60,7 +63,7 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     if parted is None:
         cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
         return _epochs(a, b, pair, left) if cut else None
-    cause = _still(pair, {each.cause for each in chain.causes})
+    cause = _still(chain, pair)
     if cause is not None:
         evidence = (
             f"The weights stood still, so it doesn't matter how the rows were cut into batches: "
@@ -68,7 +71,9 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
             f"{', '.join(pair.factors[cause])}."
         )
         return Cause(cause, left, "exact", None, evidence, advice_on(cause))
-    cause = sole_cause(pair, parted)
+    # Nothing that came before depends on rows that were left out last.
+    aside = {"unseen_rows"} - {parted.cause} if _left_out_last(chain, pair) else set[str]()
+    cause = sole_cause(pair, parted, aside)
     if cause is None:
         return None
     kind = "exact" if pair.held and cause != "randomness" else "replayed"
@@ -82,18 +87,29 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     return Cause(cause, left, kind, None, evidence, advice_on(cause))
 
 
-def _still(pair: Pair, done: set[str]) -> str | None:
-    """The one thing that can tell means over the same rows, at the same weights, apart.
-
-    Args:
-        pair: The two.
-        done: Causes that were taken out.
-    """
-    if not pair.any_batches or not _same_rows(pair):
+def _still(chain: Chain, pair: Pair) -> str | None:
+    """The one thing that can tell means over the same rows, at the same weights, apart."""
+    folds = chain.a, chain.b
+    by_rows = all(f.form.weight != "one" or len(set(f.ledger["rows"].tolist())) == 1 for f in folds)
+    ids = [fold.ledger["batch_id"] for fold in folds]
+    if not pair.any_batches or not by_rows or not same_rows(ids[0], ids[1]):
         return None
+    done = {each.cause for each in chain.causes}
     causes = set(pair.factors) - {"hyperparameters", "order", "unseen_rows", "data", *done}
     causes = causes - {*ROUNDS} or causes
     return causes.pop() if len(causes) == 1 else None
+
+
+def _left_out_last(chain: Chain, pair: Pair) -> bool:
+    """Whether what was left of the first epoch is its beginning, on both sides."""
+    for reading, fold in ((pair.a, chain.a), (pair.b, chain.b)):
+        whole = reading.fold
+        count = len(fold.ledger)
+        if whole is None or reading.steps != len(whole.ledger):
+            return False
+        if not np.array_equal(whole.ledger["batch_id"][:count], fold.ledger["batch_id"]):
+            return False
+    return any(each.cause == "unseen_rows" for each in chain.causes)
 
 
 def advice_on(cause: str) -> str:
@@ -101,11 +117,11 @@ def advice_on(cause: str) -> str:
     return _ADVICE.get(cause, "Give both trainings the same.")
 
 
-def sole_cause(pair: Pair, parted: Divergence) -> str | None:
+def sole_cause(pair: Pair, parted: Divergence, aside: Collection[str] = frozenset()) -> str | None:
     """The one recorded thing in which two trainings differ; `None` of several, or of chance."""
     if parted.cause == UNKNOWN or by_chance(pair, parted):
         return None
-    causes = causes_of(pair, parted)
+    causes = causes_of(pair, parted).difference(aside)
     return causes.pop() if len(causes) == 1 else None
 
 
