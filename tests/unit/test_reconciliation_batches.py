@@ -110,3 +110,28 @@ def test_a_remainder_left_out_last_decides_nothing_before(tmp_path):
     wanted["penalty", "exact"] = regular["penalty"].mean()
     wanted["penalty", "replayed"] = (regular["loss"] - regular["penalty"]).mean() - mean
     close(causes(ll.reconcile(whole, other)), wanted)
+
+
+def test_a_training_that_began_within_another(tmp_path):
+    """As a loop that loads what another saved after two epochs, and counts from 0 again."""
+    columns = sgd(epochs=4)[0]
+
+    def part(name, begin):
+        made = Made(tmp_path, name)
+        weights = {"initial_weights": name, "final_weights": "last"}
+        made.call(0, driver="train_on_batch", model=0, weight_kind="rows", **weights)
+        own = {name: column[begin:] for name, column in columns.items() if name != "epoch"}
+        loss, epoch = own.pop("loss"), columns["epoch"][begin:] - columns["epoch"][begin]
+        made.steps(loss, epoch=epoch, weight=own["rows"].astype("f8"), **own)
+        return made.close()
+
+    whole, resumed = part("whole", 0), part("resumed", 6)
+    result = ll.reconcile(whole, resumed)
+    assert result.gap == 0
+    assert "b begins with step 6 of a" in result.verdict
+    assert result.divergence is None
+    mean = columns["loss"].reshape(4, 3).mean(1)
+    result = ll.reconcile(resumed, whole, epoch=0)
+    close(causes(result), {("convention", "exact"): mean[0] - mean[2]})
+    assert "steps 6 to 8 and 0 to 2" in result.causes[0].evidence
+    assert ll.reconcile(part("shorter", 11), whole).divergence.cause == "initial_weights"

@@ -39,10 +39,11 @@ def divergence(pair: Pair) -> Divergence | None:
         return None
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
+        if pair.begins:
+            return None
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    trained = [(each.run, each.calls, each.steps) for each in (pair.a, pair.b)]
     whole = not (pair.a.part or pair.b.part)
-    found = parting(*trained, whole=whole, ids=pair.same_form)
+    found = parting(pair.a.training, pair.b.training, whole=whole, ids=pair.same_form)
     if found is None:
         return None
     cause, evidence = _why(pair, found)

@@ -12,7 +12,7 @@ from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of
-from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.parting import begins_in, epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 
@@ -199,6 +199,36 @@ class Pair:
         """
         forms = [_form(each.call) for each in (self.a, self.b)]
         return None in forms or forms[0] == forms[1]
+
+    @cached_property
+    def begins(self) -> tuple[int, int] | None:
+        """Steps that each training's lie behind, where one began within the other; else `None`.
+
+        As where it was resumed, from weights that the other's call had on its way.
+        """
+        if not all(each.names[0] for each in (self.a, self.b)) or self.same_start or self.goes_on:
+            return None
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            wholes = [
+                (each.run, each.calls, sum(c.steps for c in each.calls)) for each in (one, other)
+            ]
+            place = begins_in(*wholes, ids=self.same_form)
+            if place is not None:
+                return (0, place) if one is self.a else (place, 0)
+        return None
+
+    @property
+    def begun(self) -> str:
+        """Which training began within the other, in words."""
+        place = max(self.begins or (0,))
+        inner, outer = "ab" if self.begins and self.begins[0] else "ba"
+        return f"{inner} begins with step {place:,} of {outer}"
+
+    @cached_property
+    def spans(self) -> tuple[str, str]:
+        """The steps of each epoch, of the training that both are, where they are one."""
+        ahead = self.begins or (0, 0)
+        return self.a.span(ahead[0]), self.b.span(ahead[1])
 
     @cached_property
     def goes_on(self) -> str:

@@ -61,7 +61,7 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     if pair.goes_on:
         return _went_on(a, b, pair, left)
     if parted is None:
-        cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
+        cut = pair.a.epoch != pair.b.epoch or len(set(pair.spans)) > 1
         return _epochs(a, b, pair, left) if cut else None
     cause = _still(chain, pair)
     if cause is not None:
@@ -182,8 +182,8 @@ def _same_rows(pair: Pair) -> bool | None:
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
     """Two epochs of one call, or of two trainings that are the same as far as both go."""
     one = "one call" if pair.same_call else "the same training"
-    spans = [each.span for each in (pair.a, pair.b)]
-    cut = f" (steps {spans[0]} and {spans[1]})" if not pair.same_call else ""
+    cut = f" (steps {pair.spans[0]} and {pair.spans[1]})" if not pair.same_call else ""
+    cut = f" ({pair.begun}; steps {pair.spans[0]} and {pair.spans[1]})" if pair.begins else cut
     evidence = (
         f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}{cut}: their {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."

@@ -60,6 +60,8 @@ def _alike(pair: Pair, chain: Chain | None, parted: Divergence | None) -> str:
         return "Both numbers are made of the same entries."
     if parted is None and chain is not None and not pair.same_call:
         steps = counted(len(chain.a.ledger), "step")
+        if pair.begins:
+            return f"The two are one training: {pair.begun}, and all {steps} of the epoch agree."
         return f"The two are identical: all {steps} of the epoch, and all before it, agree."
     return "The numbers are equal, though the trainings are not the same."
 
