@@ -135,3 +135,21 @@ def test_a_training_that_began_within_another(tmp_path):
     close(causes(result), {("convention", "exact"): mean[0] - mean[2]})
     assert "steps 6 to 8 and 0 to 2" in result.causes[0].evidence
     assert ll.reconcile(part("shorter", 11), whole).divergence.cause == "initial_weights"
+
+
+@pytest.mark.parametrize(("how", "comparable"), [(np.sum, True), (np.median, False)])
+def test_a_sum_that_a_user_wrote_is_the_same_function(tmp_path, how, comparable):
+    """Nothing on record says that it is: each batch's loss is its rows times the other's."""
+    one = recorded(tmp_path, "mse", rate=0.0, epochs=1)
+    columns = sgd(rate=0.0, epochs=1)[0]
+    made = Made(tmp_path, "own")
+    info = {name: value for name, value in one.calls[0].info.items() if name != "call"}
+    made.call(0, **{**info, "configuration": {"loss": "<lambda>"}})
+    losses = [how(ERRORS[part]) for part in batches(70, 32)]
+    ids = {"batch_id": columns["batch_id"], "penalty": np.zeros(3)}
+    made.steps(losses, epoch=0, weight=ROWS, rows=ROWS, **ids)
+    result = ll.reconcile(one, made.close())
+    assert result.comparable is comparable
+    if comparable:
+        gap = np.dot(ROWS, losses) / 70 - ERRORS.mean()
+        close(causes(result), {("reduction", "exact"): gap})

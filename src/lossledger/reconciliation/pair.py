@@ -11,7 +11,7 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
-from lossledger.reconciliation.compiled import layers_of, losses_of
+from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
 from lossledger.reconciliation.parting import begins_in, epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -95,6 +95,9 @@ class Pair:
             if each.name == "arguments.batch_size" and not self.arrays:
                 continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
+            if _of_function(each) and self.other_outputs:
+                found.setdefault("loss_weights", []).append(each.name)
+                continue
             known_by_name = self.other_functions and _of_function(each)
             if cause is not None and (known_by_name or not _usual(each)):
                 found.setdefault(cause, []).append(each.name)
@@ -103,8 +106,14 @@ class Pair:
     @cached_property
     def other_functions(self) -> bool:
         """Whether the two were compiled with losses that are different functions."""
+        return not same_functions(self.a.call, self.b.call)
+
+    @cached_property
+    def other_outputs(self) -> bool:
+        """Whether an output has a loss on one side only."""
         losses = [losses_of(each.call) for each in (self.a, self.b)]
-        return None not in losses and losses[0] != losses[1]
+        none = [[each is None for each in found or ()] for found in losses]
+        return None not in losses and none[0] != none[1] and not self.other_functions
 
     @cached_property
     def other_losses(self) -> tuple[str, ...]:
