@@ -244,6 +244,43 @@ def test_a_sum_depends_on_the_batches(fit):
     assert found == {}
 
 
+@pytest.mark.one_backend
+def test_what_other_batches_change_at_weights_that_stand_still(fit):
+    """A mean by sample weights, and a sum that a layer adds, depend on how the rows are cut."""
+    rows, parts = per_row(model_of()), {size: batches(size) for size in (10, 32)}
+
+    def by_rows(size, batch):
+        return np.dot([len(rows[p]) for p in parts[size]], [batch(p) for p in parts[size]]) / 70
+
+    def weighed(part):
+        return (WEIGHTS[part].astype("f8") * rows[part]).sum() / WEIGHTS[part].sum(dtype="f8")
+
+    loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    runs = [fit(model=model_of(0.0, loss), sample_weight=WEIGHTS, batch_size=n) for n in parts]
+    if "sample_weight" in lossledger.open(runs[0]).entries().column_names:
+        found, _ = summed(*runs)
+        assert_causes(found, {("weighting", "exact"): by_rows(32, weighed) - by_rows(10, weighed)})
+        found, _ = summed(fit(model=model_of(0.0)), runs[0])
+        wanted = {("sample_weight", "exact"): (WEIGHTS * rows).mean() - rows.mean()}
+        wanted["reduction", "exact"] = by_rows(10, weighed) - (WEIGHTS * rows).mean()
+        assert_causes(found, wanted)
+
+    class Adds(keras.layers.Layer):
+        def call(self, inputs):
+            self.add_loss(0.1 * keras.ops.sum(inputs))
+            return inputs
+
+    def adding(units):
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(units, activation="relu")(Adds()(inputs))
+        return keras.Model(inputs, keras.layers.Dense(1)(hidden))
+
+    runs = [fit(model=model_of(0.0, make=adding), batch_size=size) for size in parts]
+    sums = [by_rows(size, lambda part: 0.1 * X[part].sum(dtype="f8")) for size in parts]
+    found, _ = summed(*runs)
+    assert_causes(found, {("penalty", "exact"): sums[1] - sums[0]}, 10)
+
+
 def test_moving_weights(fit):
     kept = []
     run = fit(after=lambda model: kept.append((model, model.evaluate(X, Y, verbose=0))))
@@ -252,6 +289,65 @@ def test_moving_weights(fit):
     for live in ({}, {"model": model, "x": X, "y": Y}):
         found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate", **live)
         assert_causes(found, wanted)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("rate", [0.0, 0.003])
+def test_an_evaluation_in_other_batches(fit, rate):
+    """Of a sum over the batch; as the weights moved, the final ones tell both apart."""
+    kept = []
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+
+    def evaluate(model):
+        kept.append((model, model.evaluate(X, Y, batch_size=10, verbose=0)))
+
+    run = fit(model=model_of(rate, loss), after=evaluate)
+    model, evaluated = kept[0]
+    rows, parts = per_row(model), batches(32)
+    whole = np.dot([len(rows[p]) for p in parts], [rows[p].sum() for p in parts]) / 70
+    trained = lossledger.reconcile(run, run).a.value
+    wanted = {("reduction", "measured"): evaluated - whole}
+    if rate:
+        assert "Pass model=" in lossledger.reconcile(run, f"{run}:evaluate").verdict
+        wanted["moving_weights", "measured"] = whole - trained
+    live = {"model": model, "x": X, "y": Y} if rate else {}
+    found, _ = summed(run, f"{run}:evaluate", **live)
+    assert_causes(found, wanted, 1)
+
+
+@pytest.mark.one_backend
+def test_class_weights_and_moving_weights(fit):
+    """The training weighs rows by their class, at weights on their way; `evaluate` does neither."""
+    labels, kept = (X[:, :1] > 0.5).astype("float32"), []
+
+    def evaluate(model):
+        kept.append((model, model.evaluate(X, labels, verbose=0)))
+
+    run = fit(y=labels, class_weight={0: 1.0, 1: 3.0}, after=evaluate)
+    model, evaluated = kept[0]
+    rows, weights = per_row(model, X, labels), np.where(labels[:, 0] > 0.5, 3.0, 1.0)
+    found, result = summed(run, f"{run}:evaluate", model=model, x=X, y=labels)
+    weighed = (weights * rows).mean()
+    wanted = {("class_weight", "measured"): evaluated - weighed}
+    wanted["moving_weights", "measured"] = weighed - result.a.value
+    assert_causes(found, wanted)
+
+
+@pytest.mark.one_backend
+def test_an_evaluation_beside_a_part_of_the_loss(fit):
+    """What leads from the number to the mean of all is exact; only the rest is of the weights."""
+    make = functools.partial(network, kernel_regularizer=keras.regularizers.L2(0.05))
+    still = fit(model=model_of(0.0, make=make), after=lambda m: m.evaluate(X, Y, verbose=0))
+    found, result = summed(f"{still}@loss=data", f"{still}:evaluate")
+    assert_causes(found, {("penalty", "exact"): result.gap})
+    moved = fit(after=lambda model: model.evaluate(X, Y, verbose=0))
+    found, result = summed(f"{moved}:batch_mean", f"{moved}:evaluate")
+    losses = raw()
+    mean = np.dot(ROWS, losses) / 70
+    wanted = {("weighting", "exact"): mean - losses.mean()}
+    wanted["moving_weights", "measured"] = result.b.value - mean
+    assert_causes(found, wanted)
+    assert "weighting" in result.verdict
 
 
 def test_dropout_in_training_and_in_inference(fit):

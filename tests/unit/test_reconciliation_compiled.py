@@ -51,6 +51,20 @@ def test_weights_of_outputs_are_a_list_a_table_or_one_number(tmp_path, given, ga
     close(causes(ll.reconcile(one, other)), {("loss_weights", "exact"): gap})
 
 
+@pytest.mark.parametrize("loss", [["mse", None], {"b": None, "a": "mse"}, [None, "mae"]])
+def test_an_output_without_a_loss_weighs_nothing(tmp_path, loss):
+    both = two_outputs(tmp_path, "both", [1.0, 0.3])
+    made = Made(tmp_path, "one")
+    configuration, has_a = {"loss": loss, "loss_weights": [1.0, 0.5]}, "mse" in str(loss)
+    made.call(0, driver="fit", model=0, configuration=configuration)
+    made.steps(A if has_a else 0.5 * B, weight=ROWS, epoch=0, penalty=np.zeros(3))
+    one, other = ll.reconcile(both, made.close()), "b_loss" if has_a else "a_loss"
+    gap = mean(A if has_a else 0.5 * B) - mean(A + 0.3 * B)
+    assert one.comparable
+    close(causes(one), {("loss_weights", "exact"): gap})
+    assert f"b has no {other}" in one.causes[0].evidence
+
+
 def test_the_same_weights_in_two_ways_are_no_difference(tmp_path):
     runs = [
         two_outputs(tmp_path, "list", [1.0, 0.3]),

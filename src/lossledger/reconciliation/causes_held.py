@@ -1,6 +1,5 @@
 """Causes that two runs show where they train the same batches at the same weights."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, alike, counted, near, number
-from lossledger.reconciliation.pair import ROUNDS, Pair, layers_of
+from lossledger.reconciliation.pair import ROUNDS, Pair
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,11 @@ class _Weighs:
     advice: str
 
 
+_EITHER = _Weighs(
+    "sample_weight",
+    "their weights, sample weights on one side and class weights, which are such too, on the other",
+    "Train both with the same sample_weight, or the same class_weight.",
+)
 _WAYS = (
     _Weighs(
         "sample_weight",
@@ -48,6 +52,8 @@ def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     ways = [way for way in _WAYS if _differs(way.cause, a, b, pair, found)]
     if len(ways) > 1 and ways[0].cause == "sample_weight" and "sample_weight" not in pair.factors:
         ways = ways[1:]  # class weights and masks reach a loss as sample weights
+    if [way.cause for way in ways] == ["sample_weight", "class_weight"]:
+        ways = [_EITHER]
     if len(ways) != 1 or "randomness" in pair.factors or "hyperparameters" in pair.factors:
         return None
     way = ways[0]
@@ -97,30 +103,14 @@ def _with_losses(fold: Fold, places: np.ndarray, losses: np.ndarray) -> Fold:
     return fold.of_losses(loss)
 
 
-_UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
-"""Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
-
-
-def _rows_alone(pair: Pair) -> bool:
-    """Whether nothing is recorded, beside which rows they are, that such a mean depends on."""
-    names = pair.factors.get("hyperparameters", [])
-    if not all(re.match(_UPDATES, name) for name in names):
-        return False
-    normalizes = any("momentum" in e for side in (pair.a, pair.b) for e in layers_of(side.call))
-    if normalizes and names:
-        return False  # a batch's statistics depend on its size
-    return not set(pair.factors) - {*ROUNDS, "unseen_rows", "order", "hyperparameters"}
-
-
 def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """Rows that the other side has not, where the weights stood still on both.
 
     Both folds are then means over rows at the same weights, and what tells them apart is which
     rows they are: `mean over b's rows - mean over a's rows`.
     """
-    if not pair.held or pair.same_entries or pair.noisy:
-        return None
-    if a.form.shape != "mean" or not _rows_alone(pair):
+    beside = set(pair.factors) - {*ROUNDS, "unseen_rows", "order", "hyperparameters"}
+    if pair.same_entries or not pair.any_batches or beside or a.form.shape != "mean":
         return None
     ids = [fold.ledger["batch_id"] for fold in (a, b)]
     found = match(ids[0], ids[1])

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from lossledger.reconciliation.align import match
-from lossledger.reconciliation.compiled import loss_weights_of, outputs_of
+from lossledger.reconciliation.compiled import loss_weights_of, outputs_of, weights_within
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, counted, number, signed
+from lossledger.reconciliation.moves import Step, alike, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 
@@ -96,6 +96,8 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
     if not pair.held:
         return False
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not (found.all_of_a or found.all_of_b):  # where the data terms agree, nothing else differs
+        return near(_data(a).value, _data(b).value) and not near(a.value, b.value)
     ours, theirs = a.ledger["penalty"][found.a], b.ledger["penalty"][found.b]
     losses = np.abs(a.ledger["loss"][found.a]), np.abs(b.ledger["loss"][found.b])
     return not alike(ours, theirs, np.fmax(*losses)).all()
@@ -115,6 +117,9 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
     named = [fold.form.loss not in ("loss", "data") for fold in (a, b)]
     if any(named):
         return None if all(named) or a.form.loss == b.form.loss else _summed(a, b, named[0])
+    fewer = _without_output(a, b, pair)
+    if fewer is not None:
+        return fewer
     if "loss_weights" not in pair.factors:
         return None
     weights = [_weights(each) for each in (pair.a, pair.b)]
@@ -128,6 +133,31 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
     evidence = f"The loss is {told[0]} in a, {told[1]} in b."
     advice = "Compile both with the same loss_weights, or compare the outputs' own losses."
     return Step("loss_weights", changed[0], changed[1], evidence, advice)
+
+
+def _without_output(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """An output that has a loss on one side only: `p + sum(w_i l_i)` over those of the other."""
+    names = [outputs_of(each.call) for each in (pair.a, pair.b)]
+    first = len(names[0]) > len(names[1])
+    more, less, other = (a, pair.b, names[0]) if first else (b, pair.a, names[1])
+    weights = weights_within(less.call, other)
+    if (
+        pair.same_call
+        or not 0 < len(weights) < len(other)
+        or not set(other) <= set(more.ledger.columns)
+    ):
+        return None
+    columns = more.ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    changed = more.of_losses(penalties + sum(w * columns[name] for name, w in weights.items()))
+    absent = " and ".join(name for name in other if name not in weights)
+    sides = ("b", "a") if first else ("a", "b")
+    evidence = (
+        f"{sides[0]} has no {absent}, which {sides[1]} adds: without it {sides[1]} is "
+        f"{number(changed.value)}."
+    )
+    advice = "Give every output a loss on both sides, or compare the outputs' own losses."
+    return Step("loss_weights", *((changed, b) if first else (a, changed)), evidence, advice)
 
 
 def _summed(a: Fold, b: Fold, first: bool) -> Step | None:

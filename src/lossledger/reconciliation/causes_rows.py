@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from lossledger.reconciliation.align import Mask, match
+from lossledger.reconciliation.align import Mask, match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
 from lossledger.reconciliation.moves import Step, alike, counted, number
 from lossledger.reconciliation.pair import Pair
@@ -14,9 +14,10 @@ def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """Rows that one side leaves out of its number, or never trains on.
 
     The fold of all steps of the side that has more, less the fold of those steps of it whose
-    batches the other side has: found by the batches' fingerprints; without them, by place where
-    the losses agree. A short last batch beside an epoch that has one batch less, and no short
-    one, is such a step, whatever the order of rows.
+    batches the other side has: found by the batches' fingerprints, which tell its first rows in
+    batches of another size, too; without them, by place where the losses agree. A short last
+    batch beside an epoch that has one batch less, and no short one, is such a step, whatever the
+    order of rows.
     """
     del pair
     for which, more, less in (("a", a, b), ("b", b, a)):
@@ -78,6 +79,9 @@ def _left_out(more: Ledger, less: Ledger) -> Mask | None:
     found = match(more["batch_id"], less["batch_id"])
     if found.known and found.all_of_b:
         return found.only_a & ~found.again_a
+    beyond = _beyond(more, less)
+    if beyond is not None:
+        return beyond
     last = np.arange(len(more)) == len(more) - 1
     if _drops_remainder(more["rows"], less["rows"]):
         return last
@@ -86,6 +90,14 @@ def _left_out(more: Ledger, less: Ledger) -> Mask | None:
         and (more["rows"][: len(less)] == less["rows"]).all()
     )
     return np.arange(len(more)) >= len(less) if ahead and not found.known else None
+
+
+def _beyond(more: Ledger, less: Ledger) -> Mask | None:
+    """The steps after those that hold all rows of the other, in batches of another size."""
+    for place in np.flatnonzero(np.cumsum(more["rows"]) == less["rows"].sum()).tolist():
+        if place + 1 < len(more) and same_rows(more["batch_id"][: place + 1], less["batch_id"]):
+            return np.arange(len(more)) > place
+    return None
 
 
 def _drops_remainder(more: np.ndarray, less: np.ndarray) -> bool:

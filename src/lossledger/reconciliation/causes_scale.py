@@ -1,16 +1,16 @@
 """Causes in how a step's loss is scaled: a batch's reduction, replicas, gathered steps."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match
 from lossledger.reconciliation.causes_held import weighed_otherwise
+from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
 from lossledger.reconciliation.moves import Step, alike, counted, number
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.reading import Reading
+from lossledger.reconciliation.undeclared import undeclared
 
 LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""
@@ -26,11 +26,12 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
     of a sum, `l s / d` of a mean by sample weights that add to s. Sums on both sides depend on the
     batches, too.
     """
-    kinds = [_reduction(each) for each in (pair.a, pair.b)]
+    seen = undeclared(a, b, pair)
+    kinds = list(seen or (reduction_of(each.call) for each in (pair.a, pair.b)))
     if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(_MEANS):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if kinds[0] == kinds[1] and (found.all_of_a or found.all_of_b):
+    if kinds[0] == kinds[1] and not seen and (found.all_of_a or found.all_of_b):
         return None
     if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
         return None
@@ -44,6 +45,8 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
         evidence = f"Both sum a batch's losses, and cut the rows into {sizes[0]} and {sizes[1]}."
     else:
         evidence = f"reduction={told[0]} in a, {told[1]} in b: a batch's losses by other divisors."
+    if seen:
+        evidence += " No record says so, but only then are the means over all rows equal."
     advice = 'Give both losses the same reduction, "sum_over_batch_size".'
     ours, theirs = (fold for fold in changed if fold is not None)
     return Step("reduction", ours, theirs, evidence, advice)
@@ -155,12 +158,6 @@ def _data(ledger: Ledger) -> Floats:
     return ledger["loss"] - np.nan_to_num(ledger["penalty"], nan=0.0)
 
 
-def _reduction(reading: Reading) -> str | None:
-    loss = reading.call.configuration.get("loss")
-    own: Any = loss.get("reduction") if isinstance(loss, Mapping) else None
-    return own or reading.call.configuration.get("reduction")
-
-
 def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     """The fold of each batch's mean over its rows."""
     columns = fold.ledger.columns
@@ -181,7 +178,7 @@ def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
     known = pair.a.call.losses_per_row or pair.b.call.losses_per_row
     if known:
         return known
-    kinds = [_reduction(each) for each in (pair.a, pair.b)]
+    kinds = [reduction_of(each.call) for each in (pair.a, pair.b)]
     if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
         summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]
         if kinds[1] == "sum":

@@ -3,10 +3,13 @@
 import numpy as np
 
 from lossledger.reconciliation.align import match
+from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import Step, counted, number, share
+from lossledger.reconciliation.moves import Step, counted, near, number, share
 from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.undeclared import undeclared
 
+_BY_WEIGHTS = "mean_with_sample_weight"
 _STATED = "State the same statistic on both sides: `--statistic` of `lossledger show` has them all."
 
 
@@ -118,25 +121,34 @@ def _has(fold: Fold, kind: str) -> bool:
 def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Step | None:
     """The same weight kind over other batches: what a batch's own mean was over decides."""
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if pair.same_entries or found.all_of_a or found.all_of_b or not found.known:
+    if pair.same_entries or kind not in ("one", "rows"):
         return None
-    if _cut_alike(a, b):
+    if not found.known and undeclared(a, b, pair) is None:
         return None
-    ledgers = (a.ledger, b.ledger)
-    if kind in ("one", "rows") and all(ledger.has("elements") for ledger in ledgers):
-        wanted = "elements"
-    elif kind == "one":
-        wanted = "rows"
-    else:
+    if found.known and (found.all_of_a or found.all_of_b):
         return None
-    changed = [fold.by(weight=wanted) for fold in (a, b)]
+    by_weights = all(reduction_of(each.call) == _BY_WEIGHTS for each in (pair.a, pair.b))
+    wanted = [_own(fold, by_weights) for fold in (a, b)]
+    changed = [fold.by(weight=each) for fold, each in zip((a, b), wanted, strict=True)]
+    if wanted == [kind, kind]:
+        return None
+    if _cut_alike(a, b) and (near(a.value, b.value) or not near(*(f.value for f in changed))):
+        return None
+    named = " and ".join(dict.fromkeys(wanted))
     evidence = (
         f"Both weigh by {kind}, over other batches: {counted(len(a.ledger), 'step')} in a, "
-        f"{counted(len(b.ledger), 'step')} in b. By {wanted} they are {number(changed[0].value)} "
+        f"{counted(len(b.ledger), 'step')} in b. By {named} they are {number(changed[0].value)} "
         f"and {number(changed[1].value)}."
     )
-    advice = f"Weight the batches by {wanted}: then their size doesn't matter."
+    advice = f"Weight the batches by {named}: then their size doesn't matter."
     return Step("weighting", changed[0], changed[1], evidence, advice)
+
+
+def _own(fold: Fold, by_weights: bool) -> str:
+    """What the mean of a batch is over, so that the epoch's mean by it is of no batches."""
+    if fold.ledger.has("elements"):
+        return "elements"
+    return "sample_weight" if by_weights and fold.ledger.has("sample_weight") else "rows"
 
 
 def _cut_alike(a: Fold, b: Fold) -> bool:

@@ -13,7 +13,7 @@ from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.compiled import (
     integer_targets,
     loss_weights_of,
-    losses_of,
+    same_functions,
     takes_logits,
     targets_of,
 )
@@ -145,7 +145,7 @@ def reasons(a: tuple[Run, Call], b: tuple[Run, Call], *, agree: bool = False) ->
 
 def _losses(a: Call, b: Call) -> Iterator[str]:
     ours, theirs = (call.configuration.get("loss") for call in (a, b))
-    if None not in (ours, theirs) and losses_of(a) != losses_of(b):
+    if not same_functions(a, b):
         yield f"The losses are different functions: {_short(ours)} in a, {_short(theirs)} in b."
 
 

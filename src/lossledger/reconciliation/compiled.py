@@ -36,13 +36,59 @@ def loss_weights_of(call: Call) -> list[float]:
     return numbers * count if len(numbers) == 1 else numbers
 
 
-def losses_of(call: Call) -> list[Any] | None:
-    """What makes the number of each output's loss mean what it does; `None` if not on record."""
+def losses_of(call: Call, outputs: Sequence[str] = ()) -> list[Any] | None:
+    """What makes the number of each output's loss mean what it does; `None` if not on record.
+
+    Args:
+        call: The call.
+        outputs: The names of the losses of several outputs, of which the call may lack some.
+
+    Returns:
+        A list with `None` for an output that has no loss.
+    """
     given = call.configuration.get("loss")
     if given is None:
         return None
-    found = [_meaning(each) for each in _by_output(call, given) if each is not None]
+    found = [None if each is None else _meaning(each) for each in _by_output(call, given, outputs)]
     return found * max(1, len(outputs_of(call))) if len(found) == 1 else found
+
+
+def same_functions(a: Call, b: Call) -> bool:
+    """Whether two losses are one function, as far as is on record, of the outputs that both have.
+
+    An output without a loss is one whose loss weighs nothing.
+    """
+    outputs = max(outputs_of(a), outputs_of(b), key=len)
+    ours, theirs = losses_of(a, outputs), losses_of(b, outputs)
+    if ours is None or theirs is None or ours == theirs:
+        return True
+    pairs = list(zip(ours, theirs, strict=False))
+    alike = all(one == other or None in (one, other) for one, other in pairs)
+    return alike and len(ours) == len(theirs) and any(one == other for one, other in pairs)
+
+
+def weights_within(call: Call, names: Sequence[str]) -> dict[str, float]:
+    """The weight of each loss that a call has, of some named ones of which it may have fewer."""
+    losses = losses_of(call, names) or []
+    given = _by_output(call, call.configuration.get("loss_weights"), names)
+    if len(losses) != len(names) or len(given) not in (1, len(names)):
+        return {}
+    numbers = [1.0 if each is None else float(each) for each in given]
+    numbers = numbers * len(names) if len(numbers) == 1 else numbers
+    found = zip(names, numbers, losses, strict=True)
+    return {name: number for name, number, loss in found if loss is not None}
+
+
+def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
+    """The layers that a call's record describes; none where it was made before it did."""
+    return call.configuration.get("layers") or ()
+
+
+def reduction_of(call: Call) -> str | None:
+    """How a batch's losses become one; `None` if not on record."""
+    loss = call.configuration.get("loss")
+    own: Any = cast("Any", loss).get("reduction") if isinstance(loss, Mapping) else None
+    return own or call.configuration.get("reduction")
 
 
 def targets_of(call: Call) -> list[Any] | None:
@@ -71,11 +117,11 @@ def takes_logits(call: Call) -> bool | None:
     return given.get("from_logits") if isinstance(given, Mapping) else None
 
 
-def _by_output(call: Call, value: Any) -> list[Any]:
+def _by_output(call: Call, value: Any, outputs: Sequence[str] = ()) -> list[Any]:
     """A value an output, whether they were given by name, by place, or as one."""
     if isinstance(value, Mapping) and not {"class", "shape"} & set(cast("Any", value)):
         table = cast("Mapping[str, Any]", value)
-        names = [name.removesuffix("_loss") for name in outputs_of(call)]
+        names = [name.removesuffix("_loss") for name in outputs or outputs_of(call)]
         return [table[name] for name in (names if set(names) == set(table) else table)]
     return list(cast("Sequence[Any]", value)) if isinstance(value, list) else [value]
 

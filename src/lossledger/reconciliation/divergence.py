@@ -39,10 +39,11 @@ def divergence(pair: Pair) -> Divergence | None:
         return None
     names = pair.a.names[0], pair.b.names[0]
     if all(names) and names[0] != names[1]:
+        if pair.begins:
+            return None
         return Divergence(None, None, None, "initial_weights", _began(pair))
-    trained = [(each.run, each.calls, each.steps) for each in (pair.a, pair.b)]
     whole = not (pair.a.part or pair.b.part)
-    found = parting(*trained, whole=whole, ids=pair.same_form)
+    found = parting(pair.a.training, pair.b.training, whole=whole, ids=pair.same_form)
     if found is None:
         return None
     cause, evidence = _why(pair, found)
@@ -104,8 +105,9 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
         if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
-        if _cut_otherwise(*ids) or (how == "unknown" and "hyperparameters" in pair.factors):
-            also = "" if how == "unknown" else ", and the epochs don't hold the same rows, either"
+        unknown = how == "unknown"
+        if _cut_otherwise(*ids) or (unknown and _of_other_size(pair)):
+            also = "" if unknown else ", and the epochs don't hold the same rows, either"
             return "hyperparameters", f"{told}: batches of another size{also}."
         return "unseen_rows", f"{told}: the epochs don't hold the same rows."
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
@@ -128,6 +130,13 @@ def _cut_otherwise(a: Ids, b: Ids) -> bool:
     if not a.all() or not b.all() or np.array_equal(a[:short], b[:short]):
         return False
     return int(np.argmax(a[:short] != b[:short])) < short - 1
+
+
+def _of_other_size(pair: Pair) -> bool:
+    """Whether the epochs' first batches have other sizes, which no remainder has."""
+    rows = [each.fold.ledger["rows"][:2] for each in (pair.a, pair.b) if each.fold]
+    first = len(rows) == 2 and all(len(each) > 1 for each in rows) and rows[0][0] != rows[1][0]
+    return first or "hyperparameters" in pair.factors
 
 
 def _unequal(pair: Pair, steps: int) -> str:

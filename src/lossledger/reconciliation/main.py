@@ -95,6 +95,8 @@ def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Re
     agree = pair.same_start and (parted is None or bool(parted.step))
     sides = [(each.run, each.call) for each in (pair.a, pair.b)]
     why = () if pair.same_call else reasons(*sides, agree=agree)
+    if why and pair.same_start and _one_function(pair):
+        why = reasons(*sides, agree=True)
     why = (*why, *pair.other_losses)
     if why and not across:
         told = f"The two may not be compared. {why[0]}"
@@ -104,12 +106,20 @@ def _reconciled(pair: Pair, across: bool, live: tuple[Any, Any, Any, Any]) -> Re
         return _result(pair, merged(causes), told, why, parted)
     found = chain(pair.a.fold, pair.b.fold, pair)
     finite = math.isfinite(gap_of(pair.a.side.value, pair.b.side.value))
-    left = rest(found.a, found.b, pair, parted) if finite else None
+    left = rest(found, pair, parted) if finite else None
     if parted is not None and parted.cause == UNKNOWN and near(found.a.value, found.b.value):
         parted = None  # the causes tell what that step doesn't
     causes = [*shown(pair), *found.causes, *([] if left is None else [left])]
     causes = settled(merged(causes), gap_of(pair.a.side.value, pair.b.side.value))
     return _result(pair, causes, verdict(pair, causes, found, parted), why, parted)
+
+
+def _one_function(pair: Pair) -> bool:
+    """Whether nothing is left where each batch's loss is a sum on one side, a mean on the other."""
+    if pair.a.fold is None or pair.b.fold is None:
+        return False
+    found = chain(pair.a.fold, pair.b.fold, pair)
+    return any(e.cause == "reduction" for e in found.causes) and near(found.a.value, found.b.value)
 
 
 def _unidentified(reading: Reading) -> Reading:

@@ -3,14 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.causes_loss import loss_weights, penalty
+from lossledger.reconciliation.causes_rows import hidden_steps
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
+from lossledger.reconciliation.compiled import layers_of
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.measured_rows import Rows, between, rows_of
+from lossledger.reconciliation.measured_rows import (
+    Rows,
+    between,
+    rows_of,
+    size_of,
+    training_size,
+)
 from lossledger.reconciliation.moves import SAME, Move, near, number, signed
-from lossledger.reconciliation.pair import Pair, layers_of, stood_still
+from lossledger.reconciliation.pair import Pair, stood_still
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
+from lossledger.reconciliation.verdict import named
 
 if TYPE_CHECKING:
     from lossledger.keras.measure import Losses
@@ -60,6 +70,8 @@ def measured(
         Cause(e.cause, sign * e.amount, "measured", noise, e.evidence, e.advice)
         for e, noise in more
     ]
+    if more and len(causes) > len(more) and model is None:
+        told = named(causes)
     return causes, told
 
 
@@ -75,7 +87,8 @@ def _to_mean(trained: Reading, value: float, pair: Pair) -> tuple[list[Move], Fo
         valid = goal.by(weight="elements")
         goal = valid if near(valid.value, value) and not near(goal.value, value) else goal
     moves: list[Move] = []
-    for stage in (convention, state_not_reset, weighting):
+    stages = (convention, state_not_reset, weighting, hidden_steps, penalty, loss_weights)
+    for stage in stages:
         step = stage(fold, goal, pair)
         if step is not None:
             amount = step.a.value - fold.value + (goal.value - step.b.value)
@@ -90,7 +103,7 @@ def _split(
     """What of the gap each of the two is, and the verdict."""
     rows = rows_of(trained, evaluated)
     if live[0] is not None:
-        return _measure(trained, rows, mean, left, live)
+        return _measure(trained, rows, mean, left, (*live, size_of(evaluated)))
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
     layers = layers_of(trained.call)
@@ -102,7 +115,8 @@ def _split(
         return [(Move(slug, left, evidence, _ADVICE[slug]), None)], f"All of the gap is {slug}."
     if rows.causes:
         moved = "" if still else "the weights moved, and "
-        return [], f"{signed(left)} is unexplained: {moved}{rows.told}."
+        told = f"{signed(left)} is unexplained: {moved}{rows.told}."
+        return [], told + (f" {_PASS}" if set(rows.causes) <= {"class_weight", *_CUT} else "")
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
     assumed, assuming = (_SEEN, ".") if rows.same else (_ASSUMED, _IF)
@@ -121,7 +135,7 @@ def _split(
         return [], f"{signed(left)} is unexplained: {told}."
     return [], (
         f"{signed(left)} is moving_weights and inference_mode together: the entries can't tell "
-        "them apart. Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
+        f"them apart. {_PASS}"
     )
 
 
@@ -131,12 +145,18 @@ def _act(modes: list[str]) -> str:
     return f"{' and '.join(names)} {'acts' if len(names) == 1 else 'act'}"
 
 
+_CUT = ("weighting", "reduction", "hyperparameters")
+"""What a measurement in other batches is a cause of."""
+_PASS = "Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 _SEEN = "The data are those of the training: their fingerprints are equal."
 _ADVICE = {
     "unseen_rows": "Evaluate the rows that were trained on.",
     "data": "Evaluate the rows that were trained on.",
+    "weighting": "Measure in batches of one size, or the epoch's mean by what a batch's is by.",
+    "reduction": 'Compile with "sum_over_batch_size", or measure in batches of one size.',
+    "hyperparameters": "Measure in batches of one size.",
     "class_weight": "Evaluate with sample_weight= of each row's class weight, or train without.",
     "sample_weight": "Evaluate with the sample weights of the training, or train without.",
 }
@@ -147,9 +167,10 @@ def _measure(
 ) -> tuple[list[tuple[Move, float | None]], str]:
     from lossledger.keras.measure import losses_of
 
-    model, x, y, sample_weight = live
-    size = int(trained.call.arguments.get("batch_size") or 32)
-    found = losses_of(model, x, y, sample_weight, size)
+    model, x, y, sample_weight, other = live
+    size = training_size(trained) or other or 32
+    weights = trained.call.arguments.get("class_weight")
+    found = losses_of(model, x, y, sample_weight, (size, other or size), weights)
     end = trained.names[1]
     if end and found.weights != end:
         raise LossLedgerError(
@@ -158,13 +179,11 @@ def _measure(
             "Pass the model as it was when the call ended.",
             slug="other-weights",
         )
-    off = mean.value + left - found.inference
-    moves = _modes(found, mean.value)
-    if rows.causes:
-        moves = [each for each in moves if each[0].cause != "moving_weights"]
-    if abs(off) > 1e-5 * abs(found.inference):
+    off = mean.value + left - found.evaluated
+    moves, unknown = _modes(found, mean.value, rows)
+    if abs(off) > 1e-5 * abs(found.evaluated):
         return moves, (
-            f"The model's loss on these data is {number(found.inference)}, {signed(-off)} off what "
+            f"The model's loss on these data is {number(found.evaluated)}, {signed(-off)} off what "
             "was evaluated: that was of other data, or of other weights."
         )
     kept = [each for each in moves if abs(each[0].amount) > SAME * abs(mean.value)]
@@ -174,23 +193,35 @@ def _measure(
         for each, noise in kept
     )
     told = f"Measured: {names or 'nothing'}."
-    if rows.causes:
-        told += f" The rest is unexplained, moving_weights and {' and '.join(rows.causes)} "
-        told += f"together: {rows.told}."
+    if unknown:
+        told += f" The rest is unexplained, moving_weights and {' and '.join(unknown)} "
+        told += f"together: {', and '.join(rows.causes[each] for each in unknown)}."
     return kept, told
 
 
-def _modes(found: "Losses", mean: float) -> list[tuple[Move, float | None]]:
-    """The two causes, from the loss at the final weights in both modes."""
+def _modes(
+    found: "Losses", mean: float, rows: Rows
+) -> tuple[list[tuple[Move, float | None]], list[str]]:
+    """The causes, from losses at the final weights, and of `rows` those that they don't price."""
+    amounts = {"class_weight": found.training - found.weighed}
+    amounts |= dict.fromkeys(_CUT, found.evaluated - found.inference)
+    unknown = [slug for slug in rows.causes if slug not in amounts]
     draws = f" (mean of {found.draws} draws)" if found.noise else ""
-    training = f"the loss at the final weights is {number(found.training)} in training mode{draws}"
-    moving = f"The mean over the steps is {number(mean)}; {training}."
+    what = f"in training mode{draws}"
+    weighed = ", with the class weights" if "class_weight" in rows.causes else ""
+    moving = f"The mean over the steps is {number(mean)}; the loss at the final weights is "
+    moving += f"{number(found.weighed)} {what}{weighed}."
+    training = f"the loss at the final weights is {number(found.training)} {what}"
     mode = f"T{training[1:]}, and {number(found.inference)} in inference mode."
     noise = found.noise or None
-    return [
-        (Move("moving_weights", found.training - mean, moving, _MOVING), noise),
-        (Move("inference_mode", found.inference - found.training, mode, _MODE), noise),
-    ]
+    moves = [(Move("inference_mode", found.inference - found.training, mode, _MODE), noise)]
+    for slug in rows.causes:
+        if slug in amounts:
+            evidence = f"At the final weights, {rows.causes[slug]}."
+            moves.append((Move(slug, amounts[slug], evidence, _ADVICE[slug]), None))
+    if not unknown:
+        moves.insert(0, (Move("moving_weights", found.weighed - mean, moving, _MOVING), noise))
+    return moves, unknown
 
 
 def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
@@ -205,7 +236,8 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if parted is None and len(rows.causes) == 1 and aside <= {*rows.causes, "data"}:
         slug = next(iter(rows.causes))
         evidence = f"The trainings are the same, but {rows.told}."
-        advice = _ADVICE[slug] if slug == "sample_weight" else "Measure both on the same rows."
+        rows_alone = slug in ("unseen_rows", "data")
+        advice = "Measure both on the same rows." if rows_alone else _ADVICE[slug]
         return [Cause(slug, left, "measured", None, evidence, advice)], (
             f"One cause: {slug}, {signed(left)}."
         )

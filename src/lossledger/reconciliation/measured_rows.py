@@ -7,9 +7,13 @@ from typing import Any, cast
 import numpy as np
 
 from lossledger.reconciliation.align import same_rows
+from lossledger.reconciliation.compiled import layers_of, reduction_of
 from lossledger.reconciliation.fold import Ledger
 from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.reading import Reading
+
+_DEFAULT = 32
+"""Keras's own `batch_size`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Rows:
 def rows_of(trained: Reading, measured: Reading) -> Rows:
     """Sets the data of a measured number beside those of the epoch that was trained."""
     causes = {**_which(trained, measured), **_weighed(trained, measured)}
+    sizes = training_size(trained), size_of(measured)
+    causes |= _cut(trained, sizes, "training takes", "the evaluation", measured)
     fold, identity = trained.fold, _identity(measured)
     if causes or fold is None or identity is None:
         return Rows(causes)
@@ -57,7 +63,45 @@ def between(a: Reading, b: Reading) -> Rows:
     if weighted[0] != weighted[1]:
         names = ("a", "b") if weighted[0] else ("b", "a")
         causes["sample_weight"] = f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"
+    causes |= _cut(a, (size_of(a), size_of(b)), "a is measured in", "b", b)
     return Rows(causes, not causes and None not in ids and not any(weighted))
+
+
+def training_size(trained: Reading) -> int | None:
+    """Rows of a full batch of the training; `None` without entries."""
+    if trained.fold is None or not len(trained.fold.ledger):
+        return None
+    return int(trained.fold.ledger["rows"][0]) or None
+
+
+def size_of(measured: Reading) -> int | None:
+    """Rows of a full batch of the measurement, where that was of arrays; else `None`."""
+    arguments, rows = measured.call.arguments, measured.data.get("rows")
+    said = measured.data.get("batch_size")
+    if measured.side.statistic != "evaluate":
+        said = arguments.get("validation_batch_size") or arguments.get("batch_size")
+    return min(int(said or _DEFAULT), int(rows)) if rows else None
+
+
+def _cut(
+    trained: Reading, sizes: tuple[int | None, int | None], one: str, other: str, measured: Reading
+) -> dict[str, str]:
+    """Other batches, where a loss depends on them."""
+    if None in sizes or sizes[0] == sizes[1]:
+        return {}
+    told = f"{one} batches of {counted(sizes[0] or 0, 'row')}, {other} of {sizes[1]:,}, "
+    call = trained.call
+    reduced = reduction_of(call)
+    masked = any(layer.get("mask_zero") or "mask_value" in layer for layer in layers_of(call))
+    masked |= trained.fold is not None and trained.fold.ledger.has("elements")
+    if reduced == "sum":
+        return {"reduction": f"{told}and the loss is a sum over a batch"}
+    if masked or (reduced == "mean_with_sample_weight" and measured.data.get("weighted")):
+        what = "valid targets" if masked else "sample weights"
+        return {"weighting": f"{told}and a batch's mean is by its {what}, the epoch's by rows"}
+    if call.losses_per_row == 0:
+        return {"hyperparameters": f"{told}and the loss is one of the whole batch"}
+    return {}
 
 
 def _identity(measured: Reading) -> np.ndarray | None:

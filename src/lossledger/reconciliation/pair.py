@@ -11,8 +11,8 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
-from lossledger.reconciliation.compiled import losses_of
-from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
+from lossledger.reconciliation.parting import begins_in, epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 
@@ -36,6 +36,8 @@ _CAUSES: Sequence[tuple[str, str]] = (
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
 
+_UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
+"""Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 _NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
 _MASKS = ("mask_value", "mask_zero")
@@ -88,11 +90,14 @@ class Pair:
                 for cause in _of_layers(each):
                     found.setdefault(cause, []).append("layers")
                 continue
-            if each.name in ("arguments.x", "arguments.y") and _of_other_rows(each):
-                found.setdefault("data", []).append(each.name)
+            if each.name in ("arguments.x", "arguments.y") and _of_other_data(each):
+                found.setdefault(_of_other_data(each), []).append(each.name)
             if each.name == "arguments.batch_size" and not self.arrays:
                 continue  # a data set has batches of its own, which the entries show
             cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
+            if _of_function(each) and self.other_outputs:
+                found.setdefault("loss_weights", []).append(each.name)
+                continue
             known_by_name = self.other_functions and _of_function(each)
             if cause is not None and (known_by_name or not _usual(each)):
                 found.setdefault(cause, []).append(each.name)
@@ -101,8 +106,14 @@ class Pair:
     @cached_property
     def other_functions(self) -> bool:
         """Whether the two were compiled with losses that are different functions."""
+        return not same_functions(self.a.call, self.b.call)
+
+    @cached_property
+    def other_outputs(self) -> bool:
+        """Whether an output has a loss on one side only."""
         losses = [losses_of(each.call) for each in (self.a, self.b)]
-        return None not in losses and losses[0] != losses[1]
+        none = [[each is None for each in found or ()] for found in losses]
+        return None not in losses and none[0] != none[1] and not self.other_functions
 
     @cached_property
     def other_losses(self) -> tuple[str, ...]:
@@ -133,6 +144,20 @@ class Pair:
         return all(
             all(map(stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
         )
+
+    @cached_property
+    def any_batches(self) -> bool:
+        """Whether a mean over rows, or over valid targets, is of one value however they are cut.
+
+        It is at weights that stand still, unless something draws random numbers, normalizes by a
+        batch, or is a loss of the whole batch.
+        """
+        names = self.factors.get("hyperparameters", [])
+        if not self.held or self.noisy or not all(re.match(_UPDATES, name) for name in names):
+            return False
+        calls = [each.call for each in (self.a, self.b)]
+        normalizes = any("momentum" in layer for call in calls for layer in layers_of(call))
+        return not (normalizes and names) and all(call.losses_per_row != 0 for call in calls)
 
     @cached_property
     def noisy(self) -> bool:
@@ -178,10 +203,41 @@ class Pair:
     def same_form(self) -> bool:
         """Whether fingerprints of both sides' batches are of values in one form.
 
-        Integers and floats hash otherwise, and so do classes as integers and as one number each.
+        Integers and floats hash otherwise, floats of 16 bits as what they were rounded to, and
+        classes as integers otherwise than as one number each.
         """
         forms = [_form(each.call) for each in (self.a, self.b)]
         return None in forms or forms[0] == forms[1]
+
+    @cached_property
+    def begins(self) -> tuple[int, int] | None:
+        """Steps that each training's lie behind, where one began within the other; else `None`.
+
+        As where it was resumed, from weights that the other's call had on its way.
+        """
+        if not all(each.names[0] for each in (self.a, self.b)) or self.same_start or self.goes_on:
+            return None
+        for one, other in ((self.a, self.b), (self.b, self.a)):
+            wholes = [
+                (each.run, each.calls, sum(c.steps for c in each.calls)) for each in (one, other)
+            ]
+            place = begins_in(*wholes, ids=self.same_form)
+            if place is not None:
+                return (0, place) if one is self.a else (place, 0)
+        return None
+
+    @property
+    def begun(self) -> str:
+        """Which training began within the other, in words."""
+        place = max(self.begins or (0,))
+        inner, outer = "ab" if self.begins and self.begins[0] else "ba"
+        return f"{inner} begins with step {place:,} of {outer}"
+
+    @cached_property
+    def spans(self) -> tuple[str, str]:
+        """The steps of each epoch, of the training that both are, where they are one."""
+        ahead = self.begins or (0, 0)
+        return self.a.span(ahead[0]), self.b.span(ahead[1])
 
     @cached_property
     def goes_on(self) -> str:
@@ -198,15 +254,16 @@ class Pair:
         return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
 
 
-def _form(call: Call) -> list[tuple[bool, int]] | None:
-    """Of inputs and targets, whether each is of floats, and its values a row; `None` if unknown."""
-    found: list[tuple[bool, int]] = []
+def _form(call: Call) -> list[tuple[str, int]] | None:
+    """Of inputs and targets, the kind of each, and its values a row; `None` if unknown."""
+    found: list[tuple[str, int]] = []
     for name in ("x", "y"):
         for given in _arrays(call.arguments.get(name)):
             if "shape" not in given or None in given["shape"][1:]:
                 return None
-            values = math.prod(given["shape"][1:])
-            found.append(("float" in str(given.get("dtype")), values))
+            dtype = str(given.get("dtype"))
+            kind = dtype if "float16" in dtype else "float" if "float" in dtype else ""
+            found.append((kind, math.prod(given["shape"][1:])))
     return found or None
 
 
@@ -222,15 +279,13 @@ def _arrays(given: Any) -> list[Mapping[str, Any]]:
     return [] if given is None else [{}]
 
 
-def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
-    """The layers that a call's record describes; none where it was made before it did."""
-    return call.configuration.get("layers") or ()
-
-
-def _of_other_rows(difference: Difference) -> bool:
-    """Whether arrays differ in more than how many rows they have."""
+def _of_other_data(difference: Difference) -> str:
+    """What arrays are a cause of that differ in more than how many rows they have; else ""."""
     texts = [str(each) for each in (difference.a, difference.b) if "[" in str(each)]
-    return len({re.sub(r"\[\d+", "[", text) for text in texts}) > 1
+    if len({re.sub(r"\[\d+", "[", text) for text in texts}) < 2:
+        return ""
+    rounded = len({re.sub(r"^float\d+", "", text) for text in texts}) < 2
+    return "precision" if rounded else "data"
 
 
 def _usual(difference: Difference) -> bool:

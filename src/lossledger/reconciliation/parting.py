@@ -12,6 +12,9 @@ from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
 from lossledger.statement import Block
 
+_TRIED = 16
+"""Steps that are tried as those with which another training begins."""
+
 _COLUMNS = (
     *("epoch", "batch", "loss", "rows", "penalty", "learning_rate", "batch_id", "updated"),
     *("sample_weight", "elements"),
@@ -69,13 +72,42 @@ def parting(a: Training, b: Training, *, whole: bool = True, ids: bool = True) -
     return found
 
 
+def begins_in(a: Training, b: Training, *, ids: bool = True) -> int | None:
+    """The step of one training with which another begins, as a resumed one does.
+
+    From there on all steps agree that both have, two at least.
+
+    Args:
+        a: The one.
+        b: The other.
+        ids: Whether fingerprints of batches may be compared.
+
+    Returns:
+        Steps of `a` before it; `None` where there is no such step.
+    """
+    first = next(_blocks(*b), None)
+    if first is None or not np.isfinite(first["loss"][0]):
+        return None
+    done = 0
+    places: list[int] = []
+    for block in _blocks(*a):
+        like = ~np.any(list(_differences(block, _cut(first, slice(1)), ids).values())[1:], axis=0)
+        places += (done + np.flatnonzero(like)).tolist()
+        done += len(like)
+    for place in [place for place in places if place][:_TRIED]:
+        found, last = _first(a, b, ids=ids, epochs=False, start=place)
+        if found is None and last is not None and last.step > 1:
+            return place
+    return None
+
+
 def _first(
-    a: Training, b: Training, *, ids: bool, epochs: bool
+    a: Training, b: Training, *, ids: bool, epochs: bool, start: int = 0
 ) -> tuple[Parting | None, Parting | None]:
     """The first step that differs; else the last one that both have, before the next of either."""
     done = bits = 0
     last: tuple[dict[str, Any], dict[str, Any]] | None = None
-    for ours, theirs in _side_by_side(_blocks(*a), _blocks(*b)):
+    for ours, theirs in _side_by_side(_blocks(*a, start=start), _blocks(*b)):
         differs = _differences(ours, theirs, ids)
         if not epochs:
             del differs["epoch"]

@@ -72,10 +72,14 @@ class Reading:
         return sum(call.steps for call in self.before) + self.begin + length
 
     @property
-    def span(self) -> str:
-        """Its steps, of all that the training has had."""
-        begin = sum(call.steps for call in self.before) + self.begin
-        return f"{begin:,} to {self.steps - 1:,}"
+    def training(self) -> tuple[Run, tuple[Call, ...], int]:
+        """That training, up to the end of the epoch (`lossledger.reconciliation.parting`)."""
+        return self.run, self.calls, self.steps
+
+    def span(self, more: int = 0) -> str:
+        """Its steps, of all that the training has had, and of so many more before it."""
+        begin = sum(call.steps for call in self.before) + self.begin + more
+        return f"{begin:,} to {self.steps - 1 + more:,}"
 
     @property
     def names(self) -> tuple[str, str]:

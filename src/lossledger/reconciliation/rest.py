@@ -1,8 +1,12 @@
 """What the exact causes leave: whose it is, where two trainings can tell, and else nobody's."""
 
 import math
+from collections.abc import Collection
+
+import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
+from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
@@ -10,7 +14,11 @@ from lossledger.reconciliation.pair import ROUNDS, Pair
 from lossledger.reconciliation.result import Cause, Divergence
 
 _ADVICE = {
-    "hyperparameters": "Give both trainings the same.",
+    "hyperparameters": "Give both trainings the same model, optimizer, learning rate and batches.",
+    "reduction": 'Give both losses the same reduction, "sum_over_batch_size".',
+    "loss_weights": "Compile both with the same loss_weights.",
+    "mask": "Mask the same targets on both sides, or none.",
+    "driver": "Train both with the same driver, fit or train_on_batch.",
     "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
     "unseen_rows": "Train both on the same rows, the remainder included.",
     "data": "Train both on the same rows.",
@@ -29,7 +37,7 @@ _ADVICE = {
 }
 
 
-def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | None:
+def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     """The one cause of what is left, where two trainings tell it.
 
     Two trainings that differ in one recorded thing are a replay of each other with that thing
@@ -38,11 +46,11 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     both sides, other draws of dropout.
 
     Args:
-        a: What is left of the first fold.
-        b: The same fold of the other side.
+        chain: What the exact causes left of both folds.
         pair: The two.
         parted: Where they part.
     """
+    a, b = chain.a, chain.b
     left = b.value - a.value
     if near(a.value, b.value) or not math.isfinite(left):
         return None
@@ -53,9 +61,19 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     if pair.goes_on:
         return _went_on(a, b, pair, left)
     if parted is None:
-        cut = pair.a.epoch != pair.b.epoch or pair.a.span != pair.b.span
+        cut = pair.a.epoch != pair.b.epoch or len(set(pair.spans)) > 1
         return _epochs(a, b, pair, left) if cut else None
-    cause = sole_cause(pair, parted)
+    cause = _still(chain, pair)
+    if cause is not None:
+        evidence = (
+            f"The weights stood still, so it doesn't matter how the rows were cut into batches: "
+            f"the mean is {number(a.value)} in a, {number(b.value)} in b. What differs: "
+            f"{', '.join(pair.factors[cause])}."
+        )
+        return Cause(cause, left, "exact", None, evidence, advice_on(cause))
+    # Nothing that came before depends on rows that were left out last.
+    aside = {"unseen_rows"} - {parted.cause} if _left_out_last(chain, pair) else set[str]()
+    cause = sole_cause(pair, parted, aside)
     if cause is None:
         return None
     kind = "exact" if pair.held and cause != "randomness" else "replayed"
@@ -69,16 +87,41 @@ def rest(a: Fold, b: Fold, pair: Pair, parted: Divergence | None) -> Cause | Non
     return Cause(cause, left, kind, None, evidence, advice_on(cause))
 
 
+def _still(chain: Chain, pair: Pair) -> str | None:
+    """The one thing that can tell means over the same rows, at the same weights, apart."""
+    folds = chain.a, chain.b
+    by_rows = all(f.form.weight != "one" or len(set(f.ledger["rows"].tolist())) == 1 for f in folds)
+    ids = [fold.ledger["batch_id"] for fold in folds]
+    if not pair.any_batches or not by_rows or not same_rows(ids[0], ids[1]):
+        return None
+    done = {each.cause for each in chain.causes}
+    causes = set(pair.factors) - {"hyperparameters", "order", "unseen_rows", "data", *done}
+    causes = causes - {*ROUNDS} or causes
+    return causes.pop() if len(causes) == 1 else None
+
+
+def _left_out_last(chain: Chain, pair: Pair) -> bool:
+    """Whether what was left of the first epoch is its beginning, on both sides."""
+    for reading, fold in ((pair.a, chain.a), (pair.b, chain.b)):
+        whole = reading.fold
+        count = len(fold.ledger)
+        if whole is None or reading.steps != len(whole.ledger):
+            return False
+        if not np.array_equal(whole.ledger["batch_id"][:count], fold.ledger["batch_id"]):
+            return False
+    return any(each.cause == "unseen_rows" for each in chain.causes)
+
+
 def advice_on(cause: str) -> str:
     """The change that would remove what tells two trainings apart."""
     return _ADVICE.get(cause, "Give both trainings the same.")
 
 
-def sole_cause(pair: Pair, parted: Divergence) -> str | None:
+def sole_cause(pair: Pair, parted: Divergence, aside: Collection[str] = frozenset()) -> str | None:
     """The one recorded thing in which two trainings differ; `None` of several, or of chance."""
     if parted.cause == UNKNOWN or by_chance(pair, parted):
         return None
-    causes = causes_of(pair, parted)
+    causes = causes_of(pair, parted).difference(aside)
     return causes.pop() if len(causes) == 1 else None
 
 
@@ -96,6 +139,8 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
     causes = {parted.cause, *pair.factors}
+    if {"sample_weight", "class_weight"} <= causes:
+        causes.discard("class_weight")  # to a loss they are sample weights
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
     if parted.cause != "order" and _share_batches(pair):
@@ -110,6 +155,10 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("data")  # beside a batch size
     if parted.cause != "unseen_rows" and same and len(set(rows)) == 1:
         causes.discard("unseen_rows")  # an argument that left no row out
+    if parted.cause != "data" and same:
+        causes.discard("data")
+        if all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"])):
+            causes.discard("precision")  # a dtype of arrays that changed no value
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
@@ -133,8 +182,8 @@ def _same_rows(pair: Pair) -> bool | None:
 def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
     """Two epochs of one call, or of two trainings that are the same as far as both go."""
     one = "one call" if pair.same_call else "the same training"
-    spans = [each.span for each in (pair.a, pair.b)]
-    cut = f" (steps {spans[0]} and {spans[1]})" if not pair.same_call else ""
+    cut = f" (steps {pair.spans[0]} and {pair.spans[1]})" if not pair.same_call else ""
+    cut = f" ({pair.begun}; steps {pair.spans[0]} and {pair.spans[1]})" if pair.begins else cut
     evidence = (
         f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of {one}{cut}: their {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}; the training between them is {signed(left)}."

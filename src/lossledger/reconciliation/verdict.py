@@ -32,15 +32,15 @@ def verdict(
     if gap == 0 and not causes:
         return f"No gap. {_alike(pair, chain, parted)}"
     if abs(left) > SAME * size:
-        return f"{_named(causes)} {_unexplained(pair, left, parted)}".strip()
+        return f"{named(causes)} {_unexplained(pair, left, parted)}".strip()
     if not causes:
         return _only_rounding(pair, parted)
     if len(causes) == 1:
         return f"All of the gap is {causes[0].cause}."
-    return _named(causes)
+    return named(causes)
 
 
-def _named(causes: Sequence[Cause]) -> str:
+def named(causes: Sequence[Cause]) -> str:
     """The causes, the largest first."""
     if not causes:
         return ""
@@ -60,6 +60,8 @@ def _alike(pair: Pair, chain: Chain | None, parted: Divergence | None) -> str:
         return "Both numbers are made of the same entries."
     if parted is None and chain is not None and not pair.same_call:
         steps = counted(len(chain.a.ledger), "step")
+        if pair.begins:
+            return f"The two are one training: {pair.begun}, and all {steps} of the epoch agree."
         return f"The two are identical: all {steps} of the epoch, and all before it, agree."
     return "The numbers are equal, though the trainings are not the same."
 

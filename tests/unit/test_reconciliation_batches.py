@@ -1,0 +1,155 @@
+"""Other batches, with weights and reductions beside them; against plain numpy."""
+
+import numpy as np
+import pytest
+from made import Made
+from trained import RNG, ROWS, X, Y, batches, causes, close, recorded, sgd
+
+import lossledger as ll
+
+ERRORS = (X @ np.random.default_rng(0).normal(size=3) - Y) ** 2
+"""Each row's loss at the first weights of `trained.sgd`."""
+WEIGHTS, OTHERS = RNG.random((2, 70)) * 3
+BY_ROWS = {"arguments": {"sample_weight": {"shape": [70], "dtype": "float32"}}}
+BY_CLASS = {"arguments": {"class_weight": {"0": 1.0, "1": 3.0}}}
+
+
+def test_sample_weights_against_class_weights(tmp_path):
+    """To a loss class weights are sample weights: the losses can't tell one from the other."""
+    one = recorded(tmp_path, "rows", rate=0.0, weight=WEIGHTS, info=BY_ROWS)
+    other = recorded(tmp_path, "classes", rate=0.0, weight=OTHERS, info=BY_CLASS)
+    result = ll.reconcile(one, other)
+    gap = float(((OTHERS - WEIGHTS) * ERRORS).mean())
+    close(causes(result), {("sample_weight", "exact"): gap})
+    assert "class weights" in result.causes[0].evidence
+
+
+@pytest.mark.parametrize(("info", "cause"), [(BY_ROWS, "sample_weight"), (BY_CLASS, None)])
+def test_weights_in_batches_of_another_size(tmp_path, info, cause):
+    """At weights that stand still it is nothing how rows are cut: the weights are all there is."""
+    plain = recorded(tmp_path, "plain", rate=0.0)
+    other = recorded(tmp_path, "weighed", rate=0.0, size=10, weight=WEIGHTS, info=info)
+    gap = float(((WEIGHTS - 1) * ERRORS).mean())
+    close(causes(ll.reconcile(plain, other)), {(cause or "class_weight", "exact"): gap})
+
+
+def test_a_dtype_of_the_data_that_changed_no_row_is_no_cause(tmp_path):
+    wide = {"arguments": {"x": {"shape": [70, 3], "dtype": "float64"}}}
+    one, other = recorded(tmp_path, "one"), recorded(tmp_path, "two", size=16, info=wide)
+    assert set(causes(ll.reconcile(one, other))) == {("hyperparameters", "replayed")}
+
+
+def test_a_plain_mean_of_other_batches_weighs_their_last_one(tmp_path):
+    """The last batch of 6 rows counts as much as one of 32, and holds others on each side."""
+    orders = [np.random.default_rng(seed).permutation(70) for seed in (1, 2)]
+    parts = batches(70, 32)
+    runs = [recorded(tmp_path, "run", rate=0.0, order=lambda _, o=o: o) for o in orders]
+    means = [np.mean([ERRORS[o[p]].mean() for p in parts]) for o in orders]
+    result = ll.reconcile(*((run, "batch_mean") for run in runs))
+    close(causes(result), {("weighting", "exact"): means[1] - means[0]})
+
+
+def loop(directory, name, size, how):
+    """A loop of the user's: no fingerprints, and nothing on record of its loss."""
+    parts = batches(70, size)
+    made = Made(directory, name)
+    made.call(0, driver="custom", model=0, weight_kind="rows", arguments={})
+    rows = np.array([len(ERRORS[part]) for part in parts])
+    made.steps([how(ERRORS[part]) for part in parts], epoch=0, weight=rows, rows=rows)
+    return made.close()
+
+
+def by_rows(size, how):
+    parts = batches(70, size)
+    return np.average([how(ERRORS[p]) for p in parts], weights=[len(ERRORS[p]) for p in parts])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [(np.mean, np.mean), (np.mean, np.sum), (np.sum, np.mean), (np.sum, np.sum)]
+)
+def test_loops_that_declare_no_reduction(tmp_path, one, other):
+    """Only under one reduction of each are the means over all rows equal: it is that one."""
+    runs = [loop(tmp_path, "one", 16, one), loop(tmp_path, "other", 32, other)]
+    plain = [
+        np.mean([how(ERRORS[p]) for p in batches(70, n)]) for n, how in ((16, one), (32, other))
+    ]
+    rows = by_rows(16, one), by_rows(32, other)
+    wanted = {("weighting", "exact"): rows[0] - plain[0] + plain[1] - rows[1]}
+    if {one, other} != {np.mean}:
+        wanted["reduction", "exact"] = rows[1] - rows[0]
+    result = ll.reconcile(*runs)
+    assert {key: amount for key, amount in causes(result).items()} == pytest.approx(
+        wanted, rel=5e-6
+    )
+    assert "batches of another size" in result.divergence.evidence
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_remainder_dropped_in_batches_of_another_size(tmp_path, rate):
+    """The sums of fingerprints tell that 2 batches of 32 hold the rows of 4 of 16."""
+    weighed = {} if rate else {"weight": WEIGHTS, "info": BY_ROWS}
+    whole = recorded(tmp_path, "whole", rate=rate, size=16, epochs=1)
+    dropped = recorded(tmp_path, "drops", rate=rate, epochs=1, drop=True, **weighed)
+    losses, rows = sgd(rate=rate, size=16, epochs=1)[0]["loss"], np.array([16, 16, 16, 16, 6.0])
+    mean = losses[:4].mean()
+    result = ll.reconcile(whole, dropped)
+    beside = ("hyperparameters", "replayed") if rate else ("sample_weight", "exact")
+    unseen = mean - np.dot(rows, losses) / 70
+    wanted = {("unseen_rows", "exact"): unseen, beside: result.b.value - mean}
+    close(causes(result), wanted)
+
+
+def test_a_remainder_left_out_last_decides_nothing_before(tmp_path):
+    """In the first epoch the rows left out come last: what is left is the regularizer's replay."""
+    l2 = {"configuration": {"layers": [{"class": "Dense", "units": 1, "kernel_regularizer": "L2"}]}}
+    whole = recorded(tmp_path, "whole", epochs=1)
+    other = recorded(tmp_path, "other", epochs=1, drop=True, penalty=0.05, info=l2)
+    plain, regular = sgd(epochs=1)[0], sgd(epochs=1, penalty=0.05, drop=True)[0]
+    mean = plain["loss"][:2].mean()
+    wanted = {("unseen_rows", "exact"): mean - np.dot(ROWS, plain["loss"]) / 70}
+    wanted["penalty", "exact"] = regular["penalty"].mean()
+    wanted["penalty", "replayed"] = (regular["loss"] - regular["penalty"]).mean() - mean
+    close(causes(ll.reconcile(whole, other)), wanted)
+
+
+def test_a_training_that_began_within_another(tmp_path):
+    """As a loop that loads what another saved after two epochs, and counts from 0 again."""
+    columns = sgd(epochs=4)[0]
+
+    def part(name, begin):
+        made = Made(tmp_path, name)
+        weights = {"initial_weights": name, "final_weights": "last"}
+        made.call(0, driver="train_on_batch", model=0, weight_kind="rows", **weights)
+        own = {name: column[begin:] for name, column in columns.items() if name != "epoch"}
+        loss, epoch = own.pop("loss"), columns["epoch"][begin:] - columns["epoch"][begin]
+        made.steps(loss, epoch=epoch, weight=own["rows"].astype("f8"), **own)
+        return made.close()
+
+    whole, resumed = part("whole", 0), part("resumed", 6)
+    result = ll.reconcile(whole, resumed)
+    assert result.gap == 0
+    assert "b begins with step 6 of a" in result.verdict
+    assert result.divergence is None
+    mean = columns["loss"].reshape(4, 3).mean(1)
+    result = ll.reconcile(resumed, whole, epoch=0)
+    close(causes(result), {("convention", "exact"): mean[0] - mean[2]})
+    assert "steps 6 to 8 and 0 to 2" in result.causes[0].evidence
+    assert ll.reconcile(part("shorter", 11), whole).divergence.cause == "initial_weights"
+
+
+@pytest.mark.parametrize(("how", "comparable"), [(np.sum, True), (np.median, False)])
+def test_a_sum_that_a_user_wrote_is_the_same_function(tmp_path, how, comparable):
+    """Nothing on record says that it is: each batch's loss is its rows times the other's."""
+    one = recorded(tmp_path, "mse", rate=0.0, epochs=1)
+    columns = sgd(rate=0.0, epochs=1)[0]
+    made = Made(tmp_path, "own")
+    info = {name: value for name, value in one.calls[0].info.items() if name != "call"}
+    made.call(0, **{**info, "configuration": {"loss": "<lambda>"}})
+    losses = [how(ERRORS[part]) for part in batches(70, 32)]
+    ids = {"batch_id": columns["batch_id"], "penalty": np.zeros(3)}
+    made.steps(losses, epoch=0, weight=ROWS, rows=ROWS, **ids)
+    result = ll.reconcile(one, made.close())
+    assert result.comparable is comparable
+    if comparable:
+        gap = np.dot(ROWS, losses) / 70 - ERRORS.mean()
+        close(causes(result), {("reduction", "exact"): gap})
