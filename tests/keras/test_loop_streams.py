@@ -52,6 +52,12 @@ def test_kinds_of_arrays_on_the_host(kind: str, tmp_path: Any) -> None:
     assert_as_fit(compiled, "run", x, Y, loop={"memory": SMALL}, batch_size=16)
 
 
+def test_more_steps_are_asked_of_arrays_than_they_have_batches() -> None:
+    assert_as_fit(
+        compiled, "mixed", X, Y, loop={"memory": SMALL}, batch_size=16, steps_per_epoch=8, epochs=2
+    )
+
+
 @pytest.mark.parametrize("memory", [2**30, SMALL])
 def test_what_a_change_of_the_arrays_in_place_does(memory: int) -> None:
     x, y = np.tile(X, (4, 1)), np.ones((280, 1), "f4")

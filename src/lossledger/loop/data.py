@@ -89,9 +89,7 @@ class Stream:
         if not self._taken and self._ahead is None:
             limit = self._limit(ahead)
             if limit is not None and limit <= 1:
-                batch = next(self._batches, None)
-                self._ended = batch is None
-                return None if batch is None else self._alone(batch)
+                return self._one()
             if self._packer is None:
                 self._packer = self._new_packer()
             self._ahead = self._reader()(self._batches, self._packer, limit)
@@ -100,8 +98,13 @@ class Stream:
             self._taken = self._ahead.take(stacked=stacked)
             if not self._taken:
                 self._ahead = None
-                return self._next(1, stacked)
+                return self._one()
         return self._taken.pop(0)
+
+    def _one(self) -> Chunk | None:
+        batch = next(self._batches, None)
+        self._ended = batch is None
+        return None if batch is None else self._alone(batch)
 
     def _reader(self) -> type[Ahead | InTurn]:
         # On TensorFlow a stream is a pipeline of `tf.data`, whose threads read it already.
