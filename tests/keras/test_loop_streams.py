@@ -52,6 +52,10 @@ def test_kinds_of_arrays_on_the_host(kind: str, tmp_path: Any) -> None:
     assert_as_fit(compiled, "run", x, Y, loop={"memory": SMALL}, batch_size=16)
 
 
+def test_single_batches_that_are_all_whole() -> None:
+    assert_as_fit(layered, "run", X, Y, loop={"memory": 400}, batch_size=10)
+
+
 def test_more_steps_are_asked_of_arrays_than_they_have_batches() -> None:
     assert_as_fit(
         compiled, "mixed", X, Y, loop={"memory": SMALL}, batch_size=16, steps_per_epoch=8, epochs=2
@@ -329,7 +333,7 @@ def test_shapes_that_tf_data_knows(remainder: bool) -> None:
         pairs = tf.data.Dataset.from_tensor_slices((X, Y))
         return pairs.batch(16, drop_remainder=remainder)
 
-    assert_as_fit(compiled, "run", dataset)
+    assert_as_fit(layered, "run", dataset)
 
 
 def test_batches_of_many_shapes() -> None:

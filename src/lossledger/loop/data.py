@@ -52,6 +52,7 @@ class Stream:
     def engine(self, engine: Any) -> None:
         self._engine = engine
         self._packer = None
+        engine.know(self._iterator)
 
     @property
     def steps(self) -> int | None:
@@ -250,6 +251,7 @@ def _of_arrays(adapter: Any, order: Order, engine: Any, steps: int, memory: int)
         if arrays is None:
             return None
         try:
+            engine.know(None)
             data = engine.put(arrays)
             return Resident(data, adapter._inputs, order, engine, steps)
         except Exception as error:

@@ -77,6 +77,11 @@ class TensorFlowEngine(base.Engine):
         """See base class."""
         return tf.constant(order)
 
+    def know(self, iterator: Any) -> None:
+        """See base class."""
+        spec = getattr(getattr(iterator, "_distributed_dataset", None), "element_spec", None)
+        self.spec = tree.map_structure(_plain, spec)
+
     def batch(self, batch: Any) -> Chunk:
         """See base class."""
         batch = tree.map_structure(_plain, batch)
@@ -85,10 +90,9 @@ class TensorFlowEngine(base.Engine):
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """See base class; the shapes known beforehand are those that `fit` knows."""
         direct = chunk.order is None
-        rows = None if direct or partial else chunk.rows
-        if direct and self.spec is not None:
-            spec = self.spec
-        else:
+        rows = None if partial else chunk.rows
+        spec = self.spec
+        if spec is None or not _of(spec, chunk):
             spec = tf.nest.map_structure(lambda leaf: _spec(leaf, rows), chunk.data)
         key = (str(spec), direct, chunk.rows)
         if key not in self._steps and not self.eager:
@@ -270,8 +274,19 @@ def _spec(leaf: Any, rows: int | None) -> Any:
     return tf.TensorSpec((rows, *leaf.shape[1:]), leaf.dtype)
 
 
+def _of(spec: Any, chunk: Chunk) -> bool:
+    """Whether a chunk's batches are of the types that `spec` has."""
+    found = tf.nest.map_structure(lambda leaf: _spec(leaf, chunk.rows), chunk.data)
+    try:
+        tf.nest.assert_same_structure(spec, found)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(found), strict=True)
+    return all(a is b or (a is not None and a.is_compatible_with(b)) for a, b in pairs)
+
+
 def _plain(leaf: Any) -> Any:
-    return None if isinstance(leaf, tf.experimental.Optional) else leaf
+    return None if isinstance(leaf, tf.experimental.Optional | tf.OptionalSpec) else leaf
 
 
 def _operations(graph: Any) -> set[str]:
