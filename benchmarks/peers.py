@@ -34,6 +34,8 @@ PINNED = (
     "transformers==5.24.0",
     "accelerate==1.15.0",
 )
+WITHOUT_NEEDS = ("tf-models-official==2.20.0", "tf_keras==2.21.0")
+"""For `orbit`, which imports TensorFlow and `tf_keras` alone; what is around it needs much."""
 ALONE = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "HF_HUB_OFFLINE": "1",
@@ -50,15 +52,18 @@ END = "<!-- end measured -->"
 def installed() -> Path:
     """The Python of the peers' environment, which is made if it isn't there."""
     python, made = HOME / "bin/python", HOME / ".made"
-    if made.exists() and made.read_text() == "\n".join(PINNED):
+    wanted = "\n".join((*PINNED, *WITHOUT_NEEDS))
+    if made.exists() and made.read_text() == wanted:
         return python
-    print(f"== installing {', '.join(PINNED)} into {HOME}", file=sys.stderr)
+    print(f"== installing {wanted.replace(chr(10), ', ')} into {HOME}", file=sys.stderr)
     subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
     (site,) = HOME.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith(("site-packages", "src"))]
     (site / "outer.pth").write_text("\n".join(ours) + "\n")
-    subprocess.run([python, "-m", "pip", "install", "-q", *PINNED], check=True)
-    made.write_text("\n".join(PINNED))
+    pip = [python, "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, *PINNED], check=True)
+    subprocess.run([*pip, "--no-deps", *WITHOUT_NEEDS], check=True)
+    made.write_text(wanted)
     return python
 
 

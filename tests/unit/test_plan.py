@@ -57,6 +57,16 @@ def test_another_compilation_has_to_pay(steps: int, settled: str) -> None:
     assert planner.plan.form == settled
 
 
+def test_one_pause_does_not_rule_a_form_out() -> None:
+    planner = Planner(("loop", "xla"), 5e-4, {"loop": 5e-5})
+    planner.took("loop", 1, 0.1)
+    planner.took("loop", 8, 8 * 86e-6 + 5e-4)
+    planner.took("xla", 1, 0.5)
+    planner.took("xla", 8, 0.02)  # of which the machine was elsewhere most of the time
+    train(planner, 100_000, {"loop": (0, 5e-4, 86e-6), "xla": (0, 4e-4, 7e-6)})
+    assert planner.plan.form == "xla"
+
+
 def test_every_step_is_trained_once_whatever_is_tried() -> None:
     planner = Planner(("loop", "xla"), 5e-4, {})
     counted = 0

@@ -1,12 +1,12 @@
-"""Data read on a thread: the next chunk is put together while the present one trains."""
+"""Data read ahead: the next chunk is put together while the present one trains."""
 
 import contextvars
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from lossledger.loop.batches import keras_state
 from lossledger.loop.chunk import Chunk
 
 LATE = 0.1
@@ -14,6 +14,55 @@ LATE = 0.1
 
 LEAVING = 1.0
 """Seconds that the end of a training waits for a source that is at work on a batch."""
+
+
+class InTurn:
+    """Reads the batches that a run asks for in the thread that trains, a chunk at a time.
+
+    Where calls to the device return before they have run, the next chunk is put together meanwhile
+    all the same; and a source may be bound to the thread that made it.
+
+    Args:
+        batches: The batches.
+        packer: Puts them together; see `lossledger.loop.pack`.
+        limit: How many to read at most.
+    """
+
+    def __init__(self, batches: Iterator[Any], packer: Any, limit: int | None) -> None:
+        self._batches = batches
+        self._packer = packer
+        self._limit = limit
+        self._error: Exception | None = None
+
+    def take(self, *, stacked: bool) -> list[Chunk]:
+        """See `Ahead`."""
+        self._packer.stacked = stacked
+        late = time.monotonic() + LATE
+        while (self._limit is None or self._limit > 0) and not self._packer.full:
+            try:
+                batch = next(self._batches, None)
+            except Exception as error:  # raised where the batch would have been trained on
+                self._error, batch = error, None
+            if batch is None:
+                self._limit = 0
+                break
+            if self._limit is not None:
+                self._limit -= 1
+            if not self._packer.add(batch):
+                taken = self._packer.take()
+                self._packer.add(batch)
+                return taken
+            if not stacked or time.monotonic() > late:
+                break
+        taken = self._packer.take()
+        if not taken and self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return taken
+
+    def stop(self, timeout: float | None = None) -> None:
+        """See `Ahead`."""
+        self._packer.take()
 
 
 class Ahead:
@@ -33,9 +82,9 @@ class Ahead:
         self._error: BaseException | None = None
         self._ended = self._stopped = False
         self._changed = threading.Condition()
-        run, share = contextvars.copy_context().run, keras_state()
+        run = contextvars.copy_context().run
         self._thread = threading.Thread(
-            target=run, args=(self._work, share), name="lossledger-ahead", daemon=True
+            target=run, args=(self._work,), name="lossledger-ahead", daemon=True
         )
         self._thread.start()
 
@@ -73,12 +122,10 @@ class Ahead:
             self._changed.notify_all()
         self._thread.join(timeout)
 
-    def _work(self, share: Callable[[], None]) -> None:
+    def _work(self) -> None:
         try:
             while self._may_read():
-                share()
                 batch = next(self._batches, None)
-                share()
                 if batch is None:
                     break
                 self._add(batch)

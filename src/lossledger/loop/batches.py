@@ -1,11 +1,10 @@
 """Keras's own iterators over data, opened and read as `fit` opens and reads them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.epoch_iterator import EpochIterator
 
@@ -57,27 +56,3 @@ def batches(iterator: Any) -> Iterator[Any]:
     with iterator.catch_stop_iteration():
         for *_, data in iterator:
             yield next(data)
-
-
-def keras_state() -> Callable[[], None]:
-    """Lends what Keras keeps a thread to another, which calls what this returns.
-
-    Its seed is among them: a source that draws by `keras.random` draws what it does in `fit`.
-    """
-    lent = [
-        (tracker, vars(tracker))
-        for tracker in (
-            getattr(global_state, name, None)
-            for name in ("GLOBAL_STATE_TRACKER", "GLOBAL_SETTINGS_TRACKER")
-        )
-        if tracker is not None
-    ]
-
-    def share() -> None:
-        for tracker, state in lent:
-            own = vars(tracker)
-            for name, value in own.items():
-                state.setdefault(name, value)
-            own.update(state)
-
-    return share

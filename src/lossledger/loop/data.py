@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from lossledger.loop.ahead import LEAVING, Ahead
+from lossledger.loop.ahead import LEAVING, Ahead, InTurn
 from lossledger.loop.arrays import converted, gatherer, size_of
 from lossledger.loop.batches import batches, epoch_iterator
 from lossledger.loop.chunk import Chunk
@@ -37,7 +38,7 @@ class Stream:
         self._memory = memory
         self._packer: Any = None
         self._batches: Iterator[Any] = iter(())
-        self._ahead: Ahead | None = None
+        self._ahead: Ahead | InTurn | None = None
         self._taken: list[Chunk] = []
         self._count, self._ended = 0, False
         self.engine = engine
@@ -51,6 +52,7 @@ class Stream:
     def engine(self, engine: Any) -> None:
         self._engine = engine
         self._packer = None
+        engine.know(self._iterator)
 
     @property
     def steps(self) -> int | None:
@@ -88,19 +90,26 @@ class Stream:
         if not self._taken and self._ahead is None:
             limit = self._limit(ahead)
             if limit is not None and limit <= 1:
-                batch = next(self._batches, None)
-                self._ended = batch is None
-                return None if batch is None else self._alone(batch)
+                return self._one()
             if self._packer is None:
                 self._packer = self._new_packer()
-            self._ahead = Ahead(self._batches, self._packer, limit)
+            self._ahead = self._reader()(self._batches, self._packer, limit)
         if not self._taken:
             assert self._ahead is not None
             self._taken = self._ahead.take(stacked=stacked)
             if not self._taken:
                 self._ahead = None
-                return self._next(1, stacked)
+                return self._one()
         return self._taken.pop(0)
+
+    def _one(self) -> Chunk | None:
+        batch = next(self._batches, None)
+        self._ended = batch is None
+        return None if batch is None else self._alone(batch)
+
+    def _reader(self) -> type[Ahead | InTurn]:
+        # On TensorFlow a stream is a pipeline of `tf.data`, whose threads read it already.
+        return Ahead if keras.backend.backend() == "tensorflow" else InTurn
 
     def _new_packer(self) -> Any:
         return Packer(self.engine, self._memory, self.steps)
@@ -189,6 +198,9 @@ class Hosted(Stream):
         self._count = self._steps - left
         self._batches = (numbers for block in blocks for numbers in block)
 
+    def _reader(self) -> type[Ahead | InTurn]:
+        return Ahead
+
     def _new_packer(self) -> Any:
         size = (self._width, self._order.size, self._steps)
         return Gatherer(self.engine, self._memory, self._gather, *size)
@@ -239,6 +251,7 @@ def _of_arrays(adapter: Any, order: Order, engine: Any, steps: int, memory: int)
         if arrays is None:
             return None
         try:
+            engine.know(None)
             data = engine.put(arrays)
             return Resident(data, adapter._inputs, order, engine, steps)
         except Exception as error:

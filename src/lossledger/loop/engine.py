@@ -135,6 +135,9 @@ class Engine:
         """Numbers of rows, int32 of shape `(batches, rows)`, on the device."""
         raise NotImplementedError
 
+    def know(self, iterator: Any) -> None:
+        """Take from Keras's iterator, or `None`, what it knows beforehand of the batches."""
+
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """Trace the step for this shape of batch; returns a key of the shape.
 

@@ -38,6 +38,11 @@ TELLING = 10
 """A form has been timed when a call took so many times what a call costs beside its steps."""
 
 
+BRIEF = 0.05
+"""Seconds of a form's first timing under which it is timed again: one pause may have been most of
+it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a loop trains: the form it has settled on, and what each form took.
@@ -166,8 +171,12 @@ class Planner:
         self._next.pop(form, None)
         self._steps[form] = wanted
         self._trials[form] = self._trials.get(form, 0) + 1
-        if seconds < TELLING * self._overhead and wanted < MOST and form not in SINGLE:
+        if form in SINGLE:
+            return
+        if seconds < TELLING * self._overhead and wanted < MOST:
             self._next[form] = 8 * wanted
+        elif seconds < BRIEF and self._trials[form] == 1:
+            self._next[form] = wanted
 
     def _fastest(self) -> str:
         if not self.seconds:

@@ -77,6 +77,11 @@ class TensorFlowEngine(base.Engine):
         """See base class."""
         return tf.constant(order)
 
+    def know(self, iterator: Any) -> None:
+        """See base class."""
+        spec = getattr(getattr(iterator, "_distributed_dataset", None), "element_spec", None)
+        self.spec = tree.map_structure(_plain, spec)
+
     def batch(self, batch: Any) -> Chunk:
         """See base class."""
         batch = tree.map_structure(_plain, batch)
@@ -85,10 +90,9 @@ class TensorFlowEngine(base.Engine):
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """See base class; the shapes known beforehand are those that `fit` knows."""
         direct = chunk.order is None
-        rows = None if direct or partial else chunk.rows
-        if direct and self.spec is not None:
-            spec = self.spec
-        else:
+        rows = None if partial else chunk.rows
+        spec = self.spec
+        if spec is None or not _of(spec, chunk):
             spec = tf.nest.map_structure(lambda leaf: _spec(leaf, rows), chunk.data)
         key = (str(spec), direct, chunk.rows)
         if key not in self._steps and not self.eager:
@@ -146,7 +150,7 @@ class TensorFlowEngine(base.Engine):
                 return function(step, results, *given)
 
             compiled = tf.function(program, jit_compile=True if form == "xla" else None)
-            self._programs[place] = compiled.get_concrete_function(*specs)
+            self._programs[place] = _lean(compiled.get_concrete_function(*specs))
         return self._programs[place]
 
     def forms(self, key: Any, chunk: Chunk) -> tuple[str, ...]:
@@ -217,6 +221,22 @@ class TensorFlowEngine(base.Engine):
         return super().results(logs)
 
 
+def _lean(function: Any) -> Callable[..., Any]:
+    """A traced function, called without fitting its arguments to its signature each time.
+
+    That takes a tenth of a small model's epoch. `ConcreteFunction.__call__` does the rest.
+    """
+    captured = function.captured_inputs
+    own = len(function.inputs) - len(captured)
+
+    def call(*given: Any) -> Any:
+        leaves = [leaf for leaf in tf.nest.flatten(given) if leaf is not None]
+        plain = len(leaves) == own and all(isinstance(leaf, tf.Tensor) for leaf in leaves)
+        return function._call_flat(leaves, captured) if plain else function(*given)
+
+    return call if hasattr(function, "_call_flat") else function
+
+
 def _one(step: _Step, _: Any, window: Any, batch: Any, place: Any) -> tuple[Any, Any]:
     logs, row = step.call(batch)
     return _written(window, row, place), logs
@@ -270,8 +290,19 @@ def _spec(leaf: Any, rows: int | None) -> Any:
     return tf.TensorSpec((rows, *leaf.shape[1:]), leaf.dtype)
 
 
+def _of(spec: Any, chunk: Chunk) -> bool:
+    """Whether a chunk's batches are of the types that `spec` has."""
+    found = tf.nest.map_structure(lambda leaf: _spec(leaf, chunk.rows), chunk.data)
+    try:
+        tf.nest.assert_same_structure(spec, found)
+    except (TypeError, ValueError):
+        return False
+    pairs = zip(tf.nest.flatten(spec), tf.nest.flatten(found), strict=True)
+    return all(a is b or (a is not None and a.is_compatible_with(b)) for a, b in pairs)
+
+
 def _plain(leaf: Any) -> Any:
-    return None if isinstance(leaf, tf.experimental.Optional) else leaf
+    return None if isinstance(leaf, tf.experimental.Optional | tf.OptionalSpec) else leaf
 
 
 def _operations(graph: Any) -> set[str]:
