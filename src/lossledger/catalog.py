@@ -10,7 +10,7 @@ from typing import Any
 
 from lossledger import copies
 from lossledger.errors import LossLedgerError
-from lossledger.folder import LATEST, STAMP, parsed, read_json, readable
+from lossledger.folder import LATEST, STAMP, content_of, parsed, read_json, readable
 from lossledger.objects import Remote, remote_of
 from lossledger.records import wrong
 from lossledger.workers import merged_info
@@ -120,8 +120,7 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     info: dict[str, Any] = {}
     problem = None
     try:
-        with open(os.path.join(path, "run.json"), "rb") as file:
-            info = parsed(file.read()) or {}
+        info = parsed(content_of(os.path.join(path, "run.json"))) or {}
         problem = None if info else "run.json holds no JSON object"
         if info.get("workers"):
             info = merged_info(Path(path), info)

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import stat
 import sys
 import unicodedata
 import zlib
@@ -24,6 +25,10 @@ LATEST = "latest"
 STAMP = re.compile(r"\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2}-")
 """What the name of a run's folder starts with: when the run began."""
 
+MOST_BYTES = 1 << 30
+"""Of one file of a run: no segment and no record of calls grows to that."""
+_RECORD_BYTES = 1 << 26
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NAME_BYTES = 80
 _CRC = b'"crc": "'
 _UNKNOWN = "00000000"
@@ -147,6 +152,31 @@ def _whole_lines(size: int, file: Any) -> int:
     return whole
 
 
+def content_of(path: str | Path, most: int = _RECORD_BYTES) -> bytes:
+    """What a file of a run holds; a pipe is not waited for, a device not read without end.
+
+    Raises:
+        FileNotFoundError: There is none; `NotADirectoryError` where its folder is none.
+        ValueError: It is no file, can't be read, or is longer than `most` bytes.
+    """
+    try:
+        descriptor = os.open(path, _READ)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise ValueError("no file, but a folder, a pipe or a device")
+        if about.st_size > most:
+            raise ValueError(f"{about.st_size} bytes are more than it can have")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object.
 
@@ -154,7 +184,11 @@ def read_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         LossLedgerError: It holds no JSON object (slug `file-damaged`).
     """
-    return _object(path.read_bytes(), str(path))
+    try:
+        text = content_of(path)
+    except ValueError as error:
+        raise _damaged(str(path), str(error)) from error
+    return _object(text, str(path))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -164,9 +198,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         LossLedgerError: A whole line is no JSON object (slug `file-damaged`).
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = content_of(path, MOST_BYTES).split(b"\n")
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise _damaged(str(path), str(error)) from error
     # What follows the last newline is empty or torn.
     return [_object(line, f"{path}, line {n}") for n, line in enumerate(lines[:-1], start=1)]
 

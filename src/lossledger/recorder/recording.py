@@ -95,7 +95,7 @@ class Recording:
 
     @property
     def here(self) -> bool:
-        """Whether this is the process that records: a child that it forks records nothing."""
+        """Whether this process records: no child that it forks does, and none when it has ended."""
         return self._pid == os.getpid()
 
     # Life
@@ -110,6 +110,7 @@ class Recording:
     def start(self) -> None:
         """Begin: trainings from here on are recorded. Imports nothing; Keras may come later."""
         self.stop()
+        self._pid = os.getpid()
         self._hook.install()
 
     def only(self, model: Any) -> None:
@@ -142,6 +143,7 @@ class Recording:
         self._beside.check()
         self.output.close()
         self._beside.wait()
+        self._pid = 0  # nobody's: it has ended
 
     def summary(self, shown: Path | None = None) -> str:
         """One line on what was recorded, where (`shown`), and the command to look at it."""
@@ -185,6 +187,8 @@ class Recording:
         """
         if self.here:
             self._custom.add(loss, rows, values)
+        else:
+            self.trouble.not_taken(ended=not self._pid)
 
     def epoch(self, epoch: int | None = None) -> None:
         """Begin an epoch of a loop: `train_on_batch` and `step` have none of their own.
@@ -334,6 +338,8 @@ class Recording:
 
     def _records(self, model: Any) -> bool:
         """Whether it is this recording's to record the model."""
+        if not self.here:
+            self.trouble.not_taken(ended=not self._pid)
         return self.here and (self._only is None or self._only() is model)
 
     def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:

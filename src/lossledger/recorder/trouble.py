@@ -47,6 +47,13 @@ class Trouble:
         except LossLedgerWarning:
             print(f"lossledger: {text}", file=sys.stderr)
 
+    def not_taken(self, *, ended: bool) -> None:
+        """Something trains that has no recording: after its end, or in a forked child."""
+        what = "This trains after the recording has ended, and has no entries"
+        if not ended:
+            what = "A forked process trains: what it does is no part of its parent's run"
+        self.warn("entries-lost", f"{what}. To record it, begin another with `lossledger.record`")
+
     def applied_unseen(self, optimizer: Any) -> None:
         """An optimizer moved weights in a loop that no tap is in."""
         if not self._unrecorded and self.told.keys().isdisjoint(_NOT_RECORDED):

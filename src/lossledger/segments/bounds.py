@@ -12,12 +12,15 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from lossledger.folder import MOST_BYTES
 from lossledger.segments.tables import BATCH_ROWS, GROUP_ROWS
 
-MOST_BYTES = 1 << 30
-"""Of a segment's file, and of what one batch, or one row group's pages, grow to."""
 MOST_ROWS = 1 << 21
 """Rows of a segment: one is sealed after a million, and a batch may still follow."""
+MOST_GROUPS = 1024
+"""Row groups of a segment: of more than 65,536 rows each but the last, or it is none of ours."""
+MOST_FOOTER = 1 << 26
+"""Bytes of a footer: some 200 a column and row group."""
 
 _WIDEST = 8
 _SLACK = 1 << 16  # levels, headers of encodings, padding
@@ -109,13 +112,16 @@ def check_sealed(data: bytes) -> None:
         ValueError: More than a sealed segment has.
     """
     length = _u32(data, len(data) - 8) if len(data) > 12 else 0
-    if not 0 < length <= len(data) - 12:
-        raise ValueError("its footer lies outside of the file")
+    if not 0 < length <= min(len(data) - 12, MOST_FOOTER):
+        raise ValueError("its footer lies outside of the file, or is too long")
     footer, _ = _decoded(data, len(data) - 8 - length)
     rows = _int(footer, 3)
     if not 0 <= rows <= MOST_ROWS:
         raise ValueError(f"it claims {rows} rows")
-    for group in _list(footer, 4):
+    groups = _list(footer, 4)
+    if len(groups) > MOST_GROUPS:
+        raise ValueError(f"it claims {len(groups)} row groups")
+    for group in groups:
         _check_group(data, group)
         rows -= _int(group, 3)
     if rows:

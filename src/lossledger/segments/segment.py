@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import NAMES
-from lossledger.segments.bounds import MOST_BYTES
+from lossledger.folder import MOST_BYTES, content_of
 from lossledger.segments.sealed import sealed_batches, sealed_file, sealed_rows
 from lossledger.segments.stream import stream_batches
 from lossledger.segments.tables import (
@@ -41,9 +41,10 @@ class Segment:
         for suffix in (".parquet", ".arrows", ".parquet"):
             path = self._stem.with_suffix(suffix)
             with contextlib.suppress(FileNotFoundError):
-                if (size := path.stat().st_size) > MOST_BYTES:
-                    raise damaged(path, f"{size} bytes are more than a segment has")
-                return path, path.read_bytes()
+                try:
+                    return path, content_of(path, MOST_BYTES)
+                except ValueError as error:
+                    raise damaged(path, error) from error
         raise damaged(self._stem.with_suffix(".parquet"), "no such file, though later ones exist")
 
     def outputs(self) -> tuple[str, ...]:
