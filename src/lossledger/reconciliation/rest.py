@@ -157,8 +157,9 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.discard("unseen_rows")  # an argument that left no row out
     if parted.cause != "data" and same:
         causes.discard("data")
-        if all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"])):
-            causes.discard("precision")  # a dtype of arrays that changed no value
+    arrays = all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"]))
+    if arrays and (same or parted.cause == "data"):
+        causes.discard("precision")  # a dtype of arrays that changed no value, or beside others
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone

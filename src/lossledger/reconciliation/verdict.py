@@ -1,5 +1,6 @@
 """The answer in a sentence."""
 
+import math
 from collections.abc import Sequence
 
 from lossledger.reconciliation.chain import Chain
@@ -12,6 +13,8 @@ from lossledger.reconciliation.shown import DIFFERS
 
 SAID = 3
 """Causes that a sentence names."""
+_ASIDE = 1e-6
+"""Of the largest amount; a sentence names no cause that is less."""
 MORE = "Only training again, with one thing swapped at a time, can price them."
 
 
@@ -32,20 +35,27 @@ def verdict(
     if gap == 0 and not causes:
         return f"No gap. {_alike(pair, chain, parted)}"
     if abs(left) > SAME * size:
-        return f"{named(causes)} {_unexplained(pair, left, parted)}".strip()
+        return f"{named(causes, all_of_it=False)} {_unexplained(pair, left, parted)}".strip()
     if not causes:
         return _only_rounding(pair, parted)
-    if len(causes) == 1:
-        return f"All of the gap is {causes[0].cause}."
     return named(causes)
 
 
-def named(causes: Sequence[Cause]) -> str:
-    """The causes, the largest first."""
+def named(causes: Sequence[Cause], *, all_of_it: bool = True) -> str:
+    """The causes, the largest first, without those that are rounding beside it.
+
+    Args:
+        causes: The causes.
+        all_of_it: Whether they are the whole gap.
+    """
     if not causes:
         return ""
     ordered = sorted(causes, key=lambda cause: -abs(cause.amount))
-    names = [cause.cause for cause in causes]
+    largest = max((abs(e.amount) for e in causes if math.isfinite(e.amount)), default=0.0)
+    ordered = [cause for cause in ordered if not abs(cause.amount) < _ASIDE * largest]
+    if len(ordered) == 1 and all_of_it:
+        return f"All of the gap is {ordered[0].cause}."
+    names = [cause.cause for cause in ordered]
     told = [
         f"{e.cause} {signed(e.amount)}" + (f" ({e.kind})" if names.count(e.cause) > 1 else "")
         for e in ordered[:SAID]
