@@ -114,6 +114,8 @@ class Output:
             before = self._begin()
         except Exception:
             self.failed = True
+            if self.own is None:
+                self.path = None
             raise
         self.failed = False
         return before

@@ -1,0 +1,94 @@
+"""A file system that is really full, and one that becomes read-only, where this may mount one."""
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+import lossledger as ll
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "lossledger-test", str(place)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no right to mount a file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def losses_at(steps):
+    return (np.asarray(steps) * 0.37 % 5).astype("f4")
+
+
+def train(run, begin, end):
+    for step in range(begin, end):
+        run.step(losses_at(step), rows=2, penalty=np.random.default_rng(step).random())
+        if step % 500 == 499:
+            run.collector.collect()
+
+
+def read(path):
+    run = ll.open(path)
+    losses = run.losses()
+    np.testing.assert_array_equal(losses, losses_at(np.arange(len(losses))))
+    return run, len(losses)
+
+
+def test_a_full_disk_costs_nothing_once_it_has_room_again(small):
+    ballast = small / "ballast"
+    run = ll.record(small / "runs")
+    run.start()
+    train(run, 0, 1000)
+    ballast.write_bytes(bytes(os.statvfs(small).f_bavail * os.statvfs(small).f_frsize))
+    with pytest.warns(ll.LossLedgerWarning, match=r"cannot-write.*No space left") as told:
+        train(run, 1000, 3000)
+    found, _ = read(run.path)
+    assert not found.complete
+    ballast.unlink()
+    train(run, 3000, 4000)
+    run.stop()
+    assert len(told) == 1
+    found, entries = read(run.path)
+    assert found.complete
+    assert entries == 4000
+
+
+def test_a_disk_that_takes_nothing_more_leaves_what_was_flushed(small):
+    run = ll.record(small / "runs")
+    run.start()
+    train(run, 0, 1000)
+    room = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
+    (small / "ballast").write_bytes(bytes(room))
+    with pytest.warns(ll.LossLedgerWarning, match="cannot-write") as told:
+        train(run, 1000, 3000)
+    run.stop()
+    assert len(told) == 1
+    found, entries = read(run.path)
+    assert entries >= 1000
+    assert not found.complete
+
+
+def test_a_folder_that_becomes_read_only_leaves_what_was_flushed(small):
+    run = ll.record(small / "runs")
+    run.start()
+    train(run, 0, 1000)
+    # What is open stays writable, as the system has it; nothing new can be made.
+    subprocess.run(["mount", "--bind", str(small), str(small)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(small)], check=True)
+        train(run, 1000, 3000)
+        with pytest.warns(ll.LossLedgerWarning, match=r"cannot-write.*Read-only") as told:
+            run.stop()
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+    assert len(told) == 1
+    found, entries = read(run.path)
+    assert entries == 3000
+    assert not found.complete
