@@ -6,8 +6,10 @@ navigation's start to the first painted frame of the chart; the median of severa
 
     python benchmarks/page.py                   # 10^5, 10^6 and 10^7 entries
     python benchmarks/page.py 100000000         # takes minutes, and a gigabyte of disk
+    python benchmarks/page.py live              # from an entry on the disk to the live page
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -16,53 +18,67 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lossledger import store
-from lossledger.folder import append_line, create_folder, write_json
+from lossledger.folder import append_line, create_folder, read_json, write_json
 
 EPOCH = 10_000
 BLOCK = 500_000
 OPENINGS = 5
+GROWTHS = 30
 HEADER = (
     "| entries | written in, s | memory, MB | page, MB | painted, s | all read, s | zoom, s |\n"
     "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
-def make(directory: Path, entries: int) -> Path:
-    """A run of so many entries."""
+def begun(directory: Path) -> tuple[Path, store.Writer]:
+    """A run that has begun, and what writes its entries."""
     path = create_folder(directory, "long", datetime.now())
-    rng = np.random.default_rng(1)
     call = {"call": 0, "driver": "fit", "model": 0, "model_name": "net", "loss_name": "loss"}
     append_line(path / "calls.jsonl", call)
-    writer = store.Writer(path)
-    for start in range(0, entries, BLOCK):
-        step = np.arange(start, min(start + BLOCK, entries))
-        n = len(step)
-        noise = rng.normal(scale=0.1, size=n).astype("f4")
-        writer.append(
-            {
-                "step": step,
-                "call": np.zeros(n, "i4"),
-                "model": np.zeros(n, "i4"),
-                "epoch": step // EPOCH,
-                "batch": step % EPOCH,
-                "loss": 1 / (1 + step / 20_000) + 0.5 + noise,
-                "weight": np.full(n, 32.0),
-                "rows": np.full(n, 32),
-                "penalty": np.full(n, 0.01, "f4"),
-                "learning_rate": 0.1 / (1 + step / 50_000),
-                "time": (step + rng.random(n)) * 1_000_000,
-                "batch_id": rng.integers(1, 2**63, n),
-            }
-        )
-    writer.close()
-    info = {"format": 1, "id": path.name, "name": "long", "complete": True, "entries": entries}
+    info = {"format": 1, "id": path.name, "name": "long", "complete": False}
     write_json(path / "run.json", {**info, "versions": {"keras": "3.15.1"}})
+    return path, store.Writer(path)
+
+
+def append(writer: store.Writer, step: np.ndarray, rng: np.random.Generator) -> None:
+    """Entries of so many steps."""
+    n = len(step)
+    noise = rng.normal(scale=0.1, size=n).astype("f4")
+    writer.append(
+        {
+            "step": step,
+            "call": np.zeros(n, "i4"),
+            "model": np.zeros(n, "i4"),
+            "epoch": step // EPOCH,
+            "batch": step % EPOCH,
+            "loss": 1 / (1 + step / 20_000) + 0.5 + noise,
+            "weight": np.full(n, 32.0),
+            "rows": np.full(n, 32),
+            "penalty": np.full(n, 0.01, "f4"),
+            "learning_rate": 0.1 / (1 + step / 50_000),
+            "time": (step + rng.random(n)) * 1_000_000,
+            "batch_id": rng.integers(1, 2**63, n),
+        }
+    )
+
+
+def make(directory: Path, entries: int) -> Path:
+    """A run of so many entries."""
+    path, writer = begun(directory)
+    rng = np.random.default_rng(1)
+    for start in range(0, entries, BLOCK):
+        append(writer, np.arange(start, min(start + BLOCK, entries)), rng)
+    writer.close()
+    info = read_json(path / "run.json")
+    write_json(path / "run.json", {**info, "complete": True, "entries": entries})
     return path
 
 
@@ -75,14 +91,22 @@ def report(run: Path, page: Path) -> tuple[float, float]:
     return time.perf_counter() - begin, peak
 
 
-def paint(page: Path) -> tuple[float, float, float]:
-    """Seconds from the navigation's start to the painted chart, to all entries, and of a zoom."""
+@contextlib.contextmanager
+def chromium() -> Iterator[Any]:
+    """The browser."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        chromium = shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        path = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
+
+
+def paint(page: Path) -> tuple[float, float, float]:
+    """Seconds from the navigation's start to the painted chart, to all entries, and of a zoom."""
+    with chromium() as browser:
         opened: list[float] = []
         whole: list[float] = []
         zoomed: list[float] = []
@@ -95,10 +119,33 @@ def paint(page: Path) -> tuple[float, float, float]:
             whole.append(float(root.get_attribute("data-whole")) / 1000)
             zoomed.append(tab.evaluate(_ZOOM) / 1000)
             tab.close()
-        browser.close()
     return tuple(map(statistics.median, (opened, whole, zoomed)))
 
 
+def live(directory: Path) -> list[float]:
+    """Seconds from entries that were flushed to the live page that shows them."""
+    path, writer = begun(directory)
+    rng = np.random.default_rng(1)
+    command = [sys.executable, "-m", "lossledger", "report", "--live", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        address = server.stderr.readline().split(" at ")[1].split()[0]
+        took: list[float] = []
+        with chromium() as browser:
+            tab = browser.new_page()
+            tab.goto(address)
+            for number in range(GROWTHS):
+                time.sleep(0.07 * (number % 10))  # wherever the page is between two questions
+                append(writer, np.arange(10) + 10 * number, rng)
+                writer.flush()
+                begin = time.perf_counter()
+                tab.wait_for_function(_SHOWN, arg=f"one entry: {10 * (number + 1)} in", polling=5)
+                took.append(time.perf_counter() - begin)
+        server.kill()
+    writer.close()
+    return took
+
+
+_SHOWN = "text => document.getElementById('caption').textContent.includes(text)"
 _ZOOM = """
 async () => {
   const root = document.documentElement, before = root.dataset.paints, begin = performance.now();
@@ -110,6 +157,12 @@ async () => {
 
 
 def main() -> None:
+    if sys.argv[1:] == ["live"]:
+        with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
+            took = live(Path(folder))
+        median, most = statistics.median(took), max(took)
+        print(f"live, {GROWTHS} times: {median:.2f} s in the median, {most:.2f} s at most")
+        return
     counts = [int(text) for text in sys.argv[1:]] or [10**5, 10**6, 10**7]
     print(HEADER, flush=True)
     for entries in counts:
