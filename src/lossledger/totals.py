@@ -25,8 +25,8 @@ class Mean:
     and `Mean.empty()` its identity, all to the last bit; a float64 is rounded once, in `result`.
 
     Non-finite entries never enter the sums; they are counted by what they do to an accumulator
-    that adds `loss * weight`. So `result` is what such an accumulator reports (one NaN makes it
-    NaN), and `finite_result` the mean over the finite entries alone.
+    that adds `loss * weight`. So `result` is what such an accumulator reports: one NaN makes it
+    NaN.
 
     Args:
         total: Sum of `loss * weight` over the finite entries, exact.
@@ -87,11 +87,6 @@ class Mean:
         return self.nan + self.up + self.down
 
     @property
-    def finite(self) -> int:
-        """Entries that `finite_result` averages over, of `count`."""
-        return self.count - self.nonfinite
-
-    @property
     def result(self) -> float:
         """The mean as `keras.metrics.Mean` defines it, in exact arithmetic; NaN if empty.
 
@@ -107,11 +102,6 @@ class Mean:
         if self.nonfinite:
             return math.inf if bool(self.up) == (weight > 0) else -math.inf
         return to_float(self.total / weight)
-
-    @property
-    def finite_result(self) -> float:
-        """The mean over the finite entries; NaN where their weights add to zero."""
-        return to_float(self.total / self.weight) if self.weight else math.nan
 
 
 _MEAN_FIELDS = tuple(Mean.__dataclass_fields__)
