@@ -51,5 +51,5 @@ def test_a_loop_in_a_notebook():
     assert loop._training is None  # looking begins nothing
     loss = loop.run().history["loss"][-1]
     html = loop._repr_html_()
-    assert f">{loss:.6g}<" in html
+    assert f">{loss:#.6g}<" in html
     assert "ended" in html
