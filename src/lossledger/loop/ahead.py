@@ -16,14 +16,11 @@ LEAVING = 1.0
 """Seconds that the end of a training waits for a source that is at work on a batch."""
 
 
-class InTurn:
-    """Reads the batches that a run asks for in the thread that trains, a chunk at a time.
-
-    Where calls to the device return before they have run, the next chunk is put together meanwhile
-    all the same; and a source may be bound to the thread that made it.
+class Reader:
+    """Reads the batches that a run asks for, and puts them together.
 
     Args:
-        batches: The batches.
+        batches: The batches; nothing else may read them meanwhile.
         packer: Puts them together; see `lossledger.loop.pack`.
         limit: How many to read at most.
     """
@@ -32,7 +29,21 @@ class InTurn:
         self._batches = batches
         self._packer = packer
         self._limit = limit
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+
+    def _raise(self) -> None:
+        """Raises what reading a batch raised, once, where that batch would have been trained on."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+class InTurn(Reader):
+    """Reads in the thread that trains, a chunk at a time.
+
+    Where calls to the device return before they have run, the next chunk is put together meanwhile
+    all the same; and a source may be bound to the thread that made it.
+    """
 
     def take(self, *, stacked: bool) -> list[Chunk]:
         """See `Ahead`."""
@@ -41,7 +52,7 @@ class InTurn:
         while (self._limit is None or self._limit > 0) and not self._packer.full:
             try:
                 batch = next(self._batches, None)
-            except Exception as error:  # raised where the batch would have been trained on
+            except Exception as error:
                 self._error, batch = error, None
             if batch is None:
                 self._limit = 0
@@ -55,9 +66,8 @@ class InTurn:
             if not stacked or time.monotonic() > late:
                 break
         taken = self._packer.take()
-        if not taken and self._error is not None:
-            error, self._error = self._error, None
-            raise error
+        if not taken:
+            self._raise()
         return taken
 
     def stop(self, timeout: float | None = None) -> None:
@@ -65,21 +75,12 @@ class InTurn:
         self._packer.take()
 
 
-class Ahead:
-    """Reads the batches that a run asks for on a thread, a chunk ahead of what is trained.
-
-    Args:
-        batches: The batches; no other thread may read them meanwhile.
-        packer: Puts them together; see `lossledger.loop.pack`.
-        limit: How many to read at most.
-    """
+class Ahead(Reader):
+    """Reads on a thread, a chunk ahead of what is trained."""
 
     def __init__(self, batches: Iterator[Any], packer: Any, limit: int | None) -> None:
-        self._batches = batches
-        self._packer = packer
-        self._limit = limit
+        super().__init__(batches, packer, limit)
         self._ready: deque[list[Chunk]] = deque()
-        self._error: BaseException | None = None
         self._ended = self._stopped = False
         self._changed = threading.Condition()
         run = contextvars.copy_context().run
@@ -106,9 +107,7 @@ class Ahead:
                 taken = self._ready.popleft()
                 self._changed.notify_all()
                 return taken
-            error, self._error = self._error, None
-        if error is not None:
-            raise error
+        self._raise()
         return []
 
     def stop(self, timeout: float | None = None) -> None:
@@ -131,7 +130,7 @@ class Ahead:
                 self._add(batch)
             with self._changed:
                 self._hand_on()
-        except BaseException as error:  # raised where the batch would have been trained on
+        except BaseException as error:
             with self._changed:
                 self._hand_on()
                 self._error = error
