@@ -36,6 +36,14 @@ def _is_hash(value: Any) -> bool:
     return value is None or isinstance(value, str)
 
 
+def _are_states(value: Any) -> bool:
+    """Whether it says of optimizers, by name, what they had come to."""
+    return _is_table(value) and all(
+        _is_table(each) and _is_count(each.get("iterations")) and _is_hash(each.get("variables"))
+        for each in value.values()
+    )
+
+
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "call": _is_count,
     "model": _is_count,
@@ -54,6 +62,8 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "initial_weights": _is_hash,
     "final_weights": _is_hash,
     "weights_file": _is_hash,
+    "initial_optimizers": _are_states,
+    "final_optimizers": _are_states,
     "reported": lambda value: isinstance(value, list) and all(map(_is_item, value)),
 }
 

@@ -22,6 +22,7 @@ from lossledger.segments.checked import begun
 FILES = Path(__file__).parent.parent / "unit" / "files"
 _KEYS = "call model attempt driver reported steps_per_epoch epochs_said configuration arguments"
 _KEYS += " loss_name weight_kind history_is output_weights failed ended initial_weights place name"
+_KEYS += " initial_optimizers iterations variables"
 _KEYS += " value epoch batch format id created complete entries lines command versions warnings"
 _KEYS += (
     " unseen resumed summary git device environment script workers layers class units optimizer"

@@ -87,6 +87,10 @@ def test_gan(twins):
         means = result.column(name).reshape(2, 2).mean(1) if name == "g_loss" else None
         means = result.run.losses().reshape(2, 2).mean(1) if means is None else means
         np.testing.assert_allclose(result.recorded[name], means, rtol=1e-6)
+    info = result.run.calls[0].info
+    assert set(info["configuration"]["optimizers"]) == {"d_optimizer", "g_optimizer"}
+    counts = {name: each["iterations"] for name, each in info["final_optimizers"].items()}
+    assert counts == {"optimizer": 0, "d_optimizer": 4, "g_optimizer": 4}
 
 
 def test_two_models_in_turn(twins):

@@ -160,6 +160,42 @@ def test_another_order(fit, rate):
     assert "other batches" in result.divergence.evidence
 
 
+def test_an_optimizer_that_forgot(record, fit):
+    """Compiled again between two calls, and resumed from weights alone; on each backend."""
+
+    def adam():
+        model = model_of()
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+        return model
+
+    def halves(model, again):
+        model.fit(X, Y, epochs=2, **FLAT)
+        seam.append(model.get_weights())
+        if again:
+            model.compile(keras.optimizers.Adam(0.01), "mse")
+        model.fit(X, Y, epochs=2, **FLAT)
+
+    seam = []
+    whole = fit(model=adam(), epochs=4)
+    again, _ = record(lambda model: halves(model, True), adam())
+    kept, _ = record(lambda model: halves(model, False), adam())
+    resumed = adam()
+    resumed.set_weights(seam[0])
+    resumed = fit(model=resumed, epochs=2)
+    calls = lossledger.open(again).calls
+    states = [call.info[f"{which}_optimizers"] for call in calls for which in ("initial", "final")]
+    assert [each["optimizer"]["iterations"] for each in states] == [0, 6, 0, 6]
+    assert states[1]["optimizer"]["variables"] != states[3]["optimizer"]["variables"]
+    for other in (again, resumed):
+        found, result = summed(whole, other)
+        assert found == {("optimizer_state", "replayed"): result.gap}
+        assert result.divergence.step == 7
+    found, _ = summed(whole, kept)
+    assert found == {}
+    found, _ = summed(again, resumed, epoch=-1)
+    assert found == {}
+
+
 def test_seeds_are_no_cause(fit):
     def seeded(seed):
         keras.utils.set_random_seed(seed)

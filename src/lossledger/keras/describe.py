@@ -77,6 +77,8 @@ def configuration(model: Any) -> dict[str, Any]:
         "model": type(model).__name__,
         "layers": layers(model),
         "optimizer": _config(optimizer),
+        "optimizers": {n: _config(e) for n, e in optimizers_of(model).items() if e is not optimizer}
+        or None,
         "loss": plain(loss),
         "reduction": getattr(loss, "reduction", None),
         "loss_weights": plain(getattr(compiled_loss, "_user_loss_weights", None)),
@@ -150,6 +152,12 @@ def mean_of_rows(model: Any) -> bool:
     loss = getattr(model, "loss", None)
     losses = keras.tree.flatten(loss) if loss is not None else []
     return all(getattr(each, "reduction", "mean") not in ("sum", "none", None) for each in losses)
+
+
+def optimizers_of(model: Any) -> dict[str, Any]:
+    """The Keras optimizers that a model holds, by attribute: a GAN has more than `optimizer`."""
+    own = vars(model).items()
+    return {name: each for name, each in own if isinstance(each, keras.optimizers.Optimizer)}
 
 
 def _config(thing: Any) -> Any:

@@ -4,6 +4,7 @@
 calls the jitted step once a batch, `steps_per_execution` included, so each has its own row.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,15 +113,23 @@ class JaxTap(base.Tap[Any]):
 
         return step
 
-    def weights(self, arguments: tuple[Any, ...]) -> list[np.ndarray]:
-        """See base class; during `fit` the weights are in the state, not in the variables."""
+    def values(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+        """See base class; during `fit` they are in the state, not in the variables."""
         if not arguments:
-            return super().weights(arguments)
+            return super().values(variables, arguments)
         model, state = self.model, arguments[0]
-        variables = [*model.trainable_variables, *model.non_trainable_variables]
-        values = {id(v): value for v, value in zip(variables, [*state[0], *state[1]], strict=True)}
+        own = [*model.trainable_variables, *model.non_trainable_variables]
+        own += getattr(model.optimizer, "variables", ())
+        within = {
+            id(v): value for v, value in zip(own, [*itertools.chain(*state[:3])], strict=True)
+        }
+
+        def held(variable: Any) -> Any:  # a variable of the model has no value meanwhile
+            value = within.get(id(variable))
+            return variable.value if value is None else value
+
         # A view of a buffer would keep it from being donated to the first step.
-        return [np.array(jnp.copy(_local(values[id(variable)]))) for variable in model.weights]
+        return [np.array(jnp.copy(_local(held(variable)))) for variable in variables]
 
 
 def spans_processes() -> bool:

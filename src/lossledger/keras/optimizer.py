@@ -1,12 +1,19 @@
-"""What an entry says of the optimizer: learning rate, and whether the step moved the weights."""
+"""What is on record of optimizers: of a step, the rate and whether it updated; of a call, state."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
+from lossledger.keras.describe import weights_fingerprint
 from lossledger.keras.trace import Trace
+
+STATE_LIMIT = 2**26
+"""Bytes of an optimizer's variables above which no fingerprint of them is taken."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +58,25 @@ def micro_steps(optimizer: Any) -> int:
 def scaled(model: Any) -> bool:
     """Whether the model's optimizer may skip an update because a gradient is not finite."""
     return isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer)
+
+
+def state_of(optimizer: Any, read: Callable[[Sequence[Any]], list[np.ndarray]]) -> dict[str, Any]:
+    """What an optimizer has come to.
+
+    Args:
+        optimizer: A Keras optimizer.
+        read: Gives the values of some of its variables.
+
+    Returns:
+        `iterations`, the updates that it has made; `variables`, the fingerprint of all else that an
+        update changes: null above `STATE_LIMIT`, and absent where there is nothing (yet).
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    counters = [inner._iterations, optimizer._iterations]
+    aside = {id(each) for each in (*counters, inner._learning_rate, optimizer._learning_rate)}
+    variables = [each for each in optimizer.variables if id(each) not in aside]
+    found: dict[str, Any] = {"iterations": int(read(counters[:1])[0])}
+    if optimizer.built and variables:
+        size = sum(math.prod(each.shape) for each in variables) * 4
+        found["variables"] = weights_fingerprint(read(variables)) if size <= STATE_LIMIT else None
+    return found

@@ -4,13 +4,16 @@ A backend's tap (`jax.py`, `tensorflow.py`, `torch.py`) leaves the row of a step
 appends it to a buffer (`buffer.py`), from which the recorder collects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import keras
 import numpy as np
 
 from lossledger.keras.buffer import Buffer
+from lossledger.keras.describe import optimizers_of
+from lossledger.keras.optimizer import state_of
 from lossledger.keras.trace import Layout, Selection, Trace, counted, select
 
 OfBackend = TypeVar("OfBackend", bound=Buffer)
@@ -44,6 +47,7 @@ class Tap(Generic[OfBackend]):
         self.buffer = buffer
         self.position: Position | None = None
         self.fresh = True
+        self.optimizers: Mapping[str, Any] = {}
         self.failure: Exception | None = None
         self._shortcut: tuple[list[Any], list[int]] | None = None
 
@@ -57,8 +61,17 @@ class Tap(Generic[OfBackend]):
 
     def weights(self, arguments: tuple[Any, ...]) -> list[np.ndarray]:
         """The model's weights before an execution, in the order of `model.weights`."""
+        return self.values(self.model.weights, arguments)
+
+    def values(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+        """Copies of what some variables of the model or its optimizers hold before an execution."""
         del arguments
-        return [np.array(weight) for weight in self.model.get_weights()]
+        return [np.array(variable.numpy()) for variable in variables]
+
+    def states(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+        """What the optimizers that train have come to before an execution, by their names."""
+        read = partial(self.values, arguments=arguments)
+        return {name: state_of(each, read) for name, each in self.optimizers.items()}
 
     def attach(self, position: Position | None) -> None:
         """Let the next executions belong to `position`; `None` stops recording them."""
@@ -72,6 +85,7 @@ class Tap(Generic[OfBackend]):
             return
         if self.fresh:
             self.fresh = False
+            self.optimizers = optimizers_of(self.model)  # until `compile` puts others in place
             position.begins(self, arguments)
         if len(self.buffer.times) >= self.buffer.backlog:
             position.backlog()

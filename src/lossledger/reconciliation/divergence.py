@@ -8,6 +8,7 @@ import numpy as np
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
 from lossledger.reconciliation.moves import SAME, counted, number
+from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
 from lossledger.reconciliation.result import Divergence
@@ -38,18 +39,20 @@ def divergence(pair: Pair) -> Divergence | None:
     if pair.same_call:
         return None
     names = pair.a.names[0], pair.b.names[0]
-    if all(names) and names[0] != names[1]:
-        if pair.begins:
-            return None
+    if all(names) and names[0] != names[1] and pair.begins is None:
         return Divergence(None, None, None, "initial_weights", _began(pair))
     whole = not (pair.a.part or pair.b.part)
-    found = parting(pair.a.training, pair.b.training, whole=whole, ids=pair.same_form)
+    trainings = pair.a.training, pair.b.training
+    starts = pair.begins and pair.begins[::-1]  # the steps of each before the other began
+    found = parting(*trainings, whole=whole, ids=pair.same_form, starts=starts)
     if found is None:
         return None
     cause, evidence = _why(pair, found)
     batch = int(found.a["batch"]) if pair.a.call.driver in OF_EPOCHS else None
     evidence = f"{_agreed(found)}{evidence}"
-    return Divergence(found.step, int(found.a["epoch"]), batch, cause, evidence)
+    if pair.begins:
+        evidence = f"{pair.begun}. {evidence}"
+    return Divergence(_place(pair, found), int(found.a["epoch"]), batch, cause, evidence)
 
 
 def _began(pair: Pair) -> str:
@@ -74,11 +77,20 @@ def _why(pair: Pair, found: Parting) -> tuple[str, str]:
         return _batches(pair, found)
     if found.what == "learning_rate":
         rates = (number(found.a["learning_rate"]), number(found.b["learning_rate"]))
-        return "hyperparameters", f"the learning rate is {rates[0]} in a, {rates[1]} in b."
+        told = f"the learning rate is {rates[0]} in a, {rates[1]} in b"
+        state = other_state(pair, _place(pair, found) + 1) if counts(pair) else ""
+        if state and "hyperparameters" not in pair.factors:
+            return "optimizer_state", f"{told}: {state}."
+        return "hyperparameters", f"{told}."
     if found.what == "updated":
         moved = ["moves" if each["updated"] else "doesn't move" for each in (found.a, found.b)]
         return "hyperparameters", f"the step {moved[0]} the weights in a, {moved[1]} in b."
     return _losses(pair, found)
+
+
+def _place(pair: Pair, found: Parting) -> int:
+    """Steps before it of the longer training, where the one began within the other."""
+    return found.step + max(pair.begins or (0,))
 
 
 def _lengths(pair: Pair, found: Parting) -> tuple[str, str]:
@@ -179,6 +191,9 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
     cause = cause or _weighed(found)
+    state = "" if cause else other_state(pair, _place(pair, found))
+    if state:
+        return "optimizer_state", f"{told}, after an update that was not the same: {state}."
     if cause is None and re.search(
         "layers|loss", " ".join(pair.factors.get("hyperparameters", []))
     ):

@@ -47,7 +47,14 @@ Training: TypeAlias = tuple[Run, Sequence[Call], int]
 """A run, calls of it that are one training, and how many of its steps to look at."""
 
 
-def parting(a: Training, b: Training, *, whole: bool = True, ids: bool = True) -> Parting | None:
+def parting(
+    a: Training,
+    b: Training,
+    *,
+    whole: bool = True,
+    ids: bool = True,
+    starts: tuple[int, int] | None = None,
+) -> Parting | None:
     """Finds the first step at which two trainings differ, in bounded memory.
 
     Losses that are equal up to float32 rounding count as equal.
@@ -57,11 +64,15 @@ def parting(a: Training, b: Training, *, whole: bool = True, ids: bool = True) -
         b: The second.
         whole: Whether both are looked at to the end of an epoch, so that a longer one differs.
         ids: Whether fingerprints of batches may be compared.
+        starts: Steps of each that come before those that are compared, of which only these count,
+            not their epochs; where the one began within the other.
 
     Returns:
         The step, or `None` where all steps that both have agree. Epochs that end elsewhere tell
         nothing apart where all steps beyond agree, too.
     """
+    if starts is not None:
+        return _first(a, b, ids=ids, epochs=False, starts=starts)[0]
     found, last = _first(a, b, ids=ids, epochs=True)
     if found is None:
         return None if last is None or not whole else _goes_on(a, b, last)
@@ -75,7 +86,8 @@ def parting(a: Training, b: Training, *, whole: bool = True, ids: bool = True) -
 def begins_in(a: Training, b: Training, *, ids: bool = True) -> int | None:
     """The step of one training with which another begins, as a resumed one does.
 
-    From there on all steps agree that both have, two at least.
+    From there on all steps agree that both have, two at least. Or the first one does, on a batch
+    that is known again, and is the only one of all: then the trainings part later.
 
     Args:
         a: The one.
@@ -91,23 +103,25 @@ def begins_in(a: Training, b: Training, *, ids: bool = True) -> int | None:
     done = 0
     places: list[int] = []
     for block in _blocks(*a):
-        like = ~np.any(list(_differences(block, _cut(first, slice(1)), ids).values())[1:], axis=0)
+        differs = _differences(block, _cut(first, slice(1)), ids)
+        like = ~(differs["batch"] | differs["rows"] | differs["loss"])
         places += (done + np.flatnonzero(like)).tolist()
         done += len(like)
+    only = ids and bool(first["batch_id"][0]) and len(places) == 1
     for place in [place for place in places if place][:_TRIED]:
-        found, last = _first(a, b, ids=ids, epochs=False, start=place)
-        if found is None and last is not None and last.step > 1:
+        found, last = _first(a, b, ids=ids, epochs=False, starts=(place, 0))
+        if only if found is not None else last is not None and last.step > 1:
             return place
     return None
 
 
 def _first(
-    a: Training, b: Training, *, ids: bool, epochs: bool, start: int = 0
+    a: Training, b: Training, *, ids: bool, epochs: bool, starts: tuple[int, int] = (0, 0)
 ) -> tuple[Parting | None, Parting | None]:
     """The first step that differs; else the last one that both have, before the next of either."""
     done = bits = 0
     last: tuple[dict[str, Any], dict[str, Any]] | None = None
-    for ours, theirs in _side_by_side(_blocks(*a, start=start), _blocks(*b)):
+    for ours, theirs in _side_by_side(_blocks(*a, start=starts[0]), _blocks(*b, start=starts[1])):
         differs = _differences(ours, theirs, ids)
         if not epochs:
             del differs["epoch"]

@@ -10,6 +10,7 @@ from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
+from lossledger.reconciliation.optimizers import other_state
 from lossledger.reconciliation.pair import ROUNDS, Pair
 from lossledger.reconciliation.result import Cause, Divergence
 
@@ -32,6 +33,7 @@ _ADVICE = {
     "keras_version": "Train both with the same version of Keras.",
     "replica_scaling": "Give every replica as many rows (drop_remainder=True), or use one replica.",
     "initial_weights": "Begin both from the same weights: load them, or set one seed.",
+    "optimizer_state": "Load the optimizer with the weights (model.save keeps it); compile once.",
     "sample_weight": "Train both with the same sample weights.",
     "class_weight": "Train both with the same class weights.",
 }
@@ -163,7 +165,9 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
-    if pair.a.epoch != pair.b.epoch:
+    if other_state(pair):
+        causes.add("optimizer_state")
+    if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):
         causes.add("convention")
     return causes
 

@@ -45,6 +45,7 @@ _ALL = (
     Slug("inference_mode", "measured", "dropout and batch normalization train or are switched off"),
     Slug("moving_weights", "measured", "losses of weights on their way, against the final weights"),
     Slug("initial_weights", "replayed", "training began from other weights"),
+    Slug("optimizer_state", "replayed", "an optimizer that began anew, where the other's went on"),
     Slug("data", "replayed", "training saw other rows"),
     Slug("order", "replayed", "the same rows in another order"),
     Slug("randomness", "replayed", "dropout and other layers that draw random numbers"),

@@ -390,6 +390,7 @@ class Recording:
                 from lossledger.keras import describe
 
                 call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
+                call.write(final_optimizers=tap.states(()))
         if tap is not None:
             with self.guarded("tap-failed"):
                 call.check(tap)
