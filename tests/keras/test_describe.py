@@ -11,8 +11,13 @@ from .conftest import X, Y
 @pytest.mark.parametrize("nested", [False, True])
 def test_layers_that_decide_a_loss_are_described(tmp_path, nested):
     inner = [
-        keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(0.05)),
-        keras.layers.Dropout(0.5),
+        keras.layers.Dense(
+            4,
+            kernel_regularizer=keras.regularizers.L2(0.05),
+            kernel_constraint=keras.constraints.MaxNorm(0.5),
+            kernel_initializer="zeros",
+        ),
+        keras.layers.Dropout(0.5, seed=3),
     ]
     inner = [keras.Sequential(inner)] if nested else inner
     model = keras.Sequential([keras.Input((3,)), *inner, keras.layers.Dense(1)])
@@ -26,5 +31,8 @@ def test_layers_that_decide_a_loss_are_described(tmp_path, nested):
     assert sorted(layer["units"] for layer in dense) == [1, 4]
     (regular,) = [layer for layer in dense if "kernel_regularizer" in layer]
     assert regular["kernel_regularizer"]["config"]["l2"] == pytest.approx(0.05)
-    assert dropout["rate"] == 0.5
+    assert regular["kernel_constraint"]["config"]["max_value"] == 0.5
+    said = {"class", "units", "activation", "kernel_regularizer", "kernel_constraint"}
+    assert set(regular) == said
+    assert dropout == {"class": "Dropout", "rate": 0.5, "training": True}
     assert [layer for layer in found if layer.get("training")] == [dropout]

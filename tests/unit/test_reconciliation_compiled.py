@@ -312,6 +312,44 @@ def test_evaluations_at_each_epochs_end(tmp_path, epoch, value):
     assert ll.reconcile(run, (run, "evaluate"), epoch=epoch).b.value == value
 
 
+def test_a_layer_that_acts_on_measurements_alone(tmp_path):
+    """As another momentum of batch normalization: all steps agree, and the evaluations don't."""
+    runs = []
+    for momentum, value in ((0.99, 0.5), (0.5, 0.375)):
+        layers = [{"class": "BatchNormalization", "momentum": momentum, "training": True}]
+        made = Made(tmp_path, f"of{value}")
+        configuration = {"layers": layers}
+        made.call(0, driver="fit", model=0, initial_weights="w", configuration=configuration)
+        made.steps([0.75, 0.25], epoch=0, batch_id=np.array([1, 2], "u8"))
+        item = {"place": "evaluate", "name": "loss", "epoch": None, "value": value}
+        made.call(0, reported=[item])
+        runs.append(made.close())
+    result = ll.reconcile(*((run, "evaluate") for run in runs))
+    assert causes(result) == {("hyperparameters", "replayed"): -0.125}
+    assert "What differs, layers, acts on what is measured alone" in result.causes[0].evidence
+    assert ll.reconcile(*runs).gap == 0
+
+
+@pytest.mark.parametrize(("off", "cause"), [(0.0, "precision"), (0.25, "initial_weights")])
+def test_weights_of_another_dtype_are_the_same_but_for_rounding(tmp_path, off, cause):
+    """bfloat16 is the upper half of a float32; what differs more than that began elsewhere."""
+    weights = RNG.random((3, 2)).astype("f4")
+    bits = (weights + np.float32(off)).view("u4") + 0x8000  # to the nearest
+    halves = (bits >> 16).astype("u2").view("V2")
+    runs = []
+    for policy, copy, loss in (("float32", weights, 0.5), ("bfloat16", halves, 0.502)):
+        made = Made(tmp_path, policy)
+        (made.path / "weights").mkdir()
+        np.savez(made.path / "weights/000000.npz", copy)
+        named = {"initial_weights": policy, "weights_file": "weights/000000.npz"}
+        made.call(0, driver="fit", model=0, configuration={"dtype_policy": policy}, **named)
+        made.steps([loss, loss / 2], epoch=0, batch_id=np.array([1, 2], "u8"))
+        runs.append(made.close())
+    result = ll.reconcile(*runs)
+    assert result.divergence.cause == cause
+    assert {each.cause for each in result.causes} == ({"precision"} if not off else set())
+
+
 def test_a_validation_that_ends_early(tmp_path):
     item = {"place": "validation", "name": "val_loss", "epoch": 1, "value": 0.5}
     info = {"reported": [item], "arguments": {"validation_steps": 2}}

@@ -1,6 +1,7 @@
 """What a call's record says of its model, its data and the machine: plain JSON values."""
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import os
@@ -21,6 +22,8 @@ LAYERS = 256
 _SAID_OF_LAYERS = ("units", "filters", "activation", "rate", "stddev", "momentum", "mask_value")
 _SAID_OF_LAYERS += ("mask_zero", "dropout", "recurrent_dropout", "kernel_regularizer")
 _SAID_OF_LAYERS += ("bias_regularizer", "activity_regularizer")
+_UNSAID_OF_LAYERS = ("class", "name", "seed", "function", "arguments", "layer", "batch_shape")
+"""What tells no layer from another that computes the same: seeds are chance."""
 
 
 def versions() -> dict[str, str]:
@@ -100,7 +103,8 @@ def layers(model: Any) -> list[dict[str, Any]]:
 
     Returns:
         A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
-        its configuration sizes, activation, rates of noise, masks and regularizers;
+        its configuration sizes, activation, rates of noise, masks, regularizers, and all that
+        isn't its class's default;
         `trainable`, false, where its weights are held; `dtype` where it isn't the model's.
     """
     found: list[dict[str, Any]] = []
@@ -112,6 +116,7 @@ def layers(model: Any) -> list[dict[str, Any]]:
         said = {"class": type(layer).__name__}
         if isinstance(config, dict):
             said |= {name: config[name] for name in _SAID_OF_LAYERS if config.get(name)}
+            said |= _unusual(type(layer), config)
         if "training" in inspect.signature(layer.call).parameters and _has_modes(layer, said):
             said["training"] = True
         if not layer.trainable and layer.weights:
@@ -123,6 +128,27 @@ def layers(model: Any) -> list[dict[str, Any]]:
         if len(found) == LAYERS:
             break
     return found
+
+
+def _unusual(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a layer's configuration isn't its class's default."""
+    usual = _defaults(kind)
+    return {
+        name: value
+        for name, value in config.items()
+        if name in usual
+        and name not in _UNSAID_OF_LAYERS
+        and not name.endswith("_initializer")
+        and value != plain(usual[name])
+        and value != (usual[name], usual[name])  # one number for both axes
+    }
+
+
+@functools.cache
+def _defaults(kind: type) -> dict[str, Any]:
+    """The parameters that a class is made with, and their defaults."""
+    found = inspect.signature(kind.__init__).parameters.values()
+    return {each.name: each.default for each in found if each.kind is not each.VAR_KEYWORD}
 
 
 def _has_modes(layer: Any, said: Mapping[str, Any]) -> bool:

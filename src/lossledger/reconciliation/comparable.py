@@ -1,11 +1,6 @@
 """Whether two numbers may be compared, and what is not the same about how they came about."""
 
-import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from lossledger.call import Call
@@ -18,6 +13,7 @@ from lossledger.reconciliation.compiled import (
     targets_of,
 )
 from lossledger.reconciliation.result import Difference
+from lossledger.reconciliation.weights import shapes_in, weights_file
 from lossledger.run import Run
 
 # What of the arguments decides nothing, or is looked at in the entries.
@@ -28,9 +24,6 @@ x y batch_size epochs initial_epoch shuffle steps_per_epoch validation_data vali
 validation_freq return_dict
 """
 _DRIVERS_OWN = {f"arguments.{name}" for name in _OWN.split()}
-_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, SyntaxError)
-_OURS = re.compile(r"(worker-\d{1,6}/)?weights/\d{6,9}\.npz")
-"""Where a recorder keeps weights: any other path in a run's record is not followed."""
 _NAMELESS = {"name", "registered_name", "module"}
 _VERSIONS = ("keras", "backend", "backend_version", "numpy", "python", "lossledger")
 
@@ -192,31 +185,8 @@ def _structure(a: tuple[Run, Call], b: tuple[Run, Call]) -> Iterator[str]:
 
 def _shapes(run: Run, call: Call) -> Any:
     """Shapes of the weights, from the copy of the initial ones."""
-    name = call.info.get("weights_file")
-    # A path that a file gives is followed only where it is one that the recorder would have given.
-    if not isinstance(name, str) or not _OURS.fullmatch(name):
-        return None
-    path = Path(run.path, name)
-    if not path.is_file() or path.resolve() != run.path.resolve() / name:
-        return None
-    try:
-        return _shapes_in(path)
-    except (OSError, ValueError, RuntimeError, EOFError, MemoryError, KeyError, *_DAMAGED):
-        return None  # the layers' sizes are compared in its place
-
-
-def _shapes_in(path: Path) -> list[list[int]]:
-    """Shapes of the arrays of an `.npz` file: of each its first bytes, whatever it claims to be."""
-    from numpy.lib import format as npy
-
-    shapes: list[list[int]] = []
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            with archive.open(name) as file:
-                first = npy.read_magic(file) == (1, 0)
-                read = npy.read_array_header_1_0 if first else npy.read_array_header_2_0
-                shapes.append(list(read(file)[0]))
-    return shapes
+    path = weights_file(run, call)
+    return None if path is None else shapes_in(path)  # or the layers' sizes are compared
 
 
 def _sizes(call: Call) -> Any:

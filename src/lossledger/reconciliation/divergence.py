@@ -39,7 +39,7 @@ def divergence(pair: Pair) -> Divergence | None:
     if pair.same_call:
         return None
     names = pair.a.names[0], pair.b.names[0]
-    if all(names) and names[0] != names[1] and pair.begins is None:
+    if all(names) and not pair.same_start and pair.begins is None:
         return Divergence(None, None, None, "initial_weights", _began(pair))
     whole = not (pair.a.part or pair.b.part)
     trainings = pair.a.training, pair.b.training

@@ -232,21 +232,11 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         return [], "No gap."
     if near(a, b):
         return [], "The numbers are equal up to float32 rounding."
-    rows, aside = between(pair.a, pair.b), set(pair.factors)
-    if parted is None and len(rows.causes) == 1 and aside <= {*rows.causes, "data"}:
-        slug = next(iter(rows.causes))
-        evidence = f"The trainings are the same, but {rows.told}."
-        rows_alone = slug in ("unseen_rows", "data")
-        advice = "Measure both on the same rows." if rows_alone else _ADVICE[slug]
-        return [Cause(slug, left, "measured", None, evidence, advice)], (
-            f"One cause: {slug}, {signed(left)}."
-        )
-    if parted is None and pair.measuring and not pair.factors:
-        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
-        advice = "Measure both on the same rows: leave validation_steps out."
-        return [Cause("unseen_rows", left, "measured", None, evidence, advice)], (
-            f"One cause: unseen_rows, {signed(left)}."
-        )
+    rows = between(pair.a, pair.b)
+    if parted is None:
+        cause = _of_measuring(pair, rows, left)
+        if cause is not None:
+            return [cause], f"One cause: {cause.cause}, {signed(left)}."
     if pair.same_call and pair.a.epoch != pair.b.epoch:
         evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
@@ -263,3 +253,25 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         )
     names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
     return [], f"{signed(left)} is unexplained: the trainings differ in {names}."
+
+
+def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
+    """The one thing on record in which two measurements of one training differ."""
+    if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
+        slug = next(iter(rows.causes))
+        evidence = f"The trainings are the same, but {rows.told}."
+        rows_alone = slug in ("unseen_rows", "data")
+        advice = "Measure both on the same rows." if rows_alone else _ADVICE[slug]
+        return Cause(slug, left, "measured", None, evidence, advice)
+    if pair.measuring and not pair.factors:
+        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
+        advice = "Measure both on the same rows: leave validation_steps out."
+        return Cause("unseen_rows", left, "measured", None, evidence, advice)
+    acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
+    if len(acts) == 1 and not pair.measuring and not rows.causes:
+        slug = acts.pop()
+        names = ", ".join(pair.factors[slug])
+        evidence = f"All steps of both trainings agree. What differs, {names}, acts on what is "
+        evidence += "measured alone."
+        return Cause(slug, left, "replayed", None, evidence, advice_on(slug))
+    return None

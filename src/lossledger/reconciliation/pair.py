@@ -15,6 +15,7 @@ from lossledger.reconciliation.compiled import layers_of, losses_of, same_functi
 from lossledger.reconciliation.parting import begins_in, epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
+from lossledger.reconciliation.weights import rounded_alike
 
 # What a difference between two records is a cause of; the first that matches.
 _CAUSES: Sequence[tuple[str, str]] = (
@@ -131,7 +132,15 @@ class Pair:
     @cached_property
     def same_start(self) -> bool:
         """Whether both trainings began from the same weights."""
-        return self.same_call or (bool(self.a.names[0]) and self.a.names[0] == self.b.names[0])
+        if self.same_call:
+            return True
+        ours, theirs = (each.names[0] for each in (self.a, self.b))
+        return bool(ours) and (ours == theirs or (bool(theirs) and self._rounded_alike))
+
+    @cached_property
+    def _rounded_alike(self) -> bool:
+        sides = [(each.run, each.calls[0]) for each in (self.a, self.b)]
+        return rounded_alike(sides[0], sides[1])
 
     @cached_property
     def held(self) -> bool:
