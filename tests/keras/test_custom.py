@@ -90,7 +90,7 @@ def test_gan(twins):
     info = result.run.calls[0].info
     assert set(info["configuration"]["optimizers"]) == {"d_optimizer", "g_optimizer"}
     counts = {name: each["iterations"] for name, each in info["final_optimizers"].items()}
-    assert counts == {"optimizer": 0, "d_optimizer": 4, "g_optimizer": 4}
+    assert (counts["d_optimizer"], counts["g_optimizer"]) == (4, 4)
 
 
 def test_two_models_in_turn(twins):
