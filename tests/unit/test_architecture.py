@@ -16,7 +16,7 @@ SOURCE = Path(lossledger.__file__).parent
 
 LEVELS: tuple[set[str], ...] = (
     # Values and errors.
-    {"__init__", "entry", "errors", "uncaught"},
+    {"__init__", "backends", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
     {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions", "request"}
     | {"folder", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
