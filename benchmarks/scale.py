@@ -1,9 +1,10 @@
 """How the readers grow with a run: time and memory from 10^5 entries to 10^8.
 
 Runs are written with the store, as the recorder writes them; each command is then a process of its
-own, whose peak of resident memory is what Linux says of it. SMALLEST and LARGEST (default 10^5 and
-10^7) say how far to go, DRIVERS which runs; the folder is deleted afterwards. Rewrites a section a
-driver of `docs/benchmarks.md`, and that of `list`.
+own, whose peak of resident memory is what Linux says of it. Beside the seconds stand those of the
+processor, which other programs at work hardly change. SMALLEST and LARGEST (default 10^5 and 10^7)
+say how far to go, DRIVERS which runs; the folder is deleted afterwards. Rewrites a section a driver
+of `docs/benchmarks.md`, and that of `list`.
 
     LARGEST=1e8 DRIVERS=fit .venv/bin/python benchmarks/scale.py
 """
@@ -43,17 +44,17 @@ import io, json, sys, time
 import lossledger as ll
 from lossledger import cli
 out, sys.stdout = sys.stdout, io.StringIO()
-began = time.perf_counter()
+began, busy = time.perf_counter(), time.process_time()
 {command}
-seconds = time.perf_counter() - began
+seconds, busy = time.perf_counter() - began, time.process_time() - busy
 # Not `ru_maxrss`, which a process takes over from the one that started it.
 peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
-print(json.dumps([seconds, peak]), file=out)
+print(json.dumps([seconds, busy, peak]), file=out)
 """
 
 
 def write(folder, entries, seed, driver):
-    """A run of `entries` steps; gives the seconds that appending and sealing took."""
+    """A run of `entries` steps; its path, and what appending and sealing took, as `figures`."""
     path = create_folder(folder, f"{driver}-{entries}-{seed}", datetime.now())
     info = {"format": 1, "id": path.name, "name": path.name, "created": "", "complete": True}
     write_json(path / "run.json", {**info, "entries": entries})
@@ -69,7 +70,7 @@ def write(folder, entries, seed, driver):
     chance = np.random.default_rng(seed)
     batches = chance.integers(1, 2**63, PER_EPOCH, dtype="u8")
     writer = store.Writer(path)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     for start in range(0, entries, BLOCK):
         step = np.arange(start, min(start + BLOCK, entries))
         writer.append(
@@ -91,7 +92,12 @@ def write(folder, entries, seed, driver):
         )
         writer.flush()
     writer.close()
-    return path, time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return path, figures(time.perf_counter() - began, time.process_time() - busy, peak)
+
+
+def figures(seconds, busy, memory):
+    return f"{seconds:.1f}, {busy:.1f} ({memory:.0f})"
 
 
 def measured(command, *paths):
@@ -100,8 +106,8 @@ def measured(command, *paths):
         [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return None, done.stderr.strip().splitlines()[-1]
-    return json.loads(done.stdout)
+        return done.stderr.strip().splitlines()[-1]
+    return figures(*json.loads(done.stdout))
 
 
 def runs(folder, count):
@@ -124,14 +130,12 @@ def runs(folder, count):
 def grown(driver, entries):
     """What each command takes of a run of so many entries, as the table has it."""
     with tempfile.TemporaryDirectory() as folder:
-        a, seconds = write(Path(folder), entries, 0, driver)
+        a, written = write(Path(folder), entries, 0, driver)
         b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
         size = sum(file.stat().st_size for file in (a / "entries").iterdir())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        cells = {"append, flush, seal": f"{seconds:.1f} ({peak:.0f})"}
+        cells = {"append, flush, seal": written}
         for name, command in COMMANDS.items():
-            took, memory = measured(command, a, b)
-            cells[name] = memory if took is None else f"{took:.1f} ({memory:.0f})"
+            cells[name] = measured(command, a, b)
             print(driver, f"{entries:,}", name, cells[name], file=sys.stderr, flush=True)
     return cells | {"bytes an entry": f"{size / entries:.2f}"}
 
@@ -149,7 +153,9 @@ def main():
             (f"`{name}`", *(cells[entries][name] for entries in sizes)) for name in cells[sizes[0]]
         ]
         table = section.table((f"`{driver}`", *(f"{entries:,}" for entries in sizes)), rows)
-        head = section.head(f"Entries of {driver}: seconds (MB at most)", versions)
+        head = section.head(
+            f"Entries of {driver}: seconds, of the processor (MB at most)", versions
+        )
         section.write(f"scale {driver}", head, table, whole=len(sizes) > 2)
     with tempfile.TemporaryDirectory() as folder:
         seconds = f"{runs(Path(folder), 10_000):.2f} s, the fastest of 3."
