@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lossledger import copies, records
-from lossledger.folder import has_writer, read_json, write_json
+from lossledger.folder import read_json, write_json
+from lossledger.lock import has_writer
 
 WORKER = re.compile(r"worker-(\d{1,6})")
 """The name of a worker's folder; its number is the process's rank."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lossledger import LossLedgerError, entry, folder, store
+from lossledger import LossLedgerError, entry, lock, store
 from lossledger.segments import sealed, segment, stream, tables
 
 OURS = {module.__file__ for module in (store, sealed, stream, tables)}
@@ -402,7 +402,7 @@ def test_a_file_system_without_locks_is_written_to(tmp_path, monkeypatch):
     def refuse(_):
         raise OSError("no locks here")
 
-    monkeypatch.setattr(folder, "_lock", refuse)
+    monkeypatch.setattr(lock, "_lock", refuse)
     writer = store.Writer(tmp_path)
     writer.append(block(0, 5))
     writer.close()
