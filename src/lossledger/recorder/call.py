@@ -31,6 +31,7 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
+        self.of_arrays = False
         self._tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
