@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from lossledger.keras.buffer import Buffer
-from lossledger.keras.tensorflow import SLOTS, TensorFlowTap, VectorBuffer
+from lossledger.keras.tensorflow import SLOTS, TensorFlowTap
+from lossledger.keras.tensorflow_buffer import VectorBuffer, joined
 from lossledger.keras.trace import Trace
 
 
@@ -52,12 +53,13 @@ class ShareTap(TensorFlowTap):
             columns["data"] = columns["data"] * self.model.distribute_strategy.num_replicas_in_sync
         return columns
 
-    def values(self, selection: Any, trace: Trace, data: Any) -> tuple[list[str], Any]:
-        """See base class; the replica's number comes first of those that are no loss."""
-        names, row = super().values(selection, trace, data)
+    def values(
+        self, selection: Any, trace: Trace, data: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See base class; the replica's number is one more."""
+        scalars, counts = super().values(selection, trace, data)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        number = tf.reshape(tf.cast(replica, tf.float32), (1,))
-        return [*names, "replica"], tf.concat([row, number], 0)
+        return scalars | {"replica": tf.cast(replica, tf.float32)}, counts
 
 
 class ReplicasTap(ShareTap):
@@ -72,8 +74,8 @@ class ReplicasTap(ShareTap):
         """See base class; in a replica, which writes its own row."""
 
         def step(data: Any) -> Any:
-            logs, vector = self.traced(train_step, data)
-            vector = tf.zeros(0) if vector is None else vector
+            logs, parts = self.traced(train_step, data)
+            vector = tf.zeros(0) if parts is None else joined(parts)
             self.row_of_step.assign(vector, read_value=False)
             return logs
 
