@@ -63,6 +63,12 @@ class Tap(Generic[OfBackend]):
         del arguments
         return [np.array(weight) for weight in self.model.get_weights()]
 
+    def updates(self, arguments: tuple[Any, ...]) -> int | None:
+        """How often the model's optimizer had been applied before an execution, if it counts."""
+        del arguments
+        count = getattr(getattr(self.model, "optimizer", None), "_iterations", None)
+        return None if count is None else int(keras.ops.convert_to_numpy(count.value))
+
     def attach(self, position: Position | None) -> None:
         """Let the next executions belong to `position`; `None` stops recording them."""
         self.position = position

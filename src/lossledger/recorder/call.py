@@ -90,11 +90,12 @@ class RecordedCall:
             self.finish()
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
-        """See `lossledger.keras.tap.Position`; keeps the initial weights."""
+        """See `lossledger.keras.tap.Position`; keeps the initial weights, and their age."""
         if not self.recording.here:
             return
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
+            self.write(updates=tap.updates(arguments))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
