@@ -49,10 +49,8 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
         as JSON has no such integers); `weighted`, whether there are sample weights. Nothing where
         the data are no arrays.
     """
-    leaves = [leaf for leaf in keras.tree.flatten((x, y)) if leaf is not None]
-    if not leaves or not all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
-        return {}
-    if any(not leaf.shape for leaf in leaves):
+    leaves = _leaves(x, y)
+    if not leaves or any(not leaf.shape for leaf in leaves):
         return {}
     rows = min(int(leaf.shape[0]) for leaf in leaves)
     rows = rows if first is None else min(first, rows)
@@ -65,6 +63,18 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
             high, low = fingerprint.of_batches([kept])[0].view("u4").tolist()
             found["batch_id"] = f"{high:08x}{low:08x}"
     return found
+
+
+def are_arrays(arguments: Mapping[str, Any]) -> bool:
+    """Whether a `fit` is given arrays, of which Keras makes batches by copying rows."""
+    return bool(_leaves(arguments.get("x"), arguments.get("y")))
+
+
+def _leaves(x: Any, y: Any) -> list[Any]:
+    """The arrays that data consist of; none where they are no arrays."""
+    leaves = [leaf for leaf in keras.tree.flatten((x, y)) if leaf is not None]
+    arrays = all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves)
+    return leaves if arrays else []
 
 
 def _rows(batch_size: Any, steps: Any) -> int | None:

@@ -31,6 +31,7 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
+        self.of_arrays = False
         self._tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
@@ -89,11 +90,12 @@ class RecordedCall:
             self.finish()
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
-        """See `lossledger.keras.tap.Position`; keeps the initial weights."""
+        """See `lossledger.keras.tap.Position`; keeps the initial weights, and their age."""
         if not self.recording.here:
             return
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
+            self.write(updates=tap.updates(arguments))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""

@@ -306,6 +306,7 @@ class Recording:
             from lossledger.keras import describe, given
 
             call = self.new_call(driver, lambda: self._number(model))
+            call.of_arrays = driver == "fit" and given.are_arrays(arguments)
             with self.guarded("configuration-not-read"):
                 call.write(
                     model_name=str(getattr(model, "name", "model")),
