@@ -148,6 +148,32 @@ def test_a_dropped_remainder(record, fit, rate):
     assert set(found) == kinds | ({("unseen_rows", "replayed")} if rate else set())
 
 
+def test_a_loop_that_goes_back_to_restored_weights(record):
+    def train(model):
+        for epoch in range(3):
+            before = model.get_weights()
+            for part in batches(32)[: 2 * (epoch == 1)]:
+                model.train_on_batch(X[part], Y[part])
+            model.set_weights(before)
+            for part in batches(32):
+                model.train_on_batch(X[part], Y[part])
+
+    def straight(model):
+        for part in batches(32) * 3:
+            model.train_on_batch(X[part], Y[part])
+
+    losses = raw(epochs=3)
+    one, (other, _) = record(straight, model_of())[0], record(train, model_of())
+    found, result = summed(one, other, epoch=1)
+    twice = losses[[3, 4, 3, 4, 5]].mean() - losses[3:6].mean()
+    assert_causes(found, {("double_count", "exact"): twice})
+    assert "b counts 2 of 5 steps twice: 64 of 134 rows" in result.causes[0].evidence
+    for epoch in (0, 2):
+        result = lossledger.reconcile(one, other, epoch=epoch)
+        assert result.a.value == pytest.approx(losses[3 * epoch : 3 * epoch + 3].mean(), rel=2e-6)
+        assert (result.gap, result.causes) == (0, ())
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.2])
 @pytest.mark.one_backend
 def test_another_order(fit, rate):

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lossledger import explain
+from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.explain import Series
 from lossledger.explain.kind import rounded
@@ -35,11 +36,25 @@ class FileNumber:
         side: The number.
         series: Its series.
         slack: By how much the file rounds it.
+        place: Where in the series it stands.
+        tool: Who wrote the file.
     """
 
     side: Side
     series: Series
     slack: float
+    place: int = -1
+    tool: str | None = None
+
+    @property
+    def step(self) -> int | None:
+        """The step after which it was logged, from 0; `None` of a number of an epoch.
+
+        Lightning counts from 0; Keras's TensorBoard and transformers count steps that are done.
+        """
+        if self.series.per == "epoch":
+            return None
+        return int(self.series.steps[self.place]) - (self.tool != "lightning")
 
     @property
     def statistic(self) -> str | None:
@@ -50,6 +65,9 @@ class FileNumber:
             return self.series.name if self.series.name.startswith("val_") else "evaluate"
         row = self.series.conventions[-1]
         given = [f"{name}={value}" for name, value in row.parameters.items()]
+        if row.statistic == "window_mean" and self.series.per == "step":
+            steps = self.series.steps
+            given = [f"n={int(steps[self.place] - (steps[self.place - 1] if self.place else 0))}"]
         if row.weight_kind == "one" and row.statistic in ("epoch_mean", "running_mean"):
             given.append("weight=one")
         return f"{row.statistic}:{','.join(given)}" if given else row.statistic
@@ -96,15 +114,10 @@ def with_files(
     found = _read(*file, epoch, {"keras": keras} if keras else {})
     try:
         inner = _over_the_run(found, run, other, place, between)
-    except LossLedgerError:
-        inner = None
-    if inner is None:
+    except LossLedgerError as error:
         itself = between(other, other)
         sides = (found.side, itself.b) if place == 0 else (itself.a, found.side)
-        told = (
-            f"The run has no {found.statistic or 'number of that kind'} to set beside the file's."
-        )
-        return Reconciliation.of(*sides, verdict=f"{_nothing(*sides)} {told}")
+        return Reconciliation.of(*sides, verdict=f"{_nothing(*sides)} {_missing(found, error)}")
     return _joined(found, inner, place)
 
 
@@ -115,13 +128,48 @@ def _run_of(which: Which, directory: str | Path) -> Run:
 
 def _over_the_run(
     found: FileNumber, run: Run, other: Which, place: int, between: Between
-) -> Reconciliation | None:
-    """From the run's number of the file's kind to the other one, or back."""
+) -> Reconciliation:
+    """From the run's number of the file's kind to the other one, or back.
+
+    Raises:
+        LossLedgerError: The run has no such number.
+    """
     if found.statistic is None:
-        return None
-    epoch = "" if found.side.epoch is None else f"@epoch={found.side.epoch}"
-    own = (run, f"{epoch}:{found.statistic}")
+        raise LossLedgerError("The file doesn't tell.", slug="unknown-statistic")
+    spec = Spec.of(other)
+    calls = [each for each in run.select(spec.call, spec.model) if each.steps]
+    if found.step is not None and found.side.epoch is None:
+        at = _at(run, calls, found.step)
+    else:
+        at = {"epoch": found.side.epoch}
+    chosen = {"call": spec.call, "model": spec.model, **at}
+    told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
+    own = (run, f"@{told}:{found.statistic}")
     return between(own, other) if place == 0 else between(other, own)
+
+
+def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
+    """The epoch and the batch of a step, counted over calls."""
+    begin = (-1, -1, 0)
+    done = 0
+    for call, block in entries_of(run.path, calls, ["epoch"]):
+        epoch = block["epoch"][: max(step + 1 - done, 0)]
+        for place in np.flatnonzero(np.diff(epoch, prepend=-1) != 0).tolist():
+            if (call.line, int(epoch[place])) != begin[:2]:
+                begin = (call.line, int(epoch[place]), done + place)
+        done += len(block["epoch"])
+        if done > step >= 0:
+            return {"epoch": begin[1], "batch": step - begin[2]}
+    raise LossLedgerError(
+        f"The run has no such step. Received: step {step + 1:,}. It has {done:,}.", slug="no-epoch"
+    )
+
+
+def _missing(found: FileNumber, error: LossLedgerError) -> str:
+    """What of the run could not be set beside the file's number."""
+    if error.slug == "no-epoch":
+        return str(error)
+    return f"The run has no {found.statistic or 'number of that kind'} to set beside the file's."
 
 
 def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliation:
@@ -187,7 +235,8 @@ def _read(path: Path, name: str, epoch: int, versions: dict[str, str]) -> FileNu
         note=f"{explained.kind}{at}",
     )
     decimals = rounded(series.values[np.isfinite(series.values)])
-    return FileNumber(side, series, 0.0 if decimals is None else 0.5 * 10.0**-decimals)
+    slack = 0.0 if decimals is None else 0.5 * 10.0**-decimals
+    return FileNumber(side, series, slack, place, explained.tool)
 
 
 def _chosen(explained: explain.Explained, name: str) -> Series:
