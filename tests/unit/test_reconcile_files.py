@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +161,24 @@ def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
     result = ll.reconcile(path, f"{run.path}@0:batch_mean")
     assert "The file's number is the run's epoch_mean" in result.verdict
     assert {cause.cause for cause in result.causes} <= {"weighting", "float32_accumulation"}
+
+
+def test_a_history_counts_from_the_calls_first_epoch(tmp_path, means) -> None:
+    columns = sgd()[0]
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0, weight_kind="rows")
+    made.history(0, "loss", means, first=5)
+    made.steps(columns["loss"], epoch=columns["epoch"] + 5, weight=columns["rows"].astype("f8"))
+    run = made.close()
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"loss": means.tolist()}))
+    for epoch, number in ((-1, means[1]), (-2, means[0])):
+        result = ll.reconcile(path, (run, "reported"), epoch=epoch)
+        assert (result.a.value, result.b.value) == (number, number)
+        assert (result.gap, result.causes, result.unexplained) == (0, (), 0)
+        assert f"is the run's epoch_mean of epoch {7 + epoch}" in result.verdict
+
+
+def test_an_epochs_number_goes_before_a_batchs() -> None:
+    path = Path(__file__).parent / "files" / "keras_train.events"
+    assert ll.reconcile(path, path).a.statistic == "epoch_loss, epoch_mean"

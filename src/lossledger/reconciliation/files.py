@@ -17,6 +17,7 @@ from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.explain import Series
 from lossledger.explain.kind import rounded
+from lossledger.reconciliation.chain import merged
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.result import Cause, Reconciliation, Side, gap_of
 from lossledger.reconciliation.spec import Spec, Which
@@ -38,6 +39,7 @@ class FileNumber:
         slack: By how much the file rounds it.
         place: Where in the series it stands.
         tool: Who wrote the file.
+        kind: What the file is.
     """
 
     side: Side
@@ -45,6 +47,7 @@ class FileNumber:
     slack: float
     place: int = -1
     tool: str | None = None
+    kind: str = ""
 
     @property
     def step(self) -> int | None:
@@ -55,6 +58,13 @@ class FileNumber:
         if self.series.per == "epoch":
             return None
         return int(self.series.steps[self.place]) - (self.tool != "lightning")
+
+    @property
+    def epochs(self) -> tuple[int | None, ...]:
+        """Which epoch it may be of: a History doesn't say from which on it counts."""
+        if self.kind != "keras-history" or self.side.epoch != self.place:
+            return (self.side.epoch,)
+        return self.side.epoch, self.place - len(self.series.values)
 
     @property
     def statistic(self) -> str | None:
@@ -138,14 +148,20 @@ def _over_the_run(
         raise LossLedgerError("The file doesn't tell.", slug="unknown-statistic")
     spec = Spec.of(other)
     calls = [each for each in run.select(spec.call, spec.model) if each.steps]
-    if found.step is not None and found.side.epoch is None:
-        at = _at(run, calls, found.step)
-    else:
-        at = {"epoch": found.side.epoch}
-    chosen = {"call": spec.call, "model": spec.model, **at}
-    told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
-    own = (run, f"@{told}:{found.statistic}")
-    return between(own, other) if place == 0 else between(other, own)
+    ats = [{"epoch": epoch} for epoch in found.epochs]
+    ats = ats if found.step is None else [_at(run, calls, found.step)]
+    inners: list[Reconciliation] = []
+    for at in ats:
+        chosen = {"call": spec.call, "model": spec.model, **at}
+        told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
+        own = (run, f"@{told}:{found.statistic}")
+        try:
+            inners.append(between(own, other) if place == 0 else between(other, own))
+        except LossLedgerError:
+            if at is ats[-1] and not inners:
+                raise
+    like = (e for e in inners if near((e.a if place == 0 else e.b).value, found.side.value))
+    return next(like, inners[0])
 
 
 def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
@@ -192,11 +208,13 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
             "another training, epoch or loss is unexplained."
         )
     known = near(found.side.value, own.value)
-    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if known or inner.gap else ""
     sides = (found.side, inner.b) if place == 0 else (inner.a, found.side)
+    gap = gap_of(sides[0].value, sides[1].value)
+    tells = (inner.gap and gap) or not amount
+    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if tells else ""
     return Reconciliation.of(
         *sides,
-        causes,
+        merged(causes),
         verdict=f"{told}{rest}",
         reasons=inner.reasons,
         differences=inner.differences,
@@ -236,16 +254,20 @@ def _read(path: Path, name: str, epoch: int, versions: dict[str, str]) -> FileNu
     )
     decimals = rounded(series.values[np.isfinite(series.values)])
     slack = 0.0 if decimals is None else 0.5 * 10.0**-decimals
-    return FileNumber(side, series, slack, place, explained.tool)
+    return FileNumber(side, series, slack, place, explained.tool, explained.kind)
 
 
 def _chosen(explained: explain.Explained, name: str) -> Series:
-    """The series that is named, by its own name or its statistic; else the first training loss."""
+    """The series that is named, by its own name or its statistic; else a training loss.
+
+    Of epochs, if there is one.
+    """
     if name:
         found = [each for each in explained.series if each.name == name]
         found += [each for each in explained.losses if each.statistic == name]
     else:
         trained = [each for each in explained.losses if each.statistic != "evaluate"]
+        trained.sort(key=lambda each: each.per != "epoch")
         found = [*trained, *explained.losses, *explained.series]
     found = [each for each in found if len(each.values)]
     if not found:
