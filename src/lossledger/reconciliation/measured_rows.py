@@ -127,7 +127,8 @@ def _which(trained: Reading, measured: Reading) -> dict[str, str]:
     if count != own:
         among = measured.data.get("trained")
         part = identity is not None and _is_part(ledger, identity, count)
-        slug = "unseen_rows" if part or count in (_given(trained), among) else "data"
+        part = part or count == among or count == _given(trained)
+        slug = "unseen_rows" if part else "data"
         rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
         if among is not None and among < count < own:
             of = f"{among:,}" if among else "none"
