@@ -234,7 +234,7 @@ import lossledger, numpy as np, os, signal, time
 run = lossledger.record({runs!r}).__enter__()
 for loss in {LOSSES}:
     run.step(np.float32(loss), rows=2)
-time.sleep(1)  # entries are flushed four times a second
+time.sleep(1)  # entries are flushed twice a second
 os.kill(os.getpid(), signal.SIGKILL)
 """
     subprocess.run([sys.executable, "-c", code], check=False)

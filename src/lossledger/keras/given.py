@@ -23,7 +23,7 @@ class Trained:
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
-        leaves = _leaves(arguments.get("x"), arguments.get("y")) or []
+        leaves = _leaves(arguments.get("x"), arguments.get("y"))
         self._arrays: list[Any] = []
         with contextlib.suppress(TypeError):  # what can't be referred to so is not known
             self._arrays = [weakref.ref(leaf) for leaf in leaves]
@@ -88,7 +88,7 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
         the data are no arrays.
     """
     leaves = _leaves(x, y)
-    if leaves is None:
+    if not leaves:
         return {}
     rows = min(int(leaf.shape[0]) for leaf in leaves)
     rows = rows if first is None else min(first, rows)
@@ -100,11 +100,16 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
     return found
 
 
-def _leaves(x: Any, y: Any) -> list[Any] | None:
-    """The arrays of inputs and targets; `None` where not all of them are."""
+def are_arrays(arguments: Mapping[str, Any]) -> bool:
+    """Whether a `fit` is given arrays, of which Keras makes batches by copying rows."""
+    return bool(_leaves(arguments.get("x"), arguments.get("y")))
+
+
+def _leaves(x: Any, y: Any) -> list[Any]:
+    """The arrays that data consist of; none where they are no arrays of rows."""
     leaves = [leaf for leaf in keras.tree.flatten((x, y)) if leaf is not None]
     arrays = (hasattr(each, "shape") and hasattr(each, "dtype") and each.shape for each in leaves)
-    return leaves if leaves and all(arrays) else None
+    return leaves if all(arrays) else []
 
 
 def _looked_at(leaves: Sequence[Any], rows: int) -> list[np.ndarray]:
@@ -116,7 +121,7 @@ def _looked_at(leaves: Sequence[Any], rows: int) -> list[np.ndarray]:
     return [leaf for leaf in seen if leaf is not None]
 
 
-def _hashes(leaves: Sequence[Any] | None, rows: int) -> np.ndarray | None:
+def _hashes(leaves: Sequence[Any], rows: int) -> np.ndarray | None:
     """A fingerprint a row, int64; `None` where there is none."""
     kept = _looked_at(leaves, rows) if leaves else []
     return fingerprint.of_rows(kept) if kept else None

@@ -19,6 +19,9 @@ OfBackend = TypeVar("OfBackend", bound=Buffer)
 class Position(Protocol):
     """The open call that steps belong to, as its tap sees it."""
 
+    of_arrays: bool
+    """Whether Keras makes each batch anew, of arrays."""
+
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """Called before the first execution of the call, with the train function's arguments."""
         ...
@@ -59,6 +62,12 @@ class Tap(Generic[OfBackend]):
         """The model's weights before an execution, in the order of `model.weights`."""
         del arguments
         return [np.array(weight) for weight in self.model.get_weights()]
+
+    def updates(self, arguments: tuple[Any, ...]) -> int | None:
+        """How often the model's optimizer had been applied before an execution, if it counts."""
+        del arguments
+        count = getattr(getattr(self.model, "optimizer", None), "_iterations", None)
+        return None if count is None else int(keras.ops.convert_to_numpy(count.value))
 
     def attach(self, position: Position | None) -> None:
         """Let the next executions belong to `position`; `None` stops recording them."""

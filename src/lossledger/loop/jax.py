@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from keras import StatelessScope
+from keras.src.backend.jax.trainer import _distribute_data
 
-from lossledger.keras.jax import JaxTap
+from lossledger.keras.jax import JaxTap, everywhere, local
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 
@@ -61,7 +62,7 @@ class JaxEngine(base.Engine):
 
     def make_tap(self) -> JaxTap:
         """See base class."""
-        tap = JaxTap(self.model, base.WindowBuffer(jnp.copy))
+        tap = JaxTap(self.model, base.WindowBuffer(lambda values: jnp.copy(local(values))))
         tap.full = self.full
         return tap
 
@@ -73,6 +74,13 @@ class JaxEngine(base.Engine):
     def host(self, leaf: Any) -> np.ndarray | None:
         """See base class."""
         return super().host(np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf)
+
+    def batch(self, batch: Any) -> Chunk:
+        """See base class; distributed as Keras distributes a batch."""
+        leaves = [leaf for leaf in jax.tree.leaves(batch) if hasattr(leaf, "shape")]
+        if everywhere() is not None and not all(_is_distributed(leaf) for leaf in leaves):
+            batch = _distribute_data(batch)
+        return super().batch(batch)
 
     def put_order(self, order: np.ndarray) -> Any:
         """See base class."""
@@ -108,7 +116,9 @@ class JaxEngine(base.Engine):
         before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (*moving, measuring))
         return _Step(
             {
-                "step": jax.jit(_one_step(step), donate_argnums=(0, 2)),
+                "step": jax.jit(
+                    _one_step(step), donate_argnums=(0, 2), out_shardings=self._shardings()
+                ),
                 "picked": jax.jit(_one_picked(step), donate_argnums=(0, 2)),
                 "loop": jax.jit(
                     _many_steps(one, logs, results if standard else None), donate_argnums=(0, 2)
@@ -118,6 +128,15 @@ class JaxEngine(base.Engine):
             _convolves(closed.jaxpr),
             standard,
         )
+
+    def _shardings(self) -> Any:
+        """Where a step leaves its state, as Keras tells `jit`; the window is on all devices."""
+        whole = everywhere()
+        if whole is None:
+            return None
+        lies = attrgetter("_value.sharding")
+        moving = [list(map(lies, each)) for each in self._moving]
+        return moving, list(map(lies, self._measuring)), whole, None
 
     def _results(self, measuring: Any) -> Any:
         mapping = list(zip(self._measuring, measuring, strict=True))
@@ -208,6 +227,10 @@ class JaxEngine(base.Engine):
     def wait(self, logs: Any) -> None:
         """See base class."""
         jax.block_until_ready(logs)
+
+
+def _is_distributed(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding)
 
 
 def _shape(leaf: Any, rows: int | None) -> tuple[int, ...]:

@@ -32,6 +32,7 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
+        self.of_arrays = False
         self._tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
@@ -100,17 +101,19 @@ class RecordedCall:
         """Keep what tells the data that its driver was given from others."""
         from lossledger.keras import given
 
+        self.of_arrays = self.driver == "fit" and given.are_arrays(arguments)
         if self.driver in OF_EPOCHS:
             self._trained = given.Trained(arguments)
         if validation := given.validated(arguments):
             self.write(validation=validation)
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
-        """See `lossledger.keras.tap.Position`; keeps the initial weights."""
+        """See `lossledger.keras.tap.Position`; keeps the initial weights, and their age."""
         if not self.recording.here:
             return
         with self.recording.guarded("weights-not-read"):
             self.recording.output.weights(self.index, tap.weights(arguments))
+            self.write(updates=tap.updates(arguments))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
