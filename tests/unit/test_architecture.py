@@ -18,7 +18,18 @@ LEVELS: tuple[set[str], ...] = (
     # Values and errors.
     {"__init__", "backends", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions", "request"}
+    {
+        "exact",
+        "chance",
+        "totals",
+        "series",
+        "statistics",
+        "epochs",
+        "passes",
+        "uneven",
+        "conventions",
+        "request",
+    }
     | {"folder", "lock", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
     | {"objects", "copies", "uploads"},
     # What a run says.

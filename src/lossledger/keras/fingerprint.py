@@ -85,6 +85,14 @@ def of_stacked(leaves: Sequence[np.ndarray]) -> np.ndarray:
     return lanes.reshape(count, rows, 2).sum(1, dtype="i4").view("f4")
 
 
+def of_rows(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """Fingerprints of the rows of a batch, int64 `(rows,)`: its leaves as `of_batches` has them."""
+    rows = min(len(leaf) for leaf in leaves)
+    bits = [_bits(leaf[:rows].reshape(rows, -1)) for leaf in leaves]
+    lanes = lanes_of(np.concatenate(bits, axis=1))
+    return np.ascontiguousarray(lanes).view(np.int64).ravel()
+
+
 def looked_at(leaf: Any) -> np.ndarray | None:
     """A copy of the columns of a host array that the fingerprint looks at; `None` without any."""
     array = np.asarray(leaf)

@@ -303,10 +303,9 @@ class Recording:
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
-            from lossledger.keras import describe, given
+            from lossledger.keras import describe
 
             call = self.new_call(driver, lambda: self._number(model))
-            call.of_arrays = driver == "fit" and given.are_arrays(arguments)
             with self.guarded("configuration-not-read"):
                 call.write(
                     model_name=str(getattr(model, "name", "model")),
@@ -314,8 +313,7 @@ class Recording:
                     configuration=describe.configuration(model),
                     mean_of_rows=describe.mean_of_rows(model),
                 )
-                if validation := given.validated(arguments):
-                    call.write(validation=validation)
+                call.take(arguments)
             self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None:
