@@ -67,8 +67,8 @@ class JaxEngine(base.Engine):
 
     def put(self, data: Any) -> Any:
         """See base class."""
-        # A copy: `jnp.asarray` may go on reading the user's array.
-        return jax.tree.map(jnp.array, data)
+        # A copy, or the device may go on reading the user's array. `jnp.array` compiles one a shape.
+        return jax.device_put(data, may_alias=False)
 
     def host(self, leaf: Any) -> np.ndarray | None:
         """See base class."""
@@ -221,7 +221,8 @@ def _abstract(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
 
 def _closed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], Any, Any]:
     """A function traced: one that repeats its operations, its jaxpr, and what it returns."""
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    # A `jit` of its own: its operations are not gone through again wherever it is used.
+    closed, shapes = jax.make_jaxpr(jax.jit(function), return_shape=True)(*arguments)
     structure = jax.tree.structure(shapes)
     flat = jaxpr_as_fun(closed)
 
