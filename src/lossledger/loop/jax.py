@@ -67,7 +67,7 @@ class JaxEngine(base.Engine):
 
     def put(self, data: Any) -> Any:
         """See base class."""
-        # A copy, or the device may go on reading the user's array. `jnp.array` compiles one a shape.
+        # A copy, or the device may read on in the user's array; `jnp.array` compiles one a shape.
         return jax.device_put(data, may_alias=False)
 
     def host(self, leaf: Any) -> np.ndarray | None:
