@@ -1,11 +1,12 @@
 """How fast `lossledger.Loop` is beside Keras's own ways, loops by hand, and other libraries.
 
-    python benchmarks/loop.py [tensorflow|jax|torch ...] [toy|convnet|transformer ...]
+    python benchmarks/loop.py [tensorflow|jax|torch ...] [toy|convnet|transformer ...] [steps|first]
 
-One process a backend. All ways train the same model on the same data, by turns: an epoch of each,
-then again, so that a busy moment meets them all. The figure is the median over the rounds. Orbit
-and PyTorch Lightning come from the environment that `peers.py` makes; one that can't run is left
-out by name, with its reason.
+One process a backend for the time of a step: all ways train the same model on the same data, by
+turns, an epoch or more of each, then again, so that a busy moment meets them all. The time to the
+end of a first epoch is measured in a fresh process each, by turns as well. Figures are medians over
+the rounds. Orbit and PyTorch Lightning come from the environment that `peers.py` makes; one that
+can't run is left out by name, with its reason.
 """
 
 import os
@@ -14,23 +15,33 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
+PARTS = ("steps", "first")
+ONE = "--first-epoch-of"
+"""The argument of a process that trains one epoch, in the way that follows."""
+
 ROUNDS = 3
+FIRST = int(os.environ.get("FIRST", "5"))
+"""How often a first epoch is measured."""
+
 EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step.
 On PyTorch, where a step takes far longer than that, a quarter of them."""
 
+Train = Callable[[int], Any]
 
-def with_fit(name: str, **compiled: Any) -> Callable[[int], None]:
+
+def with_fit(name: str, **compiled: Any) -> Train:
     model, x, y = made(name, **compiled)
     return lambda epochs: model.fit(x, y, batch_size=SIZE, epochs=epochs, verbose=0)
 
 
-def with_train_on_batch(name: str) -> Callable[[int], None]:
+def with_train_on_batch(name: str) -> Train:
     model, x, y = made(name)
 
     def train(epochs: int) -> None:
@@ -43,11 +54,12 @@ def with_train_on_batch(name: str) -> Callable[[int], None]:
     return train
 
 
-def with_loop(name: str, *, stepping: bool = False) -> Callable[[int], None]:
+def with_loop(name: str, *, stepping: bool = False) -> Train:
     model, x, y = made(name)
+    make = lossledger.Loop
 
     def train(epochs: int) -> None:
-        loop = lossledger.Loop(model, x, y, batch_size=SIZE, epochs=epochs, verbose=0)
+        loop = make(model, x, y, batch_size=SIZE, epochs=epochs, verbose=0)
         if not stepping:
             loop.run()
             return
@@ -58,8 +70,9 @@ def with_loop(name: str, *, stepping: bool = False) -> Callable[[int], None]:
     return train
 
 
-def recorded(train: Callable[[int], None], folder: str) -> Callable[[int], float]:
+def recorded(name: str, folder: str) -> Train:
     """Training in a recording; what begins and ends a run is not timed."""
+    train = with_loop(name)
 
     def timed(epochs: int) -> float:
         with lossledger.record(folder):
@@ -71,44 +84,59 @@ def recorded(train: Callable[[int], None], folder: str) -> Callable[[int], float
     return timed
 
 
-def ways(
-    name: str, folder: str, others: dict[str, Callable[[int], None]]
-) -> dict[str, Callable[[int], Any]]:
-    torch = keras.backend.backend() == "torch"
-    keras_ways = {"`fit`": with_fit(name), "`train_on_batch`": with_train_on_batch(name)}
-    if not torch:
-        keras_ways["`fit`, 32 steps an execution"] = with_fit(name, steps_per_execution=32)
-        keras_ways["`fit`, `jit_compile=True`"] = with_fit(name, jit_compile=True)
+def ways(name: str) -> dict[str, Callable[[], Train]]:
+    """What makes each way's model and training, by the way's name."""
+    keras_ways: dict[str, Callable[[], Train]] = {
+        "`fit`": partial(with_fit, name),
+        "`train_on_batch`": partial(with_train_on_batch, name),
+    }
+    if keras.backend.backend() != "torch":
+        keras_ways["`fit`, 32 steps an execution"] = partial(with_fit, name, steps_per_execution=32)
+        keras_ways["`fit`, `jit_compile=True`"] = partial(with_fit, name, jit_compile=True)
     return {
         **keras_ways,
         **by_hand(name),
-        **others,
-        "`Loop`": with_loop(name),
-        "`Loop`, recorded": recorded(with_loop(name), folder),
-        "`Loop`, a step at a time": with_loop(name, stepping=True),
+        **peers(name),
+        "`Loop`": partial(with_loop, name),
+        "`Loop`, a step at a time": partial(with_loop, name, stepping=True),
     }
 
 
-def timed(train: Callable[[int], Any], epochs: int) -> float:
+def timed(train: Train, epochs: int) -> float:
     began = time.perf_counter()
     own = train(epochs)
     took = own if isinstance(own, float) else time.perf_counter() - began
     return took / epochs
 
 
-def measure(name: str, folder: str) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
-    """Microseconds a step, and seconds of the first epoch, by way; reasons of peers left out."""
+def first_epochs(name: str) -> dict[str, float]:
+    """Seconds of each way's first epoch, each time in a process of its own."""
+    seconds: dict[str, list[float]] = {}
+    # As where the package is installed: its modules are compiled once, not in each process.
+    environment = {key: value for key, value in os.environ.items() if "BYTECODE" not in key}
+    for _ in range(FIRST):
+        for way in ways(name):
+            command = [sys.executable, __file__, ONE, way, name]
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if ended.returncode == 0:
+                seconds.setdefault(way, []).append(float(ended.stdout.split()[-1]))
+    return {way: statistics.median(each) for way, each in seconds.items()}
+
+
+def step_times(name: str, folder: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Microseconds a step by way; reasons of peers left out."""
     steps = {"toy": 125}.get(name, 20)
-    others, left_out = peers(name)
-    trained, first = ways(name, folder, others), {}
-    for way, train in list(trained.items()):
+    trained: dict[str, Train] = {}
+    left_out: dict[str, str] = {}
+    for way, make in (ways(name) | {"`Loop`, recorded": partial(recorded, name, folder)}).items():
         try:
-            first[way] = timed(train, 1)
+            trained[way] = make()
+            trained[way](1)
         except Exception as error:
-            if way not in others:
+            if way not in peers(name):
                 raise
             left_out[way] = f"{type(error).__name__}: {str(error)[:200]}"
-            del trained[way]
+            trained.pop(way, None)
     # A loop settles on its plan while it trains; what `fit` compiles, it has by now.
     settles = keras.backend.backend() != "torch"
     for way, train in trained.items():
@@ -120,31 +148,39 @@ def measure(name: str, folder: str) -> tuple[dict[str, float], dict[str, float],
         for _ in range(ROUNDS)
     ]
     took = {way: statistics.median(each[way] for each in rounds) for way in trained}
-    return took, first, left_out
+    return took, left_out
 
 
-def main() -> None:
+def ratios(took: Mapping[str, float]) -> str:
+    """How many times as fast as others `Loop` is."""
+    own = min(us for way, us in took.items() if way.startswith("`fit") or "on_batch" in way)
+    loop, stepping = took["`Loop`"], took["`Loop`, a step at a time"]
+    return (
+        f"\n`Loop` is {took['`fit`'] / loop:.1f} x `fit`, "
+        f"{took['`train_on_batch`'] / loop:.1f} x `train_on_batch`, "
+        f"{own / loop:.2f} x the best of Keras's own; a step at a time it is "
+        f"{took['`train_on_batch`'] / stepping:.1f} x `train_on_batch`.\n"
+    )
+
+
+def main(names: list[str], parts: list[str]) -> None:
     import tempfile
 
-    names = [name for name in sys.argv[1:] if name in MODELS] or list(MODELS)
     for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            took, first, left_out = measure(name, folder)
+        took: dict[str, float] = {}
+        left_out: dict[str, str] = {}
+        first = first_epochs(name) if "first" in parts else {}
+        if "steps" in parts:
+            with tempfile.TemporaryDirectory() as folder:
+                took, left_out = step_times(name, folder)
         print(f"| {keras.backend.backend()}, {name} | us a step | first epoch, s |")
         print("| --- | ---: | ---: |")
-        for way, us in took.items():
-            print(f"| {way} | {us:,.1f} | {first[way]:.2f} |")
+        for way in took or first:
+            us = f"{took[way]:,.1f}" if way in took else ""
+            print(f"| {way} | {us} | {f'{first[way]:.2f}' if way in first else ''} |")
         for way, why in left_out.items():
             print(f"\n{way} is left out: {why}.")
-        own = min(us for way, us in took.items() if way.startswith("`fit") or "on_batch" in way)
-        loop, stepping = took["`Loop`"], took["`Loop`, a step at a time"]
-        print(
-            f"\n`Loop` is {took['`fit`'] / loop:.1f} x `fit`, "
-            f"{took['`train_on_batch`'] / loop:.1f} x `train_on_batch`, "
-            f"{own / loop:.2f} x the best of Keras's own; a step at a time it is "
-            f"{took['`train_on_batch`'] / stepping:.1f} x `train_on_batch`.\n",
-            flush=True,
-        )
+        print(ratios(took) if took else "", flush=True)
 
 
 def python() -> str:
@@ -159,9 +195,10 @@ def python() -> str:
 
 
 if __name__ == "__main__":
+    given = sys.argv[1:]
     if "KERAS_BACKEND" not in os.environ:
-        chosen = [name for name in sys.argv[1:] if name in BACKENDS] or BACKENDS
-        rest = [name for name in sys.argv[1:] if name not in BACKENDS]
+        chosen = [word for word in given if word in BACKENDS] or BACKENDS
+        rest = [word for word in given if word not in BACKENDS]
         for backend in chosen:
             environment = {**os.environ, "KERAS_BACKEND": backend}
             subprocess.run([python(), __file__, *rest], env=environment, check=True)
@@ -175,4 +212,10 @@ if __name__ == "__main__":
 
         import lossledger
 
-        main()
+        if given[:1] == [ONE]:
+            print(timed(ways(given[2])[given[1]](), 1))
+        else:
+            main(
+                [word for word in given if word in MODELS] or list(MODELS),
+                [word for word in given if word in PARTS] or list(PARTS),
+            )

@@ -16,11 +16,13 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from keras import StatelessScope
 
+from lossledger.errors import LossLedgerError
 from lossledger.keras.jax import JaxTap
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 
 _value = attrgetter("_value")
+_trainable = attrgetter("trainable")
 
 
 class _Step(NamedTuple):
@@ -58,6 +60,30 @@ class JaxEngine(base.Engine):
         self._moving = [model.trainable_variables, model.non_trainable_variables, optimizer]
         self._measuring = model.metrics_variables
         self._variables = [*chain(*self._moving), *self._measuring]
+        self._weights = [*self._moving[0], *self._moving[1]]
+        self._trained = list(map(_trainable, self._weights))
+
+    def fits(self) -> bool:
+        """See base class.
+
+        Raises:
+            LossLedgerError: If other weights are trainable, and the model is not compiled anew.
+        """
+        same = super().fits()
+        if same and list(map(_trainable, self._weights)) != self._trained:
+            changed = [
+                v.path
+                for v, was in zip(self._weights, self._trained, strict=True)
+                if v.trainable != was
+            ]
+            raise LossLedgerError(
+                "`trainable` was changed after the step was compiled, which on JAX trains the "
+                f"weights that it was compiled for. Received: {', '.join(changed[:3])}"
+                f"{', ...' if len(changed) > 3 else ''}. Call `model.compile` with a new optimizer "
+                "after the change.",
+                slug="trainable-changed",
+            )
+        return same
 
     def make_tap(self) -> JaxTap:
         """See base class."""
