@@ -1,8 +1,9 @@
 """How the readers grow with a run: time and memory from 10^5 entries to 10^8.
 
 Runs are written with the store, as the recorder writes them; each command is then a process of its
-own, whose peak of resident memory is what Linux says of it. SMALLEST and LARGEST (default 10^5 and
-10^7) say how far to go; the folder is deleted afterwards.
+own, whose peak of resident memory is what Linux says of it. Beside the seconds stand those of the
+processor, which other programs at work hardly change. SMALLEST and LARGEST (default 10^5 and 10^7)
+say how far to go; the folder is deleted afterwards.
 
     LARGEST=100000000 .venv/bin/python benchmarks/scale.py
 """
@@ -43,17 +44,17 @@ import io, json, sys, time
 import lossledger as ll
 from lossledger import cli
 out, sys.stdout = sys.stdout, io.StringIO()
-began = time.perf_counter()
+began, busy = time.perf_counter(), time.process_time()
 {command}
-seconds = time.perf_counter() - began
+seconds, busy = time.perf_counter() - began, time.process_time() - busy
 # Not `ru_maxrss`, which a process takes over from the one that started it.
 peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
-print(json.dumps([seconds, peak]), file=out)
+print(json.dumps([seconds, busy, peak]), file=out)
 """
 
 
 def write(folder, entries, seed, driver):
-    """A run of `entries` steps; gives the seconds that appending and sealing took."""
+    """A run of `entries` steps; its path, and what appending and sealing took, as `figures`."""
     path = create_folder(folder, f"{driver}-{entries}-{seed}", datetime.now())
     info = {"format": 1, "id": path.name, "name": path.name, "created": "", "complete": True}
     write_json(path / "run.json", {**info, "entries": entries})
@@ -69,7 +70,7 @@ def write(folder, entries, seed, driver):
     chance = np.random.default_rng(seed)
     batches = chance.integers(1, 2**63, PER_EPOCH, dtype="u8")
     writer = store.Writer(path)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     for start in range(0, entries, BLOCK):
         step = np.arange(start, min(start + BLOCK, entries))
         writer.append(
@@ -91,7 +92,12 @@ def write(folder, entries, seed, driver):
         )
         writer.flush()
     writer.close()
-    return path, time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return path, figures(time.perf_counter() - began, time.process_time() - busy, peak)
+
+
+def figures(seconds, busy, memory):
+    return f"{seconds:8.2f} s {busy:8.2f} s of a processor {memory:6.0f} MB"
 
 
 def measured(command, *paths):
@@ -100,8 +106,8 @@ def measured(command, *paths):
         [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        return None, done.stderr.strip().splitlines()[-1]
-    return json.loads(done.stdout)
+        return done.stderr.strip().splitlines()[-1]
+    return figures(*json.loads(done.stdout))
 
 
 def runs(folder, count):
@@ -129,15 +135,13 @@ def main():
     for driver in os.environ.get("DRIVERS", "fit train_on_batch").split():
         for entries in (10**power for power in range(5, 9) if smallest <= 10**power <= largest):
             with tempfile.TemporaryDirectory() as folder:
-                a, seconds = write(Path(folder), entries, 0, driver)
+                a, written = write(Path(folder), entries, 0, driver)
                 b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
                 size = sum(file.stat().st_size for file in (a / "entries").iterdir())
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-                what = f"append, flush, seal {seconds:8.2f} s {peak:6.0f} MB"
-                print(f"{driver} {entries:.0e}  {what} {size / entries:5.2f} bytes an entry")
+                what = f"append, flush, seal {written} {size / entries:5.2f} bytes an entry"
+                print(f"{driver} {entries:.0e}  {what}")
                 for name, command in COMMANDS.items():
-                    took, memory = measured(command, a, b)
-                    text = f"{took:8.2f} s {memory:6.0f} MB" if took is not None else memory
+                    text = measured(command, a, b)
                     print(f"{driver} {entries:.0e}  {name:19} {text}", flush=True)
     folder = Path(tempfile.mkdtemp())
     try:

@@ -12,7 +12,7 @@ from lossledger import copies
 from lossledger.errors import LossLedgerError
 from lossledger.folder import LATEST, STAMP, content_of, parsed, read_json, readable
 from lossledger.objects import Remote, remote_of
-from lossledger.records import wrong
+from lossledger.records import damaged, wrong
 from lossledger.workers import merged_info
 
 READS = 2
@@ -122,12 +122,12 @@ def _info(directory: str | Path, name: str) -> RunInfo | None:
     try:
         info = parsed(content_of(os.path.join(path, "run.json"))) or {}
         problem = None if info else "run.json holds no JSON object"
-        if info.get("workers"):
-            info = merged_info(Path(path), info)
         if newer := _newer(info):
             info, problem = {}, f"a newer lossledger recorded it: {newer}. {_UPGRADE}"
         elif why := wrong(info):
             info, problem = {}, f"run.json is damaged: {why}"
+        elif info.get("workers"):
+            info = merged_info(Path(path), info)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, LossLedgerError) as error:
@@ -267,11 +267,7 @@ def read_info(folder: Path) -> dict[str, Any]:
             slug="format-newer",
         )
     if why := wrong(info):
-        raise LossLedgerError(
-            f"The record of the run is damaged. Received: {folder / 'run.json'}: {why}. "
-            "Restore the file from a copy.",
-            slug="file-damaged",
-        )
+        raise damaged(f"{folder / 'run.json'}: {why}")
     return merged_info(folder, info)
 
 

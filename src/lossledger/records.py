@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lossledger.entry import PLAIN_FORMAT
 from lossledger.errors import LossLedgerError
 from lossledger.folder import read_lines
 
@@ -52,6 +53,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "output_weights": _is_table,
     "validation": _is_table,
     "initial_weights": _is_hash,
+    "updates": lambda value: value is None or _is_count(value),
     "final_weights": _is_hash,
     "weights_file": _is_hash,
     "reported": lambda value: isinstance(value, list) and all(map(_is_item, value)),
@@ -88,6 +90,7 @@ _RUN: Mapping[str, Callable[[Any], bool]] = {
     "name": _or_none(_is_text),
     "created": _or_none(_is_text),
     "complete": lambda value: isinstance(value, bool),
+    "workers": _or_none(lambda value: _is_count(value) and 0 < value <= 10**6),
     "entries": _or_none(lambda value: isinstance(value, int) and 0 <= value < 2**62),
     "lines": _or_none(_is_count),
     "command": _or_none(_of(_is_text)),
@@ -111,6 +114,8 @@ def wrong(info: Mapping[str, Any]) -> str | None:
     for key, right in _RUN.items():
         if key in info and not right(info[key]):
             return f"{key} = {str(info[key])[:80]}"
+    if info.get("workers") and info.get("format", 1) == PLAIN_FORMAT:
+        return f"workers = {info['workers']}, which format {PLAIN_FORMAT} doesn't have"
     return None
 
 
@@ -128,18 +133,18 @@ def call_lines(folder: Path, promised: int = 0) -> list[dict[str, Any]]:
     path = folder / "calls.jsonl"
     lines = read_lines(path)
     if len(lines) < promised:
-        raise _damaged(f"{path}: {len(lines)} of {promised} lines")
+        raise damaged(f"{path}: {len(lines)} of {promised} lines")
     for place, line in enumerate(lines, start=1):
         line.setdefault("call", 0)
         wrong = [key for key, right in _KINDS.items() if key in line and not right(line[key])]
         if wrong:
-            raise _damaged(f"{path}, line {place}: {wrong[0]} = {str(line[wrong[0]])[:80]}")
+            raise damaged(f"{path}, line {place}: {wrong[0]} = {str(line[wrong[0]])[:80]}")
     return lines
 
 
-def _damaged(received: str) -> LossLedgerError:
+def damaged(received: str) -> LossLedgerError:
+    """The error that a file of a run does not hold what it can hold."""
     return LossLedgerError(
-        f"The record of the run's calls is damaged. Received: {received}. "
-        "Restore the file from a copy.",
+        f"The record of the run is damaged. Received: {received}. Restore the file from a copy.",
         slug="file-damaged",
     )

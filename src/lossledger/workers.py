@@ -59,6 +59,14 @@ def join_folder(run: Path, rank: int, info: Mapping[str, Any]) -> Path:
 
 def workers_of(folder: Path) -> dict[int, Path]:
     """The workers' folders that are there, by rank; none in a run that one process wrote."""
+    try:
+        count = read_json(folder / "run.json").get("workers")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return _folders(folder) if isinstance(count, int) and count else {}
+
+
+def _folders(folder: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
@@ -94,17 +102,26 @@ def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         folder: The run's folder.
         info: Its own `run.json`.
+
+    Raises:
+        LossLedgerError: A worker's is damaged, or the folders can't be those of so many workers
+            (slug `file-damaged`).
     """
-    if not info.get("workers"):
+    count = info.get("workers")
+    if not count:
         return dict(info)
-    own = {rank: read_json(path / "run.json") for rank, path in workers_of(folder).items()}
+    if (folder / "entries").exists():
+        raise records.damaged(f"{folder}: {count} workers, but entries in the run's own folder")
+    own = {rank: read_json(path / "run.json") for rank, path in _folders(folder).items()}
+    for rank, each in own.items():
+        why = records.wrong(each) if rank < count else f"one of {count} workers"
+        if why:
+            raise records.damaged(f"{worker_folder(folder, rank) / 'run.json'}: {why}")
     first = next(iter(own.values()), {})
     found = {**first, **{key: info[key] for key in _OF_THE_RUN if key in info}}
     for key in _OF_A_SHARE:
         found.pop(key, None)
-    found["complete"] = len(own) == info["workers"] and all(
-        each.get("complete") for each in own.values()
-    )
+    found["complete"] = len(own) == count and all(each.get("complete") for each in own.values())
     for key, text in (("warnings", "message"), ("unseen", "what")):
         found[key] = [
             {**item, text: f"worker {rank}: {item.get(text)}"}

@@ -56,7 +56,7 @@ def said(**values):
     def add(run):
         path = run / "run.json"
         info = {**json.loads(path.read_bytes()), **values}
-        del info["crc"]
+        info.pop("crc", None)
         path.write_text(json.dumps(info))
 
     return add
@@ -92,6 +92,45 @@ def zeros(rows, names=()):
     return pa.table([pa.array(np.zeros(rows, f.type.to_pandas_dtype())) for f in layout], layout)
 
 
+def two_workers(change):
+    """A run of two workers of which one is changed."""
+
+    def replace(run):
+        whole = run.with_name("whole")
+        run.rename(whole)
+        for rank in range(2):
+            shutil.copytree(whole, run / f"worker-{rank}")
+            said(workers=2, format=2, worker=rank)(run / f"worker-{rank}")
+        shutil.copy(run / "worker-0" / "run.json", run / "run.json")
+        shutil.rmtree(whole)
+        change(run)
+
+    return replace
+
+
+def of_worker(change, place=None):
+    own = "worker-1" if place is None else f"worker-1/{FILES[place]}"
+    return two_workers(lambda run: change(run / own))
+
+
+def worker_is_a_link(run):
+    shutil.rmtree(run / "worker-1")
+    (run / "worker-1").symlink_to("/etc")
+
+
+def a_third_worker(run):
+    shutil.copytree(run / "worker-1", run / "worker-5")
+
+
+def a_worker_without_a_run(run):
+    (run / "worker-0").mkdir()
+    shutil.copy(run / "run.json", run / "worker-0" / "run.json")
+
+
+def its_own_entries(run):
+    shutil.copytree(run / "worker-1" / "entries", run / "entries")
+
+
 def entries_are_a_link(run):
     shutil.rmtree(run / "entries")
     (run / "entries").symlink_to("/dev")
@@ -110,6 +149,23 @@ def the_lock_is_a_pipe(run):
 
 WHOLE = {
     "workers": said(workers=2**30),
+    "workers_and_replicas": said(workers=2, format=2),
+    "workers_text": said(workers="2", format=2),
+    "workers_negative": said(workers=-2, format=2),
+    "two_workers": two_workers(lambda run: None),
+    "a_third_worker": two_workers(a_third_worker),
+    "its_own_entries": two_workers(its_own_entries),
+    "worker_is_a_link": two_workers(worker_is_a_link),
+    "a_worker_without_a_run": a_worker_without_a_run,
+    "worker_segment": of_worker(sealed(zeros(3_000_000))),
+    "worker_complete": of_worker(said(complete="yes")),
+    "worker_lines": of_worker(said(lines=2**30)),
+    "worker_of_workers": of_worker(said(workers=2**30)),
+    **{
+        f"worker_{change.__name__}_{place}_{number}": of_worker(change, place)
+        for place in range(3)
+        for number, change in enumerate(ANY[:5])
+    },
     "weights_out_of_the_folder": added(weights_file="../../../etc/passwd"),
     "epoch": added(reported=[{"place": "history", "name": "loss", "value": 1.0, "epoch": 2**31}]),
     "last_epoch": added(reported=[{"place": "x", "name": "loss", "value": 1, "epoch": 2**31 - 1}]),
@@ -123,7 +179,11 @@ WHOLE = {
     "many_row_groups": sealed(zeros(2000), row_group_size=1),
     "many_columns": sealed(zeros(3, [f"c{n}" for n in range(2000)])),
 }
-REFUSED = {"more_rows_than_a_segment_has", "a_row_group_too_long", "many_row_groups"}
+REFUSED = {"more_rows_than_a_segment_has", "a_row_group_too_long", "many_row_groups", "workers"}
+REFUSED |= {"workers_and_replicas", "workers_text", "workers_negative", "a_third_worker"}
+REFUSED |= {"its_own_entries", "worker_segment", "worker_complete", "worker_lines"}
+REFUSED |= {"worker_of_workers"}
+HARMLESS = {"two_workers", "worker_is_a_link", "a_worker_without_a_run"}
 
 
 def test_a_hostile_run_is_refused_or_harmless(tmp_path):
@@ -158,4 +218,5 @@ def test_a_hostile_run_is_refused_or_harmless(tmp_path):
         assert "root:" not in str(outcomes), name
     refused = {name for name, outcomes in found.items() if outcomes["open"][0]}
     assert refused >= REFUSED
+    assert not refused & HARMLESS
     assert {name for name in made if name not in WHOLE} <= refused

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGETS = ("run", "calls", "stream", "sealed", "weights", "explain")
+TARGETS = ("run", "shared", "calls", "stream", "sealed", "weights", "explain")
 
 
 def main():

@@ -46,10 +46,23 @@ def read_run(path):
     run = ll.open(path)
     for call in run.calls:
         _ = call.steps, call.epochs_from, call.info
-    _ = run.reported(), run.statistic("epoch_mean")
+    _ = run.reported(), run.missing
+    for call in run.calls:
+        run.statistic("epoch_mean", call=call.number)
     quietly("show", path)
     quietly("show", path, "--json")
-    quietly("reconcile", f"{path}:epoch_mean", f"{path}:batch_mean")
+    quietly("reconcile", f"{path}@0:epoch_mean", f"{path}@0:batch_mean")
+
+
+def read_shared(path):
+    run = path.parent / "shared"
+    workers = [(run / f"worker-{rank}" / "run.json").read_bytes() for rank in range(2)]
+    try:
+        (run / "run.json").write_bytes(workers[0])
+        read_run(run)
+    finally:
+        (run / "run.json").write_bytes(workers[1])
+        read_run(run)
 
 
 def read_entries(path):
@@ -87,7 +100,9 @@ def targets(path):
     weights = path / "weights" / "000000.npz"
     calls, run = path / "calls.jsonl", path / "run.json"
     other = path.parent / "other"
+    shared = seeds.shared(path) / "worker-1" / "run.json"
     return {
+        "shared": (shared, [shared.read_bytes()], seeds.whole_json_again, read_shared),
         "run": (run, [run.read_bytes()], seeds.whole_json_again, read_list),
         "calls": (calls, [calls.read_bytes()], seeds.json_again, read_run),
         "stream": (

@@ -6,6 +6,7 @@ is what somebody could write with intent, so its bytes get the checksums that th
 
 import json
 import re
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import lossledger as ll
 from lossledger import store
 from lossledger.explain.records import begins, crc32c, masked
+from lossledger.folder import append_line
 from lossledger.segments.checked import begun
 
 FILES = Path(__file__).parent.parent / "unit" / "files"
@@ -45,8 +47,8 @@ def recorded(directory):
     weights = run.path / "weights" / "000000.npz"
     weights.parent.mkdir()
     np.savez(weights, np.zeros((2, 3), "f4"), np.zeros(3))
-    store.append_line(run.path / "calls.jsonl", {"call": 0, "weights_file": "weights/000000.npz"})
-    store.append_line(
+    append_line(run.path / "calls.jsonl", {"call": 0, "weights_file": "weights/000000.npz"})
+    append_line(
         run.path / "calls.jsonl",
         {
             "call": 0,
@@ -55,6 +57,22 @@ def recorded(directory):
         },
     )
     return run.path
+
+
+def shared(path):
+    """A run of two workers, who recorded the same."""
+    run = path.parent / "shared"
+    info = json.loads((path / "run.json").read_bytes()) | {
+        "workers": 2,
+        "format": 2,
+        "id": "shared",
+    }
+    del info["crc"]
+    for rank in range(2):
+        shutil.copytree(path, run / f"worker-{rank}")
+        (run / f"worker-{rank}" / "run.json").write_text(json.dumps(info))
+    shutil.copy(run / "worker-0" / "run.json", run / "run.json")
+    return run
 
 
 def stream(directory):

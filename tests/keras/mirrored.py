@@ -24,13 +24,13 @@ Y = RNG.random((69, 1)).astype("float32")
 Y[64:67] += 5
 
 
-def network(rate):
+def network(rate, **compiled):
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))
     hidden = keras.layers.Dense(8, activation="relu")(inputs)
     outputs = keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.1))(hidden)
     model = keras.Model(inputs, outputs)
-    model.compile(keras.optimizers.SGD(rate), "mse")
+    model.compile(keras.optimizers.SGD(rate), "mse", **compiled)
     return model
 
 
@@ -53,6 +53,14 @@ def main(folder):
         model = network(0.1)
     reported.append([np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item() for _ in range(3)])
     left["last"] = model.get_weights()
+    # TensorFlow's own reduction on CPUs fails inside a loop on the device.
+    together = tf.distribute.ReductionToOneDevice()
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], together).scope():
+        model = network(0.1, steps_per_execution=2)
+    fit = model.fit(X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+    left["several"] = model.get_weights()
+    batch = np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item()
+    reported.append([fit.history, batch])
     arrays = {f"{name}/{k}": a for name, several in left.items() for k, a in enumerate(several)}
     np.savez(folder / "left.npz", **arrays)
     (folder / "reported.json").write_text(json.dumps(reported))

@@ -134,6 +134,32 @@ def test_fingerprint_of_wide_rows_and_integers(twins):
     assert ids == [fingerprint(x[r], y[r]) for r in rows]
 
 
+def test_sequences_of_other_lengths_from_arrays_that_are_filled_again(twins):
+    rng = np.random.default_rng(2)
+    data = [rng.random((8, length, 17), dtype="float32") for length in (5, 7, 5, 9, 11, 7)]
+    y = rng.random((8, 1), dtype="float32")
+    weights = []
+
+    def train():
+        layers = [keras.Input((None, 17)), keras.layers.GlobalAveragePooling1D()]
+        model = keras.Sequential([*layers, keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(0.0), "mse")
+        weights[:] = model.get_weights()
+        buffers = {each.shape: np.empty_like(each) for each in data}
+        for batch in data:
+            x = buffers[batch.shape]
+            x[:] = batch
+            model.train_on_batch(x, y)
+            x[:] = -1
+        return model, None
+
+    result = twins(train)
+    assert result.column("batch_id").tolist() == [fingerprint(each, y) for each in data]
+    kernel, bias = weights
+    expected = [((each.mean(1) @ kernel + bias - y) ** 2).mean() for each in data]
+    np.testing.assert_allclose(result.run.losses(), expected, rtol=1e-5)
+
+
 def test_fingerprints_ignore_order_and_add_up(twins):
     order = np.random.default_rng(2).permutation(70)
 

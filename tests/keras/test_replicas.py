@@ -83,7 +83,7 @@ def test_the_training_is_the_same_to_the_last_bit(trained):
         np.testing.assert_array_equal(array, recorded.arrays[name], err_msg=name)
     assert run.complete
     assert run.info["warnings"] == []
-    assert [call.steps for call in run.calls] == [6, 6, 6, 6, 3]
+    assert [call.steps for call in run.calls] == [6, 6, 6, 6, 3, 6, 1]
 
 
 def test_a_step_is_the_fold_of_its_replicas(trained):
@@ -108,6 +108,19 @@ def test_a_step_is_the_fold_of_its_replicas(trained):
     epochs = [np.average(whole[k : k + 3], weights=[32, 32, 5]) for k in (0, 3)]
     np.testing.assert_allclose(run.statistic("epoch_mean", call=2), epochs, rtol=1e-5)
     assert [each.rows for each in run.epochs(2)] == [69, 69]
+
+
+def test_several_steps_an_execution_are_a_step_each(trained):
+    plain, _, run = trained
+    assert run.calls[5].info["configuration"]["steps_per_execution"] == 2
+    names = ["epoch", "batch", "rows", "batch_id", "replica"]
+    several, single = (run.entries(names, call=call, replicas=True) for call in (5, 2))
+    assert several.to_pydict() == single.to_pydict()
+    shares = run.entries(["loss"], call=5, replicas=True)["loss"].to_numpy()
+    before = plain.train(SHARES)
+    losses = [plain.loss(w, rows) for w, s in zip(before, SHARES * 2, strict=True) for rows in s]
+    np.testing.assert_allclose(shares, losses, rtol=1e-5)
+    assert run.entries(["rows"], call=6)["rows"].to_pylist() == [16]
 
 
 def test_shares_add_up_to_the_batch(trained):

@@ -43,7 +43,7 @@ ALONE = {
     "keras": {"keras.*", "callback", "loop.*", "replay.training", "replay.seeded"},
     "tensorflow": {
         *("keras.tensorflow", "keras.tensorflow_ring", "keras.tensorflow_replicas"),
-        "keras.describe",
+        *("keras.tensorflow_buffer", "keras.describe"),
         *("loop.tensorflow", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},

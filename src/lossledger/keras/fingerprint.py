@@ -15,10 +15,12 @@ COLUMNS = 64
 """Columns of a batch that its fingerprint looks at, at most, evenly spaced over each row."""
 
 
-def stride(width: int) -> slice:
-    """The columns of a row of `width` values that the fingerprint looks at."""
+def stride(width: Any) -> slice:
+    """The columns of a row of `width` values, number or tensor, that the fingerprint looks at."""
+    if isinstance(width, int) and width <= COLUMNS:
+        return slice(None)
     step = -(-width // COLUMNS)
-    return slice(step // 2, None, step) if step > 1 else slice(None)
+    return slice(step // 2, None, step)
 
 
 def content(data: Any) -> Any:

@@ -31,10 +31,10 @@ def check() -> None:
 def why_not(model: Any) -> str | None:
     """Why a model can't be tapped, in a sentence; `None` where it can."""
     count = replicas(model)
-    if count > 1 and (model.steps_per_execution > 1 or model.jit_compile):
+    if count > 1 and model.jit_compile:
         return (
-            f"{count} replicas train with XLA or with several steps an execution; such a model "
-            "is not recorded."
+            f"{count} replicas are compiled by XLA, which can't train on several devices under "
+            "tf.distribute; such a model is not recorded."
         )
     backend = keras.backend.backend()
     if backend == "jax" and getattr(keras.config, "is_nnx_enabled", bool)():

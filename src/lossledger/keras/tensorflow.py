@@ -1,10 +1,10 @@
-"""The tap on TensorFlow: the compiled step appends its row to a list that lies on the device.
+"""The tap on TensorFlow: the compiled step hands its row over to a staging area on the device.
 
 An output more would cost a call of `fit` 20 microseconds of Python, in which Keras unpacks it from
-an `Optional`; a variable of one row costs as much to read after each step. Where a list won't do,
-it is a ring (`tensorflow_ring.py`). All operations are added after the user's `train_step` has been
-traced, so that nothing which TensorFlow derives from an operation's place in the graph changes for
-the user's.
+an `Optional`; a variable of one row costs as much to read after each step. Where a staging area
+won't do, it is a ring (`tensorflow_ring.py`). All operations are added after the user's
+`train_step` has been traced, so that nothing which TensorFlow derives from an operation's place in
+the graph changes for the user's.
 """
 
 from collections.abc import Iterator
@@ -20,165 +20,36 @@ from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
 from lossledger.keras.buffer import Buffer
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
+from lossledger.keras.tensorflow_buffer import StagedBuffer
 from lossledger.keras.trace import GONE, Trace, tracing
 
 SLOTS = 32
 """Scalars that can be carried out of nested graphs."""
 
-LONGEST = 128
-"""Rows of a list on the device."""
+COUNTS = ("elements", "sample_weight")
+"""What is a constant in most steps; together they cost one operation, or none."""
 
-_VECTOR = np.array([-1], np.int32)
-_NO_DIMS = np.zeros(0, np.int64)
 _ARITHMETIC = ("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Neg")
 
 
-class VectorBuffer(Buffer):
-    """Rows as vectors of float32: the row's values, then the bits of the leaves of its batch.
-
-    They are hashed here: that takes as many operations again as the rest of the row. `widths` are
-    those of the leaves. The vector of a step without a row is empty.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.widths: tuple[int, ...] = ()
-
-    def decoded(self, whole: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `fetch`.
-
-        Args:
-            whole: float32, the vectors one after the other.
-            lengths: How long each of them is.
-        """
-        (kept,) = np.nonzero(lengths)
-        rows = np.zeros((len(lengths), len(self.columns)), "f4")
-        ends = np.cumsum(lengths)
-        for length in np.unique(lengths[kept]).tolist():
-            (places,) = np.nonzero(lengths == length)
-            if len(places) == len(lengths):
-                block = whole.reshape(-1, length)
-            else:
-                block = whole[ends[places, None] + np.arange(-length, 0)]
-            rows[places, : self.values] = block[:, : self.values]
-            if self.widths:
-                self.hold(block[0].nbytes)
-                rows[places, -2:] = fingerprint.of_stacked(self._leaves(block))
-        return rows[kept], kept
-
-    @property
-    def values(self) -> int:
-        """How many values a vector begins with."""
-        return len(self.columns) - 2 * ("id0" in self.columns)
-
-    def _leaves(self, block: np.ndarray) -> list[np.ndarray]:
-        """Leaves of shape `(steps, rows, width)` from vectors of one length."""
-        bits = np.ascontiguousarray(block[:, self.values :]).view("i4")
-        rows = bits.shape[1] // max(1, sum(self.widths))
-        ends = np.cumsum([rows * width for width in self.widths]).tolist()
-        return [
-            bits[:, end - rows * width : end].reshape(len(block), rows, width)
-            for end, width in zip(ends, self.widths, strict=True)
-        ]
-
-
-class TensorFlowBuffer(VectorBuffer):
-    """Vectors in a list on the device.
-
-    A list that was put aside may end with rows that are no step's: of a step that failed, or of
-    executions that nobody recorded. The steps of the next list begin before those.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._none = tf.raw_ops.EmptyTensorList(
-            element_shape=_VECTOR, max_num_elements=-1, element_dtype=tf.float32
-        )
-        self.vectors = tf.Variable(self._none)
-        self._aside: list[tuple[int, Any]] = []
-        self._first = self._fetched = self._held = 0
-
-    def attach(self, *arguments: Any, **options: Any) -> None:
-        """See base class."""
-        super().attach(*arguments, **options)
-        self.put_aside()
-
-    def append(self, vector: Any) -> None:
-        """Append a step's vector; within the step."""
-        now = self.vectors.read_value()
-        longer = tf.raw_ops.TensorListPushBack(input_handle=now, tensor=vector)
-        self.vectors.assign(longer, read_value=False)
-
-    def executed(self) -> None:
-        """See base class."""
-        super().executed()
-        self._held += 1
-        if self._held >= LONGEST:
-            self.put_aside()
-
-    def executed_unrecorded(self) -> None:
-        """An execution that is nobody's has returned: its row is of no use."""
-        self._held += 1
-        if self._held >= LONGEST:
-            self._held = 0
-            self.vectors.assign(self._none)
-
-    def put_aside(self) -> None:
-        """Begin a new list; each step copies the list's references, so it may not grow long."""
-        with self.lock:
-            self._aside.append((self._first, self.vectors.read_value()))
-            self.vectors.assign(self._none)
-            self._first = self._fetched + len(self.times)
-            self._held = 0
-
-    def take(self, count: int) -> Any:
-        """See base class."""
-        begin, self._fetched = self._fetched, self._fetched + count
-        lists = [*self._aside, (self._first, self.vectors.read_value())]
-        ends = [*[first for first, _ in lists[1:]], self._fetched]
-        parts = [(*each, end) for each, end in zip(lists, ends, strict=True)]
-        self._aside = [(first, each) for first, each, end in parts[:-1] if end > self._fetched]
-        return parts, begin, self._fetched
-
-    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
-        """See base class."""
-        parts, begin, stop = handle
-        vectors = [_vectors(each, max(begin, f) - f, min(stop, end) - f) for f, each, end in parts]
-        whole, lengths = zip(*vectors, strict=True)
-        return self.decoded(np.concatenate(whole), np.concatenate(lengths))
-
-
-def _vectors(each: Any, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some of the vectors of a list, one after the other, and how long each of them is."""
-    if start >= stop:
-        return np.zeros(0, "f4"), np.zeros(0, "i8")
-    whole, lengths = tf.raw_ops.TensorListConcatV2(
-        input_handle=each, element_shape=_VECTOR, leading_dims=_NO_DIMS, element_dtype=tf.float32
-    )
-    lengths = lengths.numpy()
-    first = lengths[:start].sum()
-    lengths = lengths[start:stop]
-    return whole.numpy()[first : first + lengths.sum()], lengths
-
-
 class TensorFlowTap(base.Tap[Any]):
-    """Rows in a list; see `lossledger.keras.tap.Tap`.
+    """Rows in a staging area; see `lossledger.keras.tap.Tap`.
 
     The variables are made beforehand: inside a `tf.function` that is not possible but on its first
     call, which may have been before.
     """
 
     def __init__(self, model: Any, buffer: Buffer | None = None) -> None:
-        super().__init__(model, buffer or TensorFlowBuffer())
-        self.moved = tf.Variable(-1, dtype=tf.int64)
         self.carried = tf.Variable(tf.zeros(SLOTS))
+        super().__init__(model, buffer or StagedBuffer(self.carried.device))
+        self.moved = tf.Variable(-1, dtype=tf.int64)
 
     def wrap_step(self, train_step: Any) -> Any:
         """See base class."""
 
         def step(data: Any) -> Any:
-            logs, vector = self.traced(train_step, data)
-            self.buffer.append(tf.zeros(0) if vector is None else vector)
+            logs, parts = self.traced(train_step, data)
+            self.buffer.stage(parts)
             return logs
 
         return step
@@ -194,33 +65,41 @@ class TensorFlowTap(base.Tap[Any]):
             return logs, self.leave(trace, logs, data)
 
     def row(self, selection: Any, trace: Trace, *context: Any) -> Any:
-        """See base class."""
+        """See base class; the tensors of its vector (`VectorBuffer`)."""
         (data,) = context
-        names, values = self.values(selection, trace, data)
+        scalars, counts = self.values(selection, trace, data)
         leaves = seen(data, self.model)
-        widths = tuple(leaf.shape[1] for leaf in leaves)
+        names = [*scalars, *counts]
         if not self.settle(selection.layout, names, hashed=bool(leaves)):
             return None
-        self.buffer.widths = self.buffer.widths or widths
-        if widths != self.buffer.widths:
+        # Copied: a generator's arrays come here as they are, and may be filled again.
+        copies = [tf.raw_ops.DeepCopy(x=leaf) for leaf in leaves]
+        widths = [tf.cast(_width(leaf), tf.float32) for leaf in leaves]
+        self.buffer.leaves = self.buffer.leaves or len(leaves)
+        if len(leaves) != self.buffer.leaves:
             return None
-        return tf.concat([values, *[_flat(leaf) for leaf in leaves]], 0) if leaves else values
+        return [*scalars.values(), tf.stack([*counts.values(), *widths]), *copies]
 
-    def values(self, selection: Any, trace: Trace, data: Any) -> tuple[list[str], Any]:
-        """The row but for the fingerprint: its columns' names, and a float32 vector."""
+    def values(
+        self, selection: Any, trace: Trace, data: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The row but for the fingerprint, and those of `COUNTS` apart: float32 scalars by name."""
         columns = self.named(selection, trace, data)
         if self.full:
             columns |= self._optimizer_columns(trace)
-        row = [tf.cast(_value(value), tf.float32) for value in columns.values()]
-        return [*columns], tf.stack(row)
+        row = {name: tf.cast(_value(value), tf.float32) for name, value in columns.items()}
+        if shapes := {name: value.shape for name, value in row.items() if value.shape.rank != 0}:
+            raise ValueError(f"A step's loss and weight must be scalars. Received: {shapes}")
+        return row, {name: row.pop(name) for name in COUNTS if name in row}
 
     def hashed(self, selection: Any, trace: Trace, data: Any) -> Any:
         """The row with the batch's fingerprint, a float32 vector; `None` where it is not whole."""
-        names, row = self.values(selection, trace, data)
-        lanes = lanes_of(seen(data, self.model)) if self.full else None
-        if not self.settle(selection.layout, names, hashed=lanes is not None):
+        scalars, counts = self.values(selection, trace, data)
+        leaves = seen(data, self.model) if self.full else []
+        if not self.settle(selection.layout, [*scalars, *counts], hashed=bool(leaves)):
             return None
-        return row if lanes is None else tf.concat([row, tf.bitcast(lanes, tf.float32)], 0)
+        row = tf.stack([*scalars.values(), *counts.values()])
+        return tf.concat([row, lanes_of(leaves)], 0) if leaves else row
 
     def rows_of(self, data: Any) -> Any:
         """See base class; known when the step runs."""
@@ -260,7 +139,7 @@ class TensorFlowTap(base.Tap[Any]):
                 logs = function(iterator)
             except BaseException:
                 with suppress(Exception):
-                    buffer.put_aside()
+                    buffer.disown()
                 raise
             buffer.executed()
             return logs
@@ -330,19 +209,23 @@ def _repeated(value: Any) -> Any:
 
 
 def lanes_of(leaves: list[Any]) -> Any:
-    """Fingerprint of a batch, two int32 lanes; `None` without any leaf that it can look at."""
-    if not leaves:
-        return None
-    bits = tf.concat([tf.bitcast(leaf, tf.int32) for leaf in leaves], axis=1)
+    """Fingerprint of what `seen` gave: the bits of two int32 lanes, as float32."""
+    bits = tf.bitcast(tf.concat(leaves, 1), tf.int32)
     bits = tf.bitwise.bitwise_xor(bits, tf.bitwise.right_shift(bits, 16))
-    table = fingerprint.multipliers(bits.shape[1])
-    lanes = tf.matmul(bits, table[:-1]) + table[-1]
+    table = fingerprint.multipliers(fingerprint.COLUMNS * len(leaves))
+    columns = table[:-1] if bits.shape[1] is None else table[: bits.shape[1]]
+    lanes = tf.matmul(bits, columns[: _width(bits)]) + table[-1]
     lanes = tf.bitwise.bitwise_xor(lanes, tf.bitwise.right_shift(lanes, 15))
-    return tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
+    lanes = tf.reduce_sum(lanes * tf.bitwise.bitwise_or(lanes, 1), axis=0)
+    return tf.bitcast(lanes, tf.float32)
 
 
 def seen(data: Any, model: Any) -> list[Any]:
-    """The columns of a batch's leaves that its fingerprint looks at, of float32 or int32."""
+    """The columns of a batch's leaves that its fingerprint looks at.
+
+    Returns:
+        For each leaf the bits of float32 or int32, as float32 `(rows, columns)`.
+    """
     leaves = [_seen(leaf) for leaf in tree.flatten(fingerprint.content(data))]
     leaves = [leaf for leaf in leaves if leaf is not None]
     counts = {leaf.shape[0] for leaf in leaves}
@@ -357,18 +240,20 @@ def seen(data: Any, model: Any) -> list[Any]:
 def _seen(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
         leaf = tf.convert_to_tensor(leaf)
-    if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0):
+    if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0) or 0 in leaf.shape[1:]:
         return None
-    width = int(np.prod(leaf.shape[1:])) if None not in leaf.shape[1:] else None
-    if not width:
+    if not (leaf.dtype.is_floating or leaf.dtype.is_integer or leaf.dtype.is_bool):
         return None
-    flat = leaf if leaf.shape.rank == 2 else tf.reshape(leaf, (-1, width))
-    flat = flat[:, fingerprint.stride(width)] if width > fingerprint.COLUMNS else flat
+    flat = leaf if leaf.shape.rank == 2 else tf.reshape(leaf, (tf.shape(leaf)[0], _width(leaf)))
+    if flat.shape[1] is None or flat.shape[1] > fingerprint.COLUMNS:
+        flat = flat[:, fingerprint.stride(_width(flat))]
+        flat.set_shape((None, None))
     if leaf.dtype.is_floating:
         return tf.cast(flat, tf.float32)
-    return tf.cast(flat, tf.int32) if leaf.dtype.is_integer or leaf.dtype.is_bool else None
+    return tf.bitcast(tf.cast(flat, tf.int32), tf.float32)
 
 
-def _flat(leaf: Any) -> Any:
-    flat = tf.reshape(leaf, [-1])
-    return flat if leaf.dtype == tf.float32 else tf.bitcast(flat, tf.float32)
+def _width(leaf: Any) -> Any:
+    """Values that a row of `leaf` has: a number where that is known."""
+    sizes = leaf.shape[1:]
+    return tf.reduce_prod(tf.shape(leaf)[1:]) if None in sizes else int(np.prod(sizes))

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lossledger.keras.tensorflow import SLOTS, TensorFlowTap, VectorBuffer
+from lossledger.keras.buffer import Buffer
+from lossledger.keras.tensorflow import SLOTS, TensorFlowTap
+from lossledger.keras.tensorflow_buffer import VectorBuffer, joined
 from lossledger.keras.trace import Trace
 
 
@@ -26,33 +28,23 @@ class ReplicasBuffer(VectorBuffer):
         return rows, kept // replicas
 
 
-class ReplicasTap(TensorFlowTap):
-    """A row variable a replica; see `lossledger.keras.tap.Tap`."""
+# Under a model's strategy a variable that is read where it was written: a replica's own.
+own = partial(
+    tf.Variable,
+    trainable=False,
+    synchronization=tf.VariableSynchronization.ON_READ,
+    aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+)
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, ReplicasBuffer())
-        # Under the model's strategy a variable that is read where it was written: a replica's own.
-        own = partial(
-            tf.Variable,
-            trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        )
+
+class ShareTap(TensorFlowTap):
+    """What the row of a replica holds; see `lossledger.keras.tap.Tap`."""
+
+    def __init__(self, model: Any, buffer: Buffer) -> None:
+        super().__init__(model, buffer)
         with model.distribute_strategy.scope():
-            self.row_of_step = own(tf.zeros(0), shape=(None,))
             self.moved = own(-1, dtype=tf.int64)
             self.carried = own(tf.zeros(SLOTS))
-
-    def wrap_step(self, train_step: Any) -> Any:
-        """See base class; in a replica, which writes its own row."""
-
-        def step(data: Any) -> Any:
-            logs, vector = self.traced(train_step, data)
-            vector = tf.zeros(0) if vector is None else vector
-            self.row_of_step.assign(vector, read_value=False)
-            return logs
-
-        return step
 
     def named(self, selection: Any, trace: Trace, data: Any) -> dict[str, Any]:
         """See base class; the data term is noted divided by the replicas, as Keras sums it up."""
@@ -61,12 +53,33 @@ class ReplicasTap(TensorFlowTap):
             columns["data"] = columns["data"] * self.model.distribute_strategy.num_replicas_in_sync
         return columns
 
-    def values(self, selection: Any, trace: Trace, data: Any) -> tuple[list[str], Any]:
-        """See base class; the replica's number comes first of those that are no loss."""
-        names, row = super().values(selection, trace, data)
+    def values(
+        self, selection: Any, trace: Trace, data: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """See base class; the replica's number is one more."""
+        scalars, counts = super().values(selection, trace, data)
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        number = tf.reshape(tf.cast(replica, tf.float32), (1,))
-        return [*names, "replica"], tf.concat([row, number], 0)
+        return scalars | {"replica": tf.cast(replica, tf.float32)}, counts
+
+
+class ReplicasTap(ShareTap):
+    """A row variable a replica; see `lossledger.keras.tap.Tap`."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, ReplicasBuffer())
+        with model.distribute_strategy.scope():
+            self.row_of_step = own(tf.zeros(0), shape=(None,))
+
+    def wrap_step(self, train_step: Any) -> Any:
+        """See base class; in a replica, which writes its own row."""
+
+        def step(data: Any) -> Any:
+            logs, parts = self.traced(train_step, data)
+            vector = tf.zeros(0) if parts is None else joined(parts)
+            self.row_of_step.assign(vector, read_value=False)
+            return logs
+
+        return step
 
     def wrap_function(self, function: Any) -> Any:
         """The train function that keeps the rows of this process's replicas."""

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lossledger.keras.buffer import Buffer
 from lossledger.keras.describe import replicas
 from lossledger.keras.tensorflow import TensorFlowTap
-from lossledger.keras.tensorflow_replicas import ReplicasTap
+from lossledger.keras.tensorflow_replicas import ReplicasTap, ShareTap, own
 from lossledger.keras.trace import Trace
 
 CAPACITY = 1024
@@ -28,13 +28,16 @@ class RingBuffer(Buffer):
     Args:
         capacity: Rows.
         width: Columns.
+        variable: Makes a variable; of replicas, one of which each has its own.
     """
 
-    def __init__(self, capacity: int, width: int) -> None:
+    def __init__(self, capacity: int, width: int, variable: Any = tf.Variable) -> None:
         super().__init__()
         self.capacity = capacity
-        self.ring = tf.Variable(tf.zeros((capacity, width)))
-        self.written = tf.Variable(0, dtype=tf.int64)
+        self.width = width
+        self.ring = variable(tf.zeros((capacity, width)))
+        self.written = variable(0, dtype=tf.int64)
+        self.rings = getattr(self.ring, "values", (self.ring,))
         self.ran = self._copied = self._fetched = 0
         self._copies: list[tuple[Any, int]] = []
 
@@ -53,27 +56,32 @@ class RingBuffer(Buffer):
         # Without a layout nothing is written, but something ran.
         self.executed_many(1 if self.layout is None else steps)
         if self.ran - self._copied + ahead > self.capacity:
-            self._copies.append((self.ring.read_value(), self.ran))
+            self._copies.append((self._copy(), self.ran))
             self._copied = self.ran
+
+    def _copy(self) -> list[Any]:
+        return [ring.read_value() for ring in self.rings]
 
     def take(self, count: int) -> Any:
         """See base class."""
         copies, self._copies = self._copies, []
         begin, self._fetched = self._fetched, min(self._fetched + count, self.ran)
         self._copied = self._fetched
-        return [*copies, (self.ring.read_value(), self._fetched)], begin
+        return [*copies, (self._copy(), self._fetched)], begin
 
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
-        """See base class."""
+        """See base class; a step is named once for each of its replicas."""
         copies, begin = handle
-        parts = [np.zeros((0, len(self.columns)), "f4")]
-        for ring, ran in copies:
+        parts = [np.zeros((0, len(self.rings), len(self.columns)), "f4")]
+        for rings, ran in copies:
             end = min(ran, copies[-1][1])
             places = np.arange(begin, end) % self.capacity
-            parts.append(ring.numpy()[places, : len(self.columns)])
+            rows = [ring.numpy()[places, : len(self.columns)] for ring in rings]
+            parts.append(np.stack(rows, axis=1))
             begin = max(begin, end)
-        rows = np.concatenate(parts)
-        return rows, np.arange(len(rows))
+        steps = np.concatenate(parts)
+        kept = np.repeat(np.arange(len(steps)), len(self.rings))
+        return steps.reshape(-1, len(self.columns)), kept
 
 
 class TensorFlowRingTap(TensorFlowTap):
@@ -81,9 +89,9 @@ class TensorFlowRingTap(TensorFlowTap):
 
     buffer: RingBuffer
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, variable: Any = tf.Variable) -> None:
         capacity = max(CAPACITY, 4 * model.steps_per_execution)
-        super().__init__(model, RingBuffer(capacity, SPARE + len(model.metrics)))
+        super().__init__(model, RingBuffer(capacity, SPARE + len(model.metrics), variable))
 
     def wrap_step(self, train_step: Any) -> Any:
         """See base class; the step returns its logs alone."""
@@ -98,7 +106,7 @@ class TensorFlowRingTap(TensorFlowTap):
         (data,) = context
         buffer = self.buffer
         row = self.hashed(selection, trace, data)
-        padding = buffer.ring.shape[1] - len(buffer.columns)
+        padding = buffer.width - len(buffer.columns)
         if row is None or padding < 0:
             return
         updates = tf.concat([row, np.zeros(padding, np.float32)], 0)
@@ -128,9 +136,17 @@ class TensorFlowRingTap(TensorFlowTap):
         return train_function
 
 
+class ReplicasRingTap(TensorFlowRingTap, ShareTap):
+    """A ring a replica; see `lossledger.keras.tap.Tap`."""
+
+    def __init__(self, model: Any) -> None:
+        with model.distribute_strategy.scope():
+            super().__init__(model, own)
+
+
 def tap_of(model: Any) -> TensorFlowTap:
     """The tap of a model, by how its steps are executed."""
-    if replicas(model) > 1:
-        return ReplicasTap(model)
     ring = model.steps_per_execution > 1 or (model.jit_compile and not model.run_eagerly)
+    if replicas(model) > 1:
+        return ReplicasRingTap(model) if ring else ReplicasTap(model)
     return TensorFlowRingTap(model) if ring else TensorFlowTap(model)
