@@ -17,11 +17,13 @@ from jax.extend.core import jaxpr_as_fun
 from keras import StatelessScope
 from keras.src.backend.jax.trainer import _distribute_data
 
+from lossledger.errors import LossLedgerError
 from lossledger.keras.jax import JaxTap, everywhere, local
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 
 _value = attrgetter("_value")
+_trainable = attrgetter("trainable")
 
 
 class _Step(NamedTuple):
@@ -59,6 +61,30 @@ class JaxEngine(base.Engine):
         self._moving = [model.trainable_variables, model.non_trainable_variables, optimizer]
         self._measuring = model.metrics_variables
         self._variables = [*chain(*self._moving), *self._measuring]
+        self._weights = [*self._moving[0], *self._moving[1]]
+        self._trained = list(map(_trainable, self._weights))
+
+    def fits(self) -> bool:
+        """See base class.
+
+        Raises:
+            LossLedgerError: If other weights are trainable, and the model is not compiled anew.
+        """
+        same = super().fits()
+        if same and list(map(_trainable, self._weights)) != self._trained:
+            changed = [
+                v.path
+                for v, was in zip(self._weights, self._trained, strict=True)
+                if v.trainable != was
+            ]
+            raise LossLedgerError(
+                "`trainable` was changed after the step was compiled, which on JAX trains the "
+                f"weights that it was compiled for. Received: {', '.join(changed[:3])}"
+                f"{', ...' if len(changed) > 3 else ''}. Call `model.compile` with a new optimizer "
+                "after the change.",
+                slug="trainable-changed",
+            )
+        return same
 
     def make_tap(self) -> JaxTap:
         """See base class."""
@@ -68,8 +94,8 @@ class JaxEngine(base.Engine):
 
     def put(self, data: Any) -> Any:
         """See base class."""
-        # A copy: `jnp.asarray` may go on reading the user's array.
-        return jax.tree.map(jnp.array, data)
+        # A copy, or the device may read on in the user's array; `jnp.array` compiles one a shape.
+        return jax.device_put(data, may_alias=False)
 
     def host(self, leaf: Any) -> np.ndarray | None:
         """See base class."""
@@ -244,7 +270,8 @@ def _abstract(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
 
 def _closed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], Any, Any]:
     """A function traced: one that repeats its operations, its jaxpr, and what it returns."""
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    # A `jit` of its own: its operations are not gone through again wherever it is used.
+    closed, shapes = jax.make_jaxpr(jax.jit(function), return_shape=True)(*arguments)
     structure = jax.tree.structure(shapes)
     flat = jaxpr_as_fun(closed)
 
