@@ -5,7 +5,7 @@
 #   make lint     ruff and pyright
 #   make audit    known vulnerabilities of what is installed, where the index tells of them
 #   make fuzz     the readers of files against a fuzzer, for SECONDS=60
-#   make bench    what recording costs, and what others take
+#   make bench    what all this costs, and what others take, into docs/benchmarks.md (QUICK=1)
 #   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
 #
@@ -77,8 +77,7 @@ fuzz: $(VENV)/.with-fuzz
 	@SECONDS=$(or $(SECONDS),60) $(BIN)/python tests/fuzz
 
 bench: $(ALL)
-	@set -e; for script in benchmarks/*.py; do \
-	  echo "== $$script"; $(QUIET) $(BIN)/python $$script; done
+	@$(QUIET) QUICK=$(QUICK) $(BIN)/python benchmarks
 
 docs: $(VENV)/.with-docs
 	@$(BIN)/zensical build --strict --clean

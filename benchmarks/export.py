@@ -2,7 +2,8 @@
 
     python benchmarks/export.py [--steps 1e6] [--to tensorboard csv parquet show follow plot]
 
-Each output is made by a process of its own; the run is recorded once.
+Each output is made by a process of its own; the run is recorded once. Rewrites the section of so
+many steps in `docs/benchmarks.md`.
 """
 
 import argparse
@@ -14,8 +15,20 @@ import tempfile
 import time
 from pathlib import Path
 
+import section
+
 BLOCK = 65_536
-OUTPUTS = ("tensorboard", "csv", "parquet", "show", "follow", "html", "plot", "list")
+OUTPUTS = {
+    "tensorboard": "`export --to tensorboard`",
+    "csv": "`export --to csv`",
+    "parquet": "`export --to parquet`",
+    "show": "`show`",
+    "follow": "`show --follow`",
+    "html": "a run in a notebook",
+    "plot": "`run.plot()`",
+    "list": "`list`",
+}
+NAMES = ("output", "seconds", "MB of the process, at most", "MB written")
 
 
 def recorded(folder: Path, steps: int, epochs: int) -> None:
@@ -80,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=float, default=1e6)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--to", nargs="+", default=OUTPUTS)
+    parser.add_argument("--to", nargs="+", choices=OUTPUTS, default=list(OUTPUTS))
     parser.add_argument("--make", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
@@ -92,22 +105,25 @@ def main() -> None:
         command = [sys.executable, __file__, "--make", "record", f"{folder}/runs", size]
         subprocess.run(command, check=True)
         path = Path(folder, "runs", "latest").resolve()
-        print(f"{int(options.steps):,} steps in {options.epochs:,} epochs")
-        print(
-            "| output | s | MB of the process, at most | MB written |\n| --- | ---: | ---: | ---: |"
-        )
-        for output in options.to:
-            command = [sys.executable, __file__, "--make", output, str(path), folder]
-            began = time.perf_counter()
-            child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            _, status, used = wait(child)
-            took = time.perf_counter() - began
-            assert status == 0, output
-            files = [file for file in Path(folder, output).rglob("*") if file.is_file()]
-            size = sum(file.stat().st_size for file in files) / 1e6
-            print(
-                f"| {output} | {took:.1f} | {used.ru_maxrss / 1e3:.0f} | {size:.0f} |", flush=True
-            )
+        rows = [row(output, path, folder) for output in options.to]
+    title = f"{int(options.steps):,} steps in {options.epochs:,} epochs"
+    head = section.head(title, section.versions("pyarrow", "tensorboard", "matplotlib"))
+    whole = options.to == list(OUTPUTS)
+    section.write(f"exports {int(options.steps)}", head, section.table(NAMES, rows), whole=whole)
+
+
+def row(output: str, path: Path, folder: str) -> tuple[str, ...]:
+    """A line of the table."""
+    command = [sys.executable, __file__, "--make", output, str(path), folder]
+    began = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = wait(child)
+    took = time.perf_counter() - began
+    if status:
+        raise SystemExit(f"{output} failed")
+    files = [file for file in Path(folder, output).rglob("*") if file.is_file()]
+    size = f"{sum(file.stat().st_size for file in files) / 1e6:.0f}" if files else ""
+    return (OUTPUTS[output], f"{took:.1f}", f"{used.ru_maxrss / 1e3:.0f}", size)
 
 
 def wait(child: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:

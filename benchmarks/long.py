@@ -1,12 +1,14 @@
 """A long training under a recording, and the same without: memory and time, tenth by tenth.
 
-Each is a process of its own, and they run one after the other.
+Each is a process of its own, and they run one after the other. Rewrites the section `long` of
+`docs/benchmarks.md`.
 
-KERAS_BACKEND=jax STEPS=1000000 .venv/bin/python benchmarks/long.py
+    KERAS_BACKEND=jax STEPS=1000000 .venv/bin/python benchmarks/long.py
 """
 
 import contextlib
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -17,9 +19,13 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import numpy as np
+import section
 
-STEPS = int(float(os.environ.get("STEPS", 100_000)))
+USUAL = 1_000_000
+STEPS = int(float(os.environ.get("STEPS", USUAL)))
 PER_EPOCH = 1000
+NAMES = ("tenth", "recorded", "µs a step", "MB resident", "of them anonymous", "pyarrow's")
+NAMES = (*NAMES, "objects")
 
 
 def memory():
@@ -35,7 +41,7 @@ def arrow():
 
 
 def train(recorded):
-    """Trains, and prints what each tenth took."""
+    """Trains; prints what each tenth took, as JSON, and what was recorded."""
     import keras
 
     import lossledger as ll
@@ -46,18 +52,15 @@ def train(recorded):
         def __init__(self, tenth):
             super().__init__()
             self.tenth = tenth
+            self.rows = []
             self.at = time.perf_counter()
 
         def on_epoch_end(self, epoch, logs=None):
             if (epoch + 1) % self.tenth == 0:
                 each = (time.perf_counter() - self.at) / (STEPS / 10) * 1e6
-                resident, anonymous = memory()
-                print(
-                    f"tenth {(epoch + 1) // self.tenth:2}  {each:7.1f} us a step  "
-                    f"{resident:7.1f} MB, {anonymous:7.1f} anonymous, {arrow():5.1f} pyarrow's  "
-                    f"{len(gc.get_objects()):8,} objects",
-                    flush=True,
-                )
+                held = [f"{megabytes:.0f}" for megabytes in (*memory(), arrow())]
+                row = (f"{(epoch + 1) // self.tenth}", "yes" if recorded else "no", f"{each:.1f}")
+                self.rows.append((*row, *held, f"{len(gc.get_objects()):,}"))
                 self.at = time.perf_counter()
 
     x = np.random.default_rng(0).random((PER_EPOCH * 32, 8)).astype("float32")
@@ -68,16 +71,28 @@ def train(recorded):
         with ll.record(folder) if recorded else contextlib.nullcontext() as run:
             looks = Looks(epochs // 10)
             model.fit(x, x[:, :1], batch_size=32, epochs=epochs, verbose=0, callbacks=[looks])
+        told = ""
         if run is not None:
             steps = ll.open(run.path).entries(["step"])["step"].to_numpy()
             gapless = len(steps) == STEPS and bool((steps == np.arange(STEPS)).all())
-            print(f"{len(steps)} entries, numbered without a gap: {gapless}")
+            gaps = "without a gap" if gapless else "with gaps"
+            told = f"{len(steps):,} entries were recorded, numbered {gaps}."
+    print(json.dumps([looks.rows, told]))
 
 
 def main():
-    for name in sys.argv[1:] or ["plain", "recorded"]:
-        print(f"{os.environ['KERAS_BACKEND']}, {name}: {STEPS} steps", flush=True)
-        subprocess.run([sys.executable, __file__, f"--{name}"], check=True)
+    rows, told = [], []
+    for name in ("--plain", "--recorded"):
+        done = subprocess.run(
+            [sys.executable, __file__, name], check=True, stdout=subprocess.PIPE, text=True
+        )
+        found, sentence = json.loads(done.stdout.splitlines()[-1])
+        rows += found
+        told.append(sentence)
+    backend = os.environ["KERAS_BACKEND"]
+    head = section.head(f"{STEPS:,} steps on {backend}", section.versions("keras", "pyarrow"))
+    rows.sort(key=lambda row: int(row[0]))
+    section.write("long", head, section.table(NAMES, rows, 2), *told, whole=STEPS == USUAL)
 
 
 if __name__ == "__main__":

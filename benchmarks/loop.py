@@ -5,11 +5,11 @@
 One process a backend. All ways train the same model on the same data, by turns: an epoch of each,
 then again, so that a busy moment meets them all. The figure is the median over the rounds. Orbit
 and PyTorch Lightning come from the environment that `peers.py` makes; one that can't run is left
-out by name, with its reason.
+out by name, with its reason. Rewrites a section a backend of `docs/benchmarks.md`. ROUNDS says how
+many.
 """
 
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -19,7 +19,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", 3))
 EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step.
 On PyTorch, where a step takes far longer than that, a quarter of them."""
@@ -96,7 +96,7 @@ def timed(train: Callable[[int], Any], epochs: int) -> float:
     return took / epochs
 
 
-def measure(name: str, folder: str) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
+def measure(name: str, folder: str) -> "Measured":
     """Microseconds a step, and seconds of the first epoch, by way; reasons of peers left out."""
     steps = {"toy": 125}.get(name, 20)
     others, left_out = peers(name)
@@ -119,32 +119,18 @@ def measure(name: str, folder: str) -> tuple[dict[str, float], dict[str, float],
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
         for _ in range(ROUNDS)
     ]
-    took = {way: statistics.median(each[way] for each in rounds) for way in trained}
-    return took, first, left_out
+    return Measured({way: [each[way] for each in rounds] for way in trained}, first, left_out)
 
 
 def main() -> None:
     import tempfile
 
     names = [name for name in sys.argv[1:] if name in MODELS] or list(MODELS)
+    found = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            took, first, left_out = measure(name, folder)
-        print(f"| {keras.backend.backend()}, {name} | us a step | first epoch, s |")
-        print("| --- | ---: | ---: |")
-        for way, us in took.items():
-            print(f"| {way} | {us:,.1f} | {first[way]:.2f} |")
-        for way, why in left_out.items():
-            print(f"\n{way} is left out: {why}.")
-        own = min(us for way, us in took.items() if way.startswith("`fit") or "on_batch" in way)
-        loop, stepping = took["`Loop`"], took["`Loop`, a step at a time"]
-        print(
-            f"\n`Loop` is {took['`fit`'] / loop:.1f} x `fit`, "
-            f"{took['`train_on_batch`'] / loop:.1f} x `train_on_batch`, "
-            f"{own / loop:.2f} x the best of Keras's own; a step at a time it is "
-            f"{took['`train_on_batch`'] / stepping:.1f} x `train_on_batch`.\n",
-            flush=True,
-        )
+            found[name] = measure(name, folder)
+    tell(keras.backend.backend(), found, ROUNDS, whole=names == list(MODELS))
 
 
 def python() -> str:
@@ -171,6 +157,7 @@ if __name__ == "__main__":
         import numpy as np
         from loop_parts.by_hand import by_hand
         from loop_parts.models import MODELS, SIZE, made
+        from loop_parts.told import Measured, tell
         from loop_parts.with_peers import peers
 
         import lossledger

@@ -4,9 +4,11 @@ The run is made with the store itself: losses that fall, with noise, epochs of 1
 page is written by `lossledger report` in a process of its own, and painted in Chromium, from the
 navigation's start to the first painted frame of the chart; the median of several openings.
 
-    python benchmarks/page.py                   # 10^5, 10^6 and 10^7 entries
-    python benchmarks/page.py 100000000         # takes minutes, and a gigabyte of disk
+    python benchmarks/page.py                   # 10^5 to 10^8 entries: minutes, a gigabyte of disk
+    python benchmarks/page.py 1000000           # prints this row
     python benchmarks/page.py live              # from an entry on the disk to the live page
+
+Rewrites the sections `page` and `live` of `docs/benchmarks.md`.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import section
 
 from lossledger import store
 from lossledger.folder import append_line, create_folder, read_json, write_json
@@ -32,10 +35,9 @@ EPOCH = 10_000
 BLOCK = 500_000
 OPENINGS = 5
 GROWTHS = 30
-HEADER = (
-    "| entries | written in, s | memory, MB | page, MB | painted, s | all read, s | zoom, s |\n"
-    "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
-)
+NAMES = ("entries", "written in, s", "memory, MB", "page, MB", "painted, s", "all read, s")
+NAMES = (*NAMES, "zoom, s")
+COUNTS = [10**5, 10**6, 10**7, 10**8]
 
 
 def begun(directory: Path) -> tuple[Path, store.Writer]:
@@ -156,23 +158,36 @@ async () => {
 """
 
 
+def row(entries: int) -> tuple[str, ...]:
+    """A line of the table."""
+    with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
+        run, page = make(Path(folder), entries), Path(folder, "page.html")
+        seconds, peak = report(run, page)
+        times = [f"{seconds:.2f}" for seconds in paint(page)]
+        size = page.stat().st_size / 1e6
+    return (f"{entries:,}", f"{seconds:.1f}", f"{peak:.0f}", f"{size:.2f}", *times)
+
+
 def main() -> None:
-    if sys.argv[1:] == ["live"]:
+    asked = sys.argv[1:]
+    counts = [int(float(text)) for text in asked if text != "live"]
+    if counts or "live" not in asked:
+        rows = [row(entries) for entries in counts or COUNTS]
+        title = f"Pages, medians of {OPENINGS} openings"
+        head = section.head(title, {**section.versions("pyarrow"), **browser()})
+        section.write("page", head, section.table(NAMES, rows, 0), whole=not counts)
+    if "live" in asked or not counts:
         with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
             took = live(Path(folder))
-        median, most = statistics.median(took), max(took)
-        print(f"live, {GROWTHS} times: {median:.2f} s in the median, {most:.2f} s at most")
-        return
-    counts = [int(text) for text in sys.argv[1:]] or [10**5, 10**6, 10**7]
-    print(HEADER, flush=True)
-    for entries in counts:
-        with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
-            run, page = make(Path(folder), entries), Path(folder, "page.html")
-            seconds, peak = report(run, page)
-            times = [f"{seconds:.2f}" for seconds in paint(page)]
-            size = page.stat().st_size / 1e6
-        row = (f"{entries:,}", f"{seconds:.1f}", f"{peak:.0f}", f"{size:.2f}")
-        print("|", " | ".join((*row, *times)), "|", flush=True)
+        title = f"From entries on the disk to the live page that shows them, {GROWTHS} times"
+        figures = f"{statistics.median(took):.2f} s in the median, {max(took):.2f} s at most."
+        section.write("live", section.head(title, browser()), figures)
+
+
+def browser() -> dict[str, str]:
+    """Its version."""
+    with chromium() as found:
+        return {"Chromium": found.version}
 
 
 if __name__ == "__main__":

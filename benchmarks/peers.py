@@ -13,16 +13,14 @@ by name, with its reason.
 import argparse
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 
+import section
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs/benchmarks.md"
 PARTS = Path(__file__).with_name("peers_parts")
 HOME = ROOT / ".venv/peers"
 PINNED = (
@@ -45,8 +43,6 @@ ALONE = {
     "WANDB_SILENT": "true",
 }
 """So that nothing asks for a network, and nothing chatters."""
-MARK = "<!-- measured: {} -->\n"
-END = "<!-- end measured -->"
 
 
 def installed() -> Path:
@@ -89,54 +85,48 @@ def measured(part: str, options: argparse.Namespace) -> dict:
     return json.loads(done.stdout.splitlines()[-1])  # peers print, too
 
 
-def table(part: str, found: dict) -> str:
+def parts_of(part: str, found: dict) -> list[str]:
     """A part's section."""
-    lines = [f"**{found['title']}**, {date.today()}, {machine(found['versions'])}", ""]
+    rows = found["rows"]
     if part == "reading":
-        lines += ["| tool | seconds | bytes a step on disk |", "| --- | ---: | ---: |"]
-        lines += [f"| {r['name']} | {r['seconds']:.2f} | {r['size']:.1f} |" for r in found["rows"]]
+        names = ("tool", "seconds", "bytes a step on disk")
+        cells = [(r["name"], f"{r['seconds']:.2f}", f"{r['size']:.1f}") for r in rows]
     else:
-        lines.append(
-            "| way | µs a step | slower by (quartiles) | steps missed | largest error "
-            "| bytes a step | records |"
-        )
-        lines.append("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
-        lines += [line(row) for row in found["rows"]]
-    lines += [f"\n- {name} is left out: {why}." for name, why in found["left_out"].items()]
-    return "\n".join(lines)
+        names = ("way", "µs a step", "slower by (quartiles)", "steps missed", "largest error")
+        names = (*names, "bytes a step", "records")
+        cells = [line(row) for row in rows]
+    left_out = [f"- {name} is left out: {why}." for name, why in found["left_out"].items()]
+    return [
+        section.head(found["title"], found["versions"]),
+        section.table(names, cells),
+        ahead(rows, "seconds" if part == "reading" else "step"),
+        "\n".join(left_out),
+    ]
 
 
-def line(row: dict) -> str:
+def ahead(rows: list[dict], by: str) -> str:
+    """Which ways are faster than ours; nothing where ours isn't among them."""
+    took = {row["name"]: row[by] for row in rows if row["name"] != "nothing recorded"}
+    ours = [took.pop(name) for name in list(took) if name.startswith("lossledger")]
+    if not ours or not took:
+        return ""
+    faster = [f"{name} ({t / ours[0]:.2f} of its time)" for name, t in took.items() if t < ours[0]]
+    return f"Faster than lossledger: {', '.join(faster) or 'none'}."
+
+
+def line(row: dict) -> tuple[str, ...]:
     """A way."""
     missed = "" if row["missed"] is None else str(row["missed"])
     error = "" if row["error"] is None else f"{row['error']:.1e}"
     size = "" if row["size"] is None else f"{row['size']:.0f}"
     slower = f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-    cells = (row["name"], f"{row['step']:,.0f}", slower, missed, error, size, row["note"])
-    return f"| {' | '.join(cells)} |"
-
-
-def machine(versions: dict[str, str]) -> str:
-    """Where and with what it was measured."""
-    told = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return (
-        f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {told}"
-    )
-
-
-def rewrite(part: str, text: str) -> None:
-    """Puts a section into the page."""
-    mark = MARK.format(part)
-    page = PAGE.read_text()
-    pattern = re.compile(f"({re.escape(mark)}).*?({re.escape(END)})", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE} has no section {mark.strip()}")
-    PAGE.write_text(pattern.sub(lambda m: f"{m[1]}{text}\n{m[2]}", page))
+    return (row["name"], f"{row['step']:,.0f}", slower, missed, error, size, row["note"])
 
 
 def main() -> None:
     """Runs the parts that are asked for."""
-    parts = ["keras-jax", "keras-tensorflow", "lightning", "skorch", "trainer", "reading"]
+    keras = ["keras-jax", "keras-tensorflow", "keras-torch"]
+    parts = [*keras, "lightning", "skorch", "trainer", "reading"]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", nargs="*", metavar="PART", help=f"of {', '.join(parts)}")
     parser.add_argument("--rounds", type=int, default=5)
@@ -146,9 +136,8 @@ def main() -> None:
     options = parser.parse_args()
     for part in options.part or parts:
         print(f"== {part}", file=sys.stderr)
-        text = table(part, measured(part, options))
-        print(text, flush=True)
-        rewrite(part if part != "reading" else f"reading {options.steps}", text)
+        name = part if part != "reading" else f"reading {options.steps}"
+        section.write(name, *parts_of(part, measured(part, options)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ third epoch: what begins and ends a call is a row of its own.
 
     python benchmarks/recording.py                      # every backend that is installed
     python benchmarks/recording.py --backend jax --rounds 100
+
+Rewrites a section a backend of `docs/benchmarks.md`.
 """
 
 import argparse
@@ -16,11 +18,13 @@ import sys
 import tempfile
 import time
 
+import section
+
 BACKENDS = ("tensorflow", "jax", "torch")
-HEADER = (
-    "| backend | model | driver | plain, µs a step | recorded | difference | ratio (quartiles) |\n"
-    "| --- | --- | --- | --- | --- | --- | --- |"
-)
+NAMES = ("backend", "model", "driver", "plain, µs a step", "recorded", "difference")
+NAMES = (*NAMES, "ratio (quartiles)")
+AIM, SHORT, ALLOWED = 1.02, 1000, 15
+"""The ratio that we aim at; below so many microseconds a step, so many more instead."""
 
 
 def toy(keras):
@@ -54,10 +58,11 @@ def convnet(keras):
 
 MODELS = {"toy": (toy, 100), "mlp": (mlp, 30), "convnet": (convnet, 30)}
 """Each model, and the steps of a block."""
+CALL = "a call of fit"
 
 
 def measure(backend: str, rounds: int, chosen: list[str]) -> None:
-    """Print the rows of one backend."""
+    """Measures one backend, and writes its section."""
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
@@ -65,7 +70,7 @@ def measure(backend: str, rounds: int, chosen: list[str]) -> None:
 
     import lossledger
 
-    rng = np.random.default_rng(0)
+    rng, rows = np.random.default_rng(0), []
     for name in chosen:
         make, steps = MODELS[name]
         _, shape = make(keras)
@@ -81,9 +86,35 @@ def measure(backend: str, rounds: int, chosen: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 with lossledger.record(folder, name="benchmark", model=models[1]):
                     times = compare(keras, models, train, x, y, rounds)
-            print(row(backend, name, driver, times[:, :, 0] / steps * 1e6), flush=True)
+            rows.append((name, driver, times[:, :, 0] / steps * 1e6))
             if driver == "fit":
-                print(row(backend, name, "a call of fit", times[:, :, 1] * 1e6), flush=True)
+                rows.append((name, CALL, times[:, :, 1] * 1e6))
+    package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
+    head = section.head(
+        f"Recording on {backend}, {rounds} rounds", section.versions("keras", package)
+    )
+    table = section.table(NAMES, [row(backend, *each) for each in rows], 3)
+    section.write(f"recording {backend}", head, table, missed(rows), whole=chosen == list(MODELS))
+
+
+def missed(rows):
+    """Which trainings take more than we aim at."""
+    over = []
+    for name, driver, times in rows:
+        plain, more, (_, ratio, _) = figures(times)
+        if driver != CALL and (more > ALLOWED if plain < SHORT else ratio > AIM):
+            over.append(f"{name}, {driver} ({more:+.0f} µs, {ratio:.3f})")
+    aim = f"{AIM} of a step, or {ALLOWED} µs where it takes less than a millisecond"
+    return f"Above what we aim at ({aim}): {'; '.join(over) or 'none'}."
+
+
+def figures(times):
+    """Of the rounds: the plain training, what recording adds, and the ratio's quartiles."""
+    import numpy as np
+
+    plain = np.median(times[:, 0])
+    ratios = np.percentile(times[:, 1] / times[:, 0], [25, 50, 75])
+    return plain, np.median(times[:, 1] - times[:, 0]), ratios
 
 
 def compare(keras, models, train, x, y, rounds):
@@ -133,12 +164,10 @@ def row(backend, name, driver, times):
     """A line of the table, from microseconds a step of shape `(rounds, 2)`."""
     import numpy as np
 
-    plain, recorded = np.median(times, axis=0)
-    difference = np.median(times[:, 1] - times[:, 0])
-    low, ratio, high = np.percentile(times[:, 1] / times[:, 0], [25, 50, 75])
+    plain, more, (low, ratio, high) = figures(times)
     spread = f"{ratio:.3f} ({low:.3f} to {high:.3f})"
-    cells = f"{plain:,.0f} | {recorded:,.0f} | {difference:+.1f} | {spread}"
-    return f"| {backend} | {name} | {driver} | {cells} |"
+    took = (f"{plain:,.0f}", f"{np.median(times[:, 1]):,.0f}", f"{more:+.1f}")
+    return (backend, name, driver, *took, spread)
 
 
 def main() -> None:
@@ -153,7 +182,6 @@ def main() -> None:
     if options.child:
         measure(options.child, options.rounds, chosen)
         return
-    print(HEADER, flush=True)
     for backend in options.backend or BACKENDS:
         if importlib.util.find_spec(backend) is None:
             print(f"{backend} is not installed: left out", file=sys.stderr)

@@ -3,16 +3,15 @@
 Runs are written with the store, as the recorder writes them; each command is then a process of its
 own, whose peak of resident memory is what Linux says of it. Beside the seconds stand those of the
 processor, which other programs at work hardly change. SMALLEST and LARGEST (default 10^5 and 10^7)
-say how far to go; the folder is deleted afterwards.
+say how far to go, DRIVERS which runs; the folder is deleted afterwards. Rewrites a section a driver
+of `docs/benchmarks.md`, and that of `list`.
 
-    LARGEST=100000000 .venv/bin/python benchmarks/scale.py
+    LARGEST=1e8 DRIVERS=fit .venv/bin/python benchmarks/scale.py
 """
 
 import json
 import os
-import platform
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import section
 
 from lossledger import store
 from lossledger.folder import append_line, create_folder, write_json
@@ -97,7 +97,7 @@ def write(folder, entries, seed, driver):
 
 
 def figures(seconds, busy, memory):
-    return f"{seconds:8.2f} s {busy:8.2f} s of a processor {memory:6.0f} MB"
+    return f"{seconds:.1f}, {busy:.1f} ({memory:.0f})"
 
 
 def measured(command, *paths):
@@ -127,27 +127,39 @@ def runs(folder, count):
     return min(times)
 
 
+def grown(driver, entries):
+    """What each command takes of a run of so many entries, as the table has it."""
+    with tempfile.TemporaryDirectory() as folder:
+        a, written = write(Path(folder), entries, 0, driver)
+        b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
+        size = sum(file.stat().st_size for file in (a / "entries").iterdir())
+        cells = {"append, flush, seal": written}
+        for name, command in COMMANDS.items():
+            cells[name] = measured(command, a, b)
+            print(driver, f"{entries:,}", name, cells[name], file=sys.stderr, flush=True)
+    return cells | {"bytes an entry": f"{size / entries:.2f}"}
+
+
 def main():
-    smallest = int(float(os.environ.get("SMALLEST", 1e5)))
-    largest = int(float(os.environ.get("LARGEST", 1e7)))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, ", end="")
-    print(f"{datetime.now():%Y-%m-%d}, Python {platform.python_version()}")
+    smallest, largest = (
+        int(float(os.environ.get(name, usual)))
+        for name, usual in (("SMALLEST", 10**5), ("LARGEST", 10**7))
+    )
+    sizes = [10**power for power in range(3, 9) if smallest <= 10**power <= largest]
+    versions = section.versions("pyarrow", "numpy")
     for driver in os.environ.get("DRIVERS", "fit train_on_batch").split():
-        for entries in (10**power for power in range(5, 9) if smallest <= 10**power <= largest):
-            with tempfile.TemporaryDirectory() as folder:
-                a, written = write(Path(folder), entries, 0, driver)
-                b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
-                size = sum(file.stat().st_size for file in (a / "entries").iterdir())
-                what = f"append, flush, seal {written} {size / entries:5.2f} bytes an entry"
-                print(f"{driver} {entries:.0e}  {what}")
-                for name, command in COMMANDS.items():
-                    text = measured(command, a, b)
-                    print(f"{driver} {entries:.0e}  {name:19} {text}", flush=True)
-    folder = Path(tempfile.mkdtemp())
-    try:
-        print(f"list of 10,000 runs   {runs(folder, 10_000):.2f} s")
-    finally:
-        shutil.rmtree(folder)
+        cells = {entries: grown(driver, entries) for entries in sizes}
+        rows = [
+            (f"`{name}`", *(cells[entries][name] for entries in sizes)) for name in cells[sizes[0]]
+        ]
+        table = section.table((f"`{driver}`", *(f"{entries:,}" for entries in sizes)), rows)
+        head = section.head(
+            f"Entries of {driver}: seconds, of the processor (MB at most)", versions
+        )
+        section.write(f"scale {driver}", head, table, whole=len(sizes) > 2)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = f"{runs(Path(folder), 10_000):.2f} s, the fastest of 3."
+    section.write("list", section.head("`lossledger list` over 10,000 runs", {}), seconds)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,10 @@ def main() -> None:
     """Measures all of them on one backend."""
     rounds, epochs = int(sys.argv[1]), int(sys.argv[2])
     backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        torch.set_num_threads(1)  # as in `with_torch.py`
     found = Found(f"Keras {keras.__version__} on {backend}: `fit`")
     package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
     found.with_versions(package, "tensorboard", "mlflow", "wandb")

@@ -228,16 +228,24 @@ def _found(
     """The epochs that the fingerprints of batches tell, and how; of a line's calls together."""
     if not calls:
         return {}
-    ids: dict[int, list[np.ndarray]] = {line: [] for line, _ in calls.values()}
-    room = dict.fromkeys(ids, LOOKED_AT)
+    begun: dict[int, list[Block]] = {line: [] for line, _ in calls.values()}
+    room = dict.fromkeys(begun, LOOKED_AT)
     for line, part in _batches(folder, calls):
-        ids[line].append(part[: room[line]].copy())
-        room[line] -= len(ids[line][-1])
-    begun = {line: np.concatenate(parts or [np.empty(0, "u8")]) for line, parts in ids.items()}
-    epochs = {line: find_epochs(part) for line, part in begun.items()}
+        begun[line].append({name: values[: room[line]].copy() for name, values in part.items()})
+        room[line] -= len(begun[line][-1]["loss"])
+    epochs = {line: _epochs(parts) for line, parts in begun.items()}
     if any(not left for left in room.values()):
-        _confirm(folder, calls, begun, epochs)
+        ids = {line: _joined(parts, "batch_id") for line, parts in begun.items()}
+        _confirm(folder, calls, ids, epochs)
     return {number: (epochs[line].source, epochs[line]) for number, (line, _) in calls.items()}
+
+
+def _epochs(parts: Sequence[Block]) -> Epochs:
+    return find_epochs(_joined(parts, "batch_id"), _joined(parts, "loss"))
+
+
+def _joined(parts: Sequence[Block], name: str) -> np.ndarray:
+    return np.concatenate([part[name] for part in parts] or [np.empty(0)])
 
 
 def _confirm(
@@ -249,23 +257,21 @@ def _confirm(
     """Looks at all of series of which only the beginning was; at once where that tells nothing."""
     going = {line: GoesOn(epochs[line], part) for line, part in begun.items()}
     for line, part in _batches(folder, calls):
-        going[line].feed(part)
+        going[line].feed(part["batch_id"])
     for line, one in going.items():
         if not one.holds and len(begun[line]) == LOOKED_AT:
-            parts = [part for each, part in _batches(folder, calls) if each == line]
-            epochs[line] = find_epochs(np.concatenate(parts))
+            epochs[line] = _epochs([part for each, part in _batches(folder, calls) if each == line])
 
 
-def _batches(
-    folder: Path, calls: Mapping[int, tuple[int, int]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The fingerprints of the batches of some calls' lines, block by block."""
+def _batches(folder: Path, calls: Mapping[int, tuple[int, int]]) -> Iterator[tuple[int, Block]]:
+    """`batch_id` and `loss` of some calls' lines, block by block."""
     left = {number: steps for number, (_, steps) in calls.items()}
-    for block in shares.scan(folder, ["call", "batch_id"]):
+    for block in shares.scan(folder, ["call", "batch_id", "loss"]):
         for number, part in split(block):
             if left.get(number):
-                found = part["batch_id"][: left[number]]
-                left[number] -= len(found)
+                names = ("batch_id", "loss")
+                found = {name: part[name][: left[number]] for name in names}
+                left[number] -= len(found["loss"])
                 yield calls[number][0], found
 
 

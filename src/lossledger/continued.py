@@ -34,6 +34,8 @@ class Place:
         since: Column `step` of the first of those; `None` without any.
         continues: The number of the call that it goes on from, where it counts the same epochs on.
         again: Earlier entries that it trained again; `None` where that can't be told.
+        seen: How many of those the weights that it began with had seen: a checkpoint from within
+            an epoch, whose batches then train once more. 0 also where nothing tells it.
     """
 
     steps: int
@@ -41,6 +43,7 @@ class Place:
     since: int | None = None
     continues: int | None = None
     again: int | None = 0
+    seen: int = 0
 
 
 @dataclass
@@ -58,6 +61,7 @@ class _Call:
     since: int | None = None
     continues: int | None = None
     again: int | None = 0
+    seen: int = 0
     kept: int = 0
 
     @property
@@ -118,7 +122,9 @@ def places_of(
         attempts[call.model] = attempt
         before.append(call)
     return {
-        number: Place(call.kept, call.steps - call.kept, call.since, call.continues, call.again)
+        number: Place(
+            call.kept, call.steps - call.kept, call.since, call.continues, call.again, call.seen
+        )
         for number, call in calls.items()
     }
 
@@ -152,10 +158,32 @@ def _join(folder: Path, before: Sequence[_Call], call: _Call) -> None:
         behind = counting[counting.index(target) + 1 :]
         cuts += [(later, 0, later.firsts[0]) for later in behind]
         call.again = sum(each.cut(place, step) for each, place, step in cuts)
+        call.seen = _seen(target, call)
     # A fit that counts from 0 is another one; it may begin where this one ended.
     if target.driver == call.driver and (first == NO_EPOCH or first > 0):
         line = [target, *_led(target, before)]
         call.continues = next((each.number for each in line if each.kept), None)
+
+
+def _seen(target: _Call, call: _Call) -> int:
+    """Steps cut off of a call that the next one's weights had seen, by the optimizer's count.
+
+    Only of arrays: at the end of a stream TensorFlow counts a step that found no data.
+    """
+    first, now = _updates(target), _updates(call)
+    arguments = call.info.get("arguments")
+    data = arguments.get("x") if isinstance(arguments, Mapping) else None
+    if first is None or now is None or not isinstance(data, Mapping):
+        return 0
+    seen = now - first - target.kept
+    return seen if 0 < seen <= target.steps - target.kept else 0
+
+
+def _updates(call: _Call) -> int | None:
+    """How many updates the model's optimizer had made before the call."""
+    optimizers = call.info.get("initial_optimizers") or {}
+    state = optimizers.get("optimizer")
+    return None if state is None else int(state["iterations"])
 
 
 def _led(target: _Call, before: Sequence[_Call]) -> list[_Call]:

@@ -1,24 +1,16 @@
-"""Find the epochs of a series of `train_on_batch` from the fingerprints of its batches.
+"""Find the epochs of a series of `train_on_batch` from the fingerprints of its batches."""
 
-A `batch_id` is two 32-bit lanes; each is a sum over the batch's rows, modulo 2^32. So lanes
-add: the rows of one pass over a dataset always have the same sum, whatever the batches that
-they were shuffled into.
-"""
-
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Ids: TypeAlias = NDArray[np.uint64]
+from lossledger.passes import LANE, Ids, Sums, lanes_of, period_of, repeats
+from lossledger.uneven import cut_short, gone_back, in_order
 
-_LANE = np.uint64(2**32 - 1)
 _WARM_UP = 8
 _RESTARTS = 8
-_TRIED = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +21,15 @@ class Epochs:
         count: Steps looked at.
         source: `"batch_id"` where the fingerprints tell, `"said"` where the user does, `"none"`
             where neither does: then all steps are epoch 0.
-        steps_per_epoch: Steps of one pass; `None` where nothing was found.
-        prefix: Steps before the first of those passes: other data, such as a warm-up.
-        head: Steps of an epoch among these.
+        steps_per_epoch: Steps of each epoch from the last of `begins` on; `None` where it goes on
+            for ever.
+        begins: int64, places where epochs begin, ascending, the first of them 0.
     """
 
     count: int
     source: Literal["batch_id", "said", "none"]
     steps_per_epoch: int | None = None
-    prefix: int = 0
-    head: int = 1
+    begins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
 
     @property
     def epoch(self) -> NDArray[np.int32]:
@@ -47,12 +38,11 @@ class Epochs:
 
     def at(self, start: int, count: int) -> NDArray[np.int32]:
         """The epochs of `count` steps from `start` on; they go on behind those looked at."""
-        if self.steps_per_epoch is None:
-            return np.zeros(count, np.int32)
         place = np.arange(start, start + count)
-        before = -(-self.prefix // self.head)
-        passes = (place - self.prefix) // self.steps_per_epoch + before
-        return np.where(place < self.prefix, place // self.head, passes).astype(np.int32)
+        epoch = np.searchsorted(self.begins, place, "right") - 1
+        if self.steps_per_epoch:
+            epoch += np.maximum(place - self.begins[-1], 0) // self.steps_per_epoch
+        return epoch.astype(np.int32)
 
 
 class GoesOn:
@@ -65,9 +55,9 @@ class GoesOn:
 
     def __init__(self, found: Epochs, batch_id: Ids) -> None:
         self._period = found.steps_per_epoch or 0
-        first = batch_id[found.prefix : found.prefix + self._period]
-        self._sum = [int(lane.sum(dtype=np.uint64)) & int(_LANE) for lane in _lanes(first)]
-        self._skip = found.prefix
+        self._skip = int(found.begins[-1])
+        first = batch_id[self._skip : self._skip + self._period]
+        self._sum = [int(lane.sum(dtype=np.uint64)) & int(LANE) for lane in lanes_of(first)]
         self._done = 0
         self._sums = [0, 0]
         self.holds = found.steps_per_epoch is not None
@@ -80,44 +70,50 @@ class GoesOn:
         ends = np.arange(-self._done % self._period, len(ids), self._period)
         times = (np.uint64(self._done) + ends.astype(np.uint64)) // np.uint64(self._period)
         self.holds = bool(ids.all())
-        for which, lane in enumerate(_lanes(ids)):
+        for which, lane in enumerate(lanes_of(ids)):
             sums = np.concatenate(([self._sums[which]], lane)).cumsum(dtype=np.uint64)
-            agree = sums[ends] & _LANE == times * np.uint64(self._sum[which]) & _LANE
+            agree = sums[ends] & LANE == times * np.uint64(self._sum[which]) & LANE
             self.holds &= bool(agree.all())
-            self._sums[which] = int(sums[-1]) & int(_LANE)
+            self._sums[which] = int(sums[-1]) & int(LANE)
         self._done += len(ids)
 
 
-def _lanes(ids: Ids) -> tuple[Ids, Ids]:
-    return ids >> np.uint64(32), ids & _LANE
-
-
-def find_epochs(batch_id: ArrayLike) -> Epochs:
+def find_epochs(batch_id: ArrayLike, loss: ArrayLike | None = None) -> Epochs:
     """Find the epochs of a series of batches.
 
     The first of these rules that holds decides:
 
-    1. *Equal sums.* P steps are an epoch if there are two whole stretches of P steps or more,
+    1. *Steps trained again.* By rule 3 or 4, but for steps that were trained again: a batch out of
+       turn, with the loss, to the last bit, that it had before, shows that weights were restored.
+       All steps are of the epoch in which they were. Rules 3 and 4 go before where they find
+       epochs that are not longer.
+    2. *One order.* Epochs of unequal length, not shuffled: each begins with a return to the first
+       batch. Rules 3 and 4 go before, unless an epoch of theirs has a batch twice and they don't
+       repeat step by step: then sums are equal by chance of place.
+    3. *Equal sums.* P steps are an epoch if there are two whole stretches of P steps or more,
        and all of them have the same sum in both lanes: S(jP) = j S(P). The smallest such P, or
        the first of the smallest that repeats step by step (batches trained several times in a
        row can have equal sums by chance of place). Rows may move between batches from one epoch
        to the next. A trailing part of an epoch is an epoch begun. One batch repeated is P = 1:
        every step is an epoch.
-    2. *Equal sums after other data.* The same from a later step on, if three whole epochs agree
-       to the end and last longer than what comes before. Starts tried: the first 8 steps; the
-       end of a stretch of equal sums from the start; the first 8 places where the distance to a
-       batch's next occurrence changes. What comes before is read by rules 1 and 3.
-    3. *Return.* Fewer than two whole epochs, not shuffled: P different batches, then the same
+    4. *Return.* Fewer than two whole epochs, not shuffled: P different batches, then the same
        from the first on, step by step, to the end.
+    5. *Cut short.* Epochs of equal sums as in rule 3, two of them at the beginning, with fewer
+       steps than one has between others.
+    6. *Equal sums after other data.* As in rule 3 from a later step on, if three whole epochs
+       agree to the end and last longer than what comes before. Starts tried: the first 8 steps;
+       the end of a stretch of equal sums from the start; the first 8 places where the distance to
+       a batch's next occurrence changes. What comes before is read by rules 3 and 4.
 
     Else there are none, which is the answer, too, where a step has no fingerprint (`batch_id`
     0), or where every epoch drops other rows (shuffled, without the remainder).
 
-    Unrelated ids meet rule 1 with probability 2^-64 for each P that has two whole stretches:
+    Unrelated ids meet rule 3 with probability 2^-64 for each P that has two whole stretches:
     2^-45 for a series of 10^6 steps. Cost: O(n log n).
 
     Args:
         batch_id: uint64 (steps,).
+        loss: float32 (steps,), for rule 1.
 
     Returns:
         `Epochs`.
@@ -129,94 +125,48 @@ def find_epochs(batch_id: ArrayLike) -> Epochs:
     ```
     """
     ids = np.asarray(batch_id, np.uint64)
-    if not ids.all():
+    if not len(ids) or not ids.all():
         return Epochs(len(ids), "none")
-    sums = _Sums.of(ids)
+    sums = Sums.of(ids)
+    period = period_of(ids, sums)
+    again = None if loss is None else gone_back(ids, np.asarray(loss, np.float32))
+    if again is not None and (period is None or again[1] < period):
+        return Epochs(len(ids), "batch_id", again[1], again[0])
+    begins = in_order(ids) if period is None or _by_chance(ids, period) else None
+    if begins is not None:
+        return Epochs(len(ids), "batch_id", None, begins)
+    if period is not None:
+        return Epochs(len(ids), "batch_id", period)
+    return _cut_short(ids, sums) or _after_other_data(ids, sums) or Epochs(len(ids), "none")
+
+
+def _cut_short(ids: Ids, sums: Sums) -> Epochs | None:
+    found = cut_short(sums)
+    return None if found is None else Epochs(len(ids), "batch_id", found[1], found[0])
+
+
+def _by_chance(ids: Ids, period: int) -> bool:
+    """Whether sums may be equal by chance of place: of a pass with a batch twice, in no one order.
+
+    Such as `abcde abc|de abc abc`, three passes of which the second was begun again.
+    """
+    return len(np.unique(ids[:period])) < period and not repeats(ids, period)
+
+
+def _after_other_data(ids: Ids, sums: Sums) -> Epochs | None:
     for start in _starts(ids, sums):
-        least = 3 if start else 2
-        period = _period(ids[start:], sums.after(start), least)
+        period = period_of(ids[start:], sums.after(start), least=3)
         if period and len(ids) - start > start:
-            return _stitch(ids, start, period)
-    period = _return(ids)
-    if period:
-        return _stitch(ids, 0, period)
-    return Epochs(len(ids), "none")
+            head = period_of(ids[:start], Sums.of(ids[:start])) or start
+            begins = np.append(np.arange(0, start, head), start)
+            return Epochs(len(ids), "batch_id", period, begins)
+    return None
 
 
-def _stitch(ids: Ids, start: int, period: int) -> Epochs:
-    head = ids[:start]
-    own = (_period(head, _Sums.of(head), 2) or _return(head) or start) if start else 1
-    return Epochs(len(ids), "batch_id", period, start, own)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Partial sums of both lanes, (n + 1,): `lanes[k]` is the sum of the first k batches."""
-
-    lanes: tuple[Ids, Ids]
-
-    @classmethod
-    def of(cls, ids: Ids) -> "_Sums":
-        zero = np.zeros(1, np.uint64)
-        high, low = (
-            np.concatenate((zero, np.cumsum(lane, dtype=np.uint64))) for lane in _lanes(ids)
-        )
-        return cls((high, low))
-
-    def after(self, start: int) -> "_Sums":
-        high, low = (lane[start:] - lane[start] for lane in self.lanes)
-        return _Sums((high, low))
-
-    def agree(self, at: Any, period: Any, times: Any) -> Any:
-        """Whether the first `at` batches add to `times` the sum of the first `period`."""
-        factor = np.asarray(times, np.uint64)
-        high, low = ((factor * lane[period] - lane[at]) & _LANE == 0 for lane in self.lanes)
-        return high & low
-
-    def periods(self, least: int) -> Iterator[int]:
-        """Periods with `least` whole stretches or more, all of which agree; the smallest first."""
-        count = len(self.lanes[0]) - 1
-        periods = np.arange(1, count // least + 1)
-        wholes = count // periods
-        likely = self.agree(2 * periods, periods, 2) & self.agree(wholes * periods, periods, wholes)
-        for period in periods[likely].tolist():
-            times = np.arange(1, count // period + 1)
-            if self.agree(times * period, period, times).all():
-                yield period
-
-    def stretch(self) -> int:
-        """Where the first stretch of equal sums, from the start, ends; 0 without one."""
-        count = len(self.lanes[0]) - 1
-        periods = np.arange(1, count // 2 + 1)
-        likely = np.flatnonzero(self.agree(2 * periods, periods, 2))
-        if not len(likely):
-            return 0
-        period = int(periods[likely[0]])
-        times = np.arange(1, count // period + 1)
-        agree = self.agree(times * period, period, times)
-        return period * (len(times) if agree.all() else int(np.argmin(agree)))
-
-
-def _period(ids: Ids, sums: _Sums, least: int) -> int | None:
-    """The smallest period, but one that repeats step by step before one of equal sums only."""
-    smallest = None
-    for period in islice(sums.periods(least), _TRIED):
-        smallest = smallest or period
-        # Twice an epoch in two alternating orders is no epoch.
-        if (period == smallest or period % smallest) and _repeats(ids, period):
-            return period
-    return smallest
-
-
-def _repeats(ids: Ids, period: int) -> bool:
-    return np.array_equal(ids[period:], ids[:-period])
-
-
-def _starts(ids: Ids, sums: _Sums) -> Iterator[int]:
+def _starts(ids: Ids, sums: Sums) -> list[int]:
     """Where the passes may begin: the likely places, in ascending order after 0."""
-    yield 0
-    later = {*range(1, _WARM_UP + 1), sums.stretch(), *_restarts(ids)}
-    yield from sorted(start for start in later if 0 < start < len(ids))
+    later = {*range(1, _WARM_UP + 1), sums.stretch()[1], *_restarts(ids)}
+    return sorted(start for start in later if 0 < start < len(ids))
 
 
 def _restarts(ids: Ids) -> list[int]:
@@ -227,13 +177,3 @@ def _restarts(ids: Ids) -> list[int]:
     distance[order[:-1][same]] = (order[1:] - order[:-1])[same]
     changes = np.flatnonzero(distance[1:] != distance[:-1]) + 1
     return changes[distance[changes] > 0][:_RESTARTS].tolist()
-
-
-def _return(ids: Ids) -> int | None:
-    """Where the series returns to its first batch, if it then repeats itself to the end."""
-    order = np.argsort(ids, kind="stable")
-    repeated = order[1:][ids[order[1:]] == ids[order[:-1]]]
-    if not len(repeated):
-        return None
-    period = int(repeated.min())
-    return period if _repeats(ids, period) else None

@@ -123,6 +123,12 @@ class Remote:
             raise OSError(self._redacted(error)) from None
         except (ValueError, NotImplementedError, ImportError) as error:
             raise _bad_uri(f"{self}: {self._redacted(error)}") from None
+        except Exception as error:
+            from pyarrow import ArrowException
+
+            if not isinstance(error, ArrowException):
+                raise
+            raise OSError(self._redacted(error)) from None  # what Azure's client says
 
     def _redacted(self, error: Exception) -> str:
         text = str(error).replace(self.uri, str(self))
@@ -195,7 +201,8 @@ class Remote:
 def _bad_uri(received: str) -> LossLedgerError:
     return LossLedgerError(
         f"This is no URI of a folder that pyarrow can open. Received: {received}. "
-        "Write s3://bucket/runs, gs://bucket/runs or file:///mnt/runs, for instance.",
+        "Write s3://bucket/runs, gs://bucket/runs, abfs://container@account/runs or "
+        "file:///mnt/runs, for instance.",
         slug="bad-uri",
         exit_code=2,
     )

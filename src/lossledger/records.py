@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lossledger.entry import PLAIN_FORMAT
 from lossledger.errors import LossLedgerError
 from lossledger.folder import read_lines
+
+SHARED = 2
+"""The format from which on a step may have several rows; see `lossledger.entry`."""
 
 _MOST = 2**31
 
@@ -61,7 +63,6 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "output_weights": _is_table,
     "validation": _is_table,
     "initial_weights": _is_hash,
-    "updates": lambda value: value is None or _is_count(value),
     "final_weights": _is_hash,
     "weights_file": _is_hash,
     "initial_optimizers": _are_states,
@@ -124,8 +125,8 @@ def wrong(info: Mapping[str, Any]) -> str | None:
     for key, right in _RUN.items():
         if key in info and not right(info[key]):
             return f"{key} = {str(info[key])[:80]}"
-    if info.get("workers") and info.get("format", 1) == PLAIN_FORMAT:
-        return f"workers = {info['workers']}, which format {PLAIN_FORMAT} doesn't have"
+    if info.get("workers") and info.get("format", 1) < SHARED:
+        return f"workers = {info['workers']}, which format {info.get('format', 1)} doesn't have"
     return None
 
 

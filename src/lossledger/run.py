@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from lossledger import catalog, copies, folded, shares
 from lossledger.call import Call, entries_of, evaluations, read_calls
 from lossledger.catalog import RunInfo, runs_in
+from lossledger.chosen import chosen, table
 from lossledger.errors import LossLedgerError
 from lossledger.reported import Reported, reported_by
 from lossledger.segments.tables import marked
 from lossledger.shares import Missing
-from lossledger.statement import EpochStatement, bounds
+from lossledger.statement import EpochStatement
 from lossledger.statistics import named
 from lossledger.workers import workers_of
 
@@ -190,8 +191,8 @@ class Run:
             columns = [columns]
         if not self.info.get("resumed") and SUPERSEDED not in (columns or ()):
             return self._table(columns, call, model, epoch, replicas)
-        chosen = None if columns is None else [name for name in columns if name != SUPERSEDED]
-        needed = None if chosen is None else list(dict.fromkeys((*chosen, "call", "step")))
+        own = None if columns is None else [name for name in columns if name != SUPERSEDED]
+        needed = None if own is None else list(dict.fromkeys((*own, "call", "step")))
         found = self._table(needed, call, model, epoch, replicas)
         whole = marked(found, {c.number: c.place.since for c in self.calls})
         return whole if columns is None else whole.select(list(columns))
@@ -204,42 +205,10 @@ class Run:
         epoch: int | None,
         replicas: bool,
     ) -> "pa.Table":
-        if call is None and model is None and epoch is None:
-            return shares.table(self.path, columns=columns, shares=replicas)
-        calls = self.calls if call is None and model is None else self.select(call, model)
-        spans: list[dict[int, tuple[int, int] | None]] = [{c.number: None for c in calls}]
-        if epoch is not None:
-            spans = [{number: span} for number, span in self._spans(calls, epoch)]
-        rules = [shares.steps_of(span) for span in spans]
-        rule = rules[0]
-        for other in rules[1:]:
-            rule = rule | other
-        return shares.table(self.path, columns=columns, filter=rule, shares=replicas)
-
-    def _spans(self, calls: Sequence[Call], epoch: int) -> list[tuple[int, tuple[int, int]]]:
-        """The calls that have an epoch, with its first and last step."""
-        spans: dict[tuple[int, int], tuple[int, int]] = {}
-        for call, block in entries_of(self.path, calls, ["step", "epoch"]):
-            begins, ends = bounds(block["epoch"])
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-                key = (call.number, int(block["epoch"][begin]))
-                first, last = int(block["step"][begin]), int(block["step"][end])
-                spans[key] = (spans[key][0] if key in spans else first, last)
-        labels = sorted(spans)
-        chosen = self._chosen(np.array([label[1] for label in labels], np.int64), epoch)
-        return [(labels[place][0], spans[labels[place]]) for place in np.flatnonzero(chosen)]
-
-    def _chosen(self, epochs: np.ndarray, epoch: int | None) -> NDArray[np.bool_]:
-        """Which of some epochs, in order, are meant."""
-        if epoch is None:
-            return np.ones(len(epochs), bool)
-        meant = epochs == epoch if epoch >= 0 else np.arange(-len(epochs), 0) == epoch
-        if not meant.any():
-            has = f"{epochs.min()} to {epochs.max()}" if len(epochs) else "none"
-            raise LossLedgerError(
-                f"The run has no such epoch. Received: {epoch}. It has: {has}.", slug="no-epoch"
-            )
-        return meant
+        meant = None if epoch is None else self.calls
+        if call is not None or model is not None:
+            meant = self.select(call, model)
+        return table(self.path, meant, columns, epoch, replicas)
 
     def losses(
         self,
@@ -282,8 +251,8 @@ class Run:
                 each for stated in folded.statements(self.path, calls).values() for each in stated
             ]
             values = np.array([getattr(each, name) for each in found], np.float64)
-            return values[self._chosen(np.array([each.epoch for each in found], np.int64), epoch)]
-        choose = None if epoch is None else partial(self._chosen, epoch=epoch)
+            return values[chosen(np.array([each.epoch for each in found], np.int64), epoch)]
+        choose = None if epoch is None else partial(chosen, epoch=epoch)
         return folded.series(self.path, calls, statistic, parameters, choose)
 
     def epochs(self, call: int | Call | None = None) -> list[EpochStatement]:
@@ -335,8 +304,8 @@ class Run:
         """
         version = self.info.get("versions", {}).get("keras")
         read = partial(entries_of, self.path)
-        chosen = self.calls if calls is None else calls
-        found = reported_by(chosen, read, shares.outputs(self.path), version, self.complete)
+        meant = self.calls if calls is None else calls
+        found = reported_by(meant, read, shares.outputs(self.path), version, self.complete)
         first = next(iter(workers_of(self.path).values()), None)
         if first is None or all(item.agreement != "differs" for item in found):
             return found

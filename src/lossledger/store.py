@@ -17,7 +17,7 @@ import numpy as np
 
 from lossledger.entry import NAMES, SPARSE, dtype_of
 from lossledger.errors import LossLedgerError
-from lossledger.folder import Lock
+from lossledger.lock import Lock
 from lossledger.segments.sealed import seal
 from lossledger.segments.segment import Segment
 from lossledger.segments.stream import Stream

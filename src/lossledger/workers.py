@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from lossledger import copies, records
-from lossledger.folder import has_writer, read_json, write_json
+from lossledger.folder import read_json, write_json
+from lossledger.lock import has_writer
 
 WORKER = re.compile(r"worker-(\d{1,6})")
 """The name of a worker's folder; its number is the process's rank."""
-
-SHARED = 2
-"""The format from which on a step may have several rows; see `lossledger.entry`."""
 
 _OF_THE_RUN = ("id", "name", "created", "format", "workers")
 _OF_A_SHARE = ("entries", "lines", "summary")
@@ -90,7 +88,7 @@ def is_shared(folder: Path) -> bool:
         version = read_json(folder / "run.json").get("format", 1)
     except FileNotFoundError:
         return False
-    return isinstance(version, int) and version >= SHARED
+    return isinstance(version, int) and version >= records.SHARED
 
 
 def merged_info(folder: Path, info: Mapping[str, Any]) -> dict[str, Any]:

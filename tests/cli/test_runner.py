@@ -69,6 +69,33 @@ def drive(folder: Path, script: str, kind: str = "Stub", **how) -> tuple[Outcome
     return outcome, notes.read_text().splitlines() if notes.exists() else []
 
 
+FINDER = """
+from importlib import util
+find, there = util.find_spec, {there!r}
+util.find_spec = lambda name: find("sys" if name in there else "no_such_module")
+import keras
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen", "said"),
+    [
+        (["jax"], "", "tensorflow unless KERAS_BACKEND is set, installed is jax  next: set KERAS_"),
+        (["jax", "torch"], "tensorflow", "KERAS_BACKEND=tensorflow, installed is jax, torch  next"),
+        ([], "", "installed is no backend  next: pip install 'lossledger[jax]'"),
+        (["tensorflow"], "", "lossledger: nothing recorded: Keras could not be imported\n"),
+    ],
+)
+def test_a_keras_without_its_backend_is_told_from_no_training(
+    folder: Path, there: list[str], chosen: str, said: str
+) -> None:
+    (folder / "keras.py").write_text("import no_such_backend\n")
+    (folder / "x.py").write_text(FINDER.format(there=there))
+    outcome = execute([*LOSSLEDGER, "run", "x.py"], folder, KERAS_BACKEND=chosen)
+    assert said in outcome.stderr.decode()
+    assert outcome.status == 1
+
+
 @pytest.mark.parametrize("name", ENDINGS)
 def test_the_recording_stops_however_the_script_ends(folder: Path, name: str) -> None:
     outcome, notes = drive(folder, ENDINGS[name])

@@ -1,7 +1,9 @@
 """A file system that is really full, and one that becomes read-only, where this may mount one."""
 
 import os
+import re
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +23,30 @@ def small(tmp_path):
         pytest.skip("no right to mount a file system")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+SCRIPT = """
+import contextlib, os, sys
+import keras, numpy as np
+
+class Fills(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == int(sys.argv[2]):
+            ballast = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+            with contextlib.suppress(OSError):
+                while True:
+                    os.write(ballast, bytes(4096))
+
+x = np.random.default_rng(0).random((1024, 2)).astype("float32")
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
+model.compile("sgd", "mse")
+Fills().on_epoch_begin(-1)
+model.fit(x, x[:, :1], batch_size=1, epochs=2, shuffle=False, verbose=0, callbacks=[Fills()])
+print([weight.tobytes().hex() for weight in model.get_weights()])
+if sys.argv[3] == "fails":
+    raise ValueError("of the script's own")
+sys.exit(7)
+"""
 
 
 def losses_at(steps):
@@ -92,3 +118,34 @@ def test_a_folder_that_becomes_read_only_leaves_what_was_flushed(small):
     found, entries = read(run.path)
     assert entries == 3000
     assert not found.complete
+
+
+@pytest.mark.parametrize(("epoch", "ends", "status"), [(1, "exits", 7), (-1, "fails", 1)])
+def test_a_script_ends_as_without_a_recording(small, tmp_path, epoch, ends, status):
+    """A disk that fills within the training, or is full as it begins, is one warning."""
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    given = [script, small / "ballast", str(epoch), ends]
+
+    def done(*command):
+        return subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, check=False
+        )
+
+    plain = done(*given)
+    (small / "ballast").unlink()
+    recorded = done("-m", "lossledger", "run", "-o", small / "runs", *given)
+    assert (plain.returncode, recorded.returncode) == (status, status)
+    assert recorded.stdout == plain.stdout != ""
+    assert re.findall(r"LossLedgerWarning: \[(.*?)\]", recorded.stderr) == ["cannot-write"]
+    *said, last = recorded.stderr.splitlines()
+    assert last.startswith("lossledger: ")
+    assert ("cannot-write" if epoch == 1 else "nothing recorded: OSError") in last
+    if ends == "fails":
+        assert "ValueError: of the script's own" in said[-1]
+    if epoch == 1:
+        run = ll.open(small / "runs" / "latest")
+        assert not run.complete
+        steps = run.entries(["step"])["step"].to_pylist()
+        assert steps == list(range(len(steps)))
+        assert 0 < len(steps) < 2048

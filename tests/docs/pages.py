@@ -27,8 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ELSEWHERE = ("report.md", "export.md", "distributed.md", "security.md")
-"""Pages whose Python blocks are run where `<!-- run -->` stands before them, and else compiled."""
 
 _BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?%?|\bnan\b|[-+]?\binf\b")
@@ -63,8 +61,6 @@ class Block:
         """Whether it is run at all."""
         if self.said("not run") is not None:
             return False
-        if self.language == "python" and Path(self.page).name in ELSEWHERE:
-            return "run" in self.notes
         return self.language in ("python", "console") or "output" in self.notes
 
     def said(self, what: str) -> str | None:

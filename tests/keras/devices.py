@@ -30,16 +30,33 @@ def model_parallel():
     return keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
 
 
-def train():
+def network():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))
     hidden = keras.layers.Dense(4, activation="relu", name="dense")(inputs)
     model = keras.Model(inputs, keras.layers.Dense(1, name="out")(hidden))
     model.compile(keras.optimizers.Adam(0.1), "mse")
+    return model
+
+
+def train():
+    model = network()
     fit = model.fit(X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
     batch = np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item()
     sharded = [str(getattr(v.value.sharding, "spec", "")) for v in model.trainable_variables]
-    return model.get_weights(), fit.history["loss"], batch, sharded, model
+    return model.get_weights(), fit.history["loss"], batch, sharded
+
+
+def looped():
+    """The same by a `Loop`, a step at a time and an epoch at once."""
+    model = network()
+    loop = lossledger.Loop(model, X, Y, batch_size=32, epochs=2, shuffle=False, verbose=0)
+    losses = []
+    for epoch in loop:
+        losses += [step.loss for step in epoch] if epoch.number == 0 else [*epoch.run().losses]
+    batch = np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item()
+    sharded = [str(getattr(v.value.sharding, "spec", "")) for v in model.trainable_variables]
+    return model.get_weights(), loop.history.history["loss"], batch, sharded, losses
 
 
 def main(folder):
@@ -48,19 +65,17 @@ def main(folder):
     for make in (data_parallel, model_parallel):
         keras.distribution.set_distribution(make())
         plain = train()
+        unrecorded = looped()
         with lossledger.record(folder, name=make.__name__) as run:
-            recorded = train()
-        assert plain[1:4] == recorded[1:4]
-        for a, b in zip(plain[0], recorded[0], strict=True):
-            np.testing.assert_array_equal(a, b)
-        try:
-            next(iter(lossledger.Loop(plain[4], X, Y)))
-            refused = ""
-        except lossledger.LossLedgerError as error:
-            refused = error.slug
+            recorded, loop = train(), looped()
+        for other in (recorded, unrecorded, loop):
+            assert plain[1:4] == other[1:4]
+            for a, b in zip(plain[0], other[0], strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert unrecorded[4] == loop[4]
         left[make.__name__] = {
             "reported": recorded[1], "batch": recorded[2], "sharded": recorded[3],
-            "warnings": run.trouble.told, "run": str(run.path), "refused": refused,
+            "warnings": run.trouble.told, "run": str(run.path), "losses": loop[4],
         }  # fmt: skip
     (folder / "left.json").write_text(json.dumps(left))
 

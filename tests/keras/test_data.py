@@ -160,6 +160,22 @@ def test_sequences_of_other_lengths_from_arrays_that_are_filled_again(twins):
     np.testing.assert_allclose(result.run.losses(), expected, rtol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="elsewhere nothing can write to a batch")
+def test_a_batch_that_is_written_to_has_no_false_fingerprint(twins):
+    class Doubling(keras.layers.Layer):
+        def call(self, x):
+            return x.mul_(2.0) if len(x) == 6 else 2.0 * x
+
+    def train():
+        model = keras.Sequential([keras.Input((3,)), Doubling(), keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        return model, model.fit(X, Y, batch_size=16, shuffle=False, verbose=0).history
+
+    ids = twins(train).column("batch_id").tolist()
+    expected = [fingerprint(X[r], Y[r]) for r in batches(16)]
+    assert ids == [*expected[:-1], 0]  # null
+
+
 def test_fingerprints_ignore_order_and_add_up(twins):
     order = np.random.default_rng(2).permutation(70)
 

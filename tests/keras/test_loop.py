@@ -348,6 +348,42 @@ def test_compiling_anew_begins_anew() -> None:
                 np.testing.assert_array_equal(a, b)
 
 
+def test_what_is_frozen_without_compiling_anew() -> None:
+    def train(loop: bool) -> Any:
+        def run() -> Any:
+            model = layered()
+            for trainable in (True, False, True):
+                model.layers[0].trainable = trainable
+                if loop:
+                    lossledger.Loop(model, X, Y, 16, verbose=0).run()
+                else:
+                    model.fit(X, Y, batch_size=16, verbose=0)
+            return model, None
+
+        return once(run)
+
+    if BACKEND == "jax":  # `fit` fails
+        with pytest.raises(lossledger.LossLedgerError, match="kernel") as caught:
+            train(True)
+        assert caught.value.slug == "trainable-changed"
+    else:
+        assert_same(train(False), train(True))
+
+
+def test_gradual_unfreezing() -> None:
+    model = layered()
+    model.layers[0].trainable = False
+    model.compile("adam", "mse")
+    before, moved = model.layers[0].get_weights(), []
+    for epoch in lossledger.Loop(model, X, Y, 16, epochs=3, verbose=0):
+        epoch.run(2)
+        moved.append(not np.array_equal(before[0], model.layers[0].get_weights()[0]))
+        if epoch.number == 1:
+            model.layers[0].trainable = True
+            model.compile("adam", "mse")
+    assert moved == [False, False, True]
+
+
 def test_an_interruption_waits_for_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     model.compile("sgd", "mse")

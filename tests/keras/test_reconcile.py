@@ -148,6 +148,64 @@ def test_a_dropped_remainder(record, fit, rate):
     assert set(found) == kinds | ({("unseen_rows", "replayed")} if rate else set())
 
 
+def test_a_loop_that_goes_back_to_restored_weights(record):
+    def train(model):
+        for epoch in range(3):
+            before = model.get_weights()
+            for part in batches(32)[: 2 * (epoch == 1)]:
+                model.train_on_batch(X[part], Y[part])
+            model.set_weights(before)
+            for part in batches(32):
+                model.train_on_batch(X[part], Y[part])
+
+    def straight(model):
+        for part in batches(32) * 3:
+            model.train_on_batch(X[part], Y[part])
+
+    losses = raw(epochs=3)
+    one, (other, _) = record(straight, model_of())[0], record(train, model_of())
+    found, result = summed(one, other, epoch=1)
+    twice = losses[[3, 4, 3, 4, 5]].mean() - losses[3:6].mean()
+    assert_causes(found, {("double_count", "exact"): twice})
+    assert "b counts 2 of 5 steps twice: 64 of 134 rows" in result.causes[0].evidence
+    for epoch in (0, 2):
+        result = lossledger.reconcile(one, other, epoch=epoch)
+        assert result.a.value == pytest.approx(losses[3 * epoch : 3 * epoch + 3].mean(), rel=2e-6)
+        assert (result.gap, result.causes) == (0, ())
+
+
+def test_a_metric_of_the_losss_name(record):
+    metrics = [keras.metrics.MeanAbsoluteError(name="loss")]
+    kept = []
+
+    def train(model):
+        history = model.fit(X, Y, validation_data=(X, Y), **FLAT).history
+        kept.extend((history["loss"][0], model.train_on_batch(X, Y)))
+
+    told = r"\[reported-not-read\] The metric MeanAbsoluteError is named 'loss', as the loss is"
+    with pytest.warns(lossledger.LossLedgerWarning, match=told):
+        path, _ = record(train, model_of(metrics=metrics))
+    run, mean = lossledger.open(path), np.dot(ROWS, raw()) / 70
+    assert run.statistic("epoch_mean", call=0)[0] == pytest.approx(mean, rel=2e-6)
+    assert abs(kept[0] - mean) > 0.01 * mean  # what Keras reports is the metric's
+    assert not run.reported()
+    for name in ("reported", "val_loss"):
+        with pytest.raises(lossledger.LossLedgerError):
+            lossledger.reconcile(f"{path}@0:{name}", f"{path}@0")
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.one_backend
+def test_rows_evaluated_that_end_inside_a_batch(fit, other):
+    x, y = (X[:45] + 1, Y[:45]) if other else (X[:45].copy(), Y[:45])
+    still = model_of(0.0)
+    run = fit(model=still, shuffle=True, after=lambda m: m.evaluate(x, y, verbose=0))
+    amount = per_row(still, x, y).mean() - per_row(still).mean()
+    found, result = summed(run, f"{run}:evaluate")
+    assert_causes(found, {("data" if other else "unseen_rows", "measured"): amount})
+    assert ("none of them among the training's 70" in result.causes[0].evidence) == other
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.2])
 @pytest.mark.one_backend
 def test_another_order(fit, rate):

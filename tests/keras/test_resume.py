@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lossledger as ll
+from lossledger.cli import main
 
 ROWS, BATCH, EPOCHS, RATE = 70, 10, 6, 0.1
 
@@ -27,7 +28,7 @@ class Dies(keras.callbacks.Callback):
             time.sleep(1)
             os.kill(os.getpid(), signal.SIGKILL)
 with ll.record(sys.argv[2]):
-    backup = keras.callbacks.BackupAndRestore(sys.argv[3])
+    backup = keras.callbacks.BackupAndRestore(sys.argv[3], save_freq=eval(sys.argv[5]))
     model.fit(x, y, batch_size=10, epochs=6, shuffle=False, verbose=0, callbacks=[backup, Dies()])
 """
 
@@ -63,11 +64,43 @@ def reckoned(x, y):
     return np.reshape(losses, (EPOCHS, -1))
 
 
-def test_a_killed_fit_is_restored_and_counts_each_step_once(tmp_path):
+def killed(tmp_path, save_freq):
+    """The run of a training that was killed in epoch 3; it backed up every so many steps."""
     (tmp_path / "resumable.py").write_text(MADE)
     command = [sys.executable, "-c", TRAIN, tmp_path, tmp_path / "runs", tmp_path / "backup", "3"]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    cut = ll.open(tmp_path / "runs" / "latest")
+    done = subprocess.run([*command, repr(save_freq)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    return ll.open(tmp_path / "runs" / "latest")
+
+
+def test_a_backup_within_an_epoch_is_a_story_of_its_own(tmp_path, capsys):
+    """Keras goes on at the epoch's beginning, with weights that have seen a part of it."""
+    cut = killed(tmp_path, 3)
+    seen = len(cut.losses())
+    x, y, model = made(3)
+    options = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=3)
+    with ll.record(tmp_path / "runs", resume="latest"):
+        history = model.fit(x, y, callbacks=[backup], **options)
+    run = ll.open(cut.path)
+    assert history.epoch == [3, 4, 5]
+    assert [each.steps for each in run.epochs()] == [7] * EPOCHS
+    assert sum(run.entries()["superseded"].to_pylist()) == seen - 21 == run.calls[1].place.again
+    means = run.statistic("epoch_mean")
+    np.testing.assert_allclose(means[history.epoch], history.history["loss"], rtol=1e-6)
+    np.testing.assert_allclose(means[:3], reckoned(x, y)[:3].mean(axis=1), rtol=2e-4)
+    # What ran: 21 steps from epoch 3 on, and those before whose weights were kept.
+    before = int(keras.ops.convert_to_numpy(model.optimizer.iterations.value)) - 21
+    assert 21 < before <= seen
+    assert run.calls[1].place.seen == before - 21
+    assert main(["show", str(run.path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"its weights had seen {before - 21} of them before" in told
+
+
+def test_a_killed_fit_is_restored_and_counts_each_step_once(tmp_path):
+    (tmp_path / "resumable.py").write_text(MADE)
+    cut = killed(tmp_path, "epoch")
     seen = len(cut.losses())
     assert 3 * 7 <= seen <= 3 * 7 + 5
     assert not cut.complete

@@ -52,11 +52,13 @@ def test_a_computation_of_all_processes_counts_once(trained):
     left, weights, run = trained
     for name, array in weights[0].items():
         np.testing.assert_array_equal(array, weights[1][name])
-    entries = run.entries()
-    assert entries["rows"].to_pylist() == [8] * 10
-    assert [each.rows for each in run.epochs()] == [40, 40]
-    np.testing.assert_allclose(run.statistic("epoch_mean"), left[0]["reported"], rtol=1e-6)
-    raw = run.entries(["step"], replicas=True)
+    for call, driver in enumerate(("fit", "loop")):
+        assert run.calls[call].driver == driver
+        assert run.entries(call=call)["rows"].to_pylist() == [8] * 10
+        assert [each.rows for each in run.epochs(call)] == [40, 40]
+        means = run.statistic("epoch_mean", call=call)
+        np.testing.assert_allclose(means, left[0]["reported"], rtol=1e-6)
+    raw = run.entries(["step"], call=0, replicas=True)
     assert raw["worker"].to_pylist() == [0, 1] * 10
 
 
@@ -84,19 +86,25 @@ def test_what_each_process_reports_of_its_shard(trained):
     assert cause.amount == pytest.approx(means[-1] - shown[0, -1], abs=1e-12)
     assert "20 rows, of 40" in cause.evidence
     own = lossledger.open(run.path / "worker-1")
-    np.testing.assert_allclose(own.statistic("epoch_mean", call=1), shown[1], rtol=1e-6)
+    assert own.calls[2].driver == "loop"
+    for call in (1, 2):
+        np.testing.assert_allclose(own.statistic("epoch_mean", call=call), shown[1], rtol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution is JAX's")
 def test_devices_of_one_process(tmp_path):
-    """`DataParallel` and `ModelParallel`: a step is one entry, and a `Loop` says what it can't."""
+    """`DataParallel` and `ModelParallel`: a step is one entry, by `fit` and by a `Loop`."""
     run_together([str(HERE / "devices.py"), str(tmp_path)])
     left = json.loads((tmp_path / "left.json").read_text())
     assert "P(None, 'model')" in left["model_parallel"]["sharded"]
     for each in left.values():
         assert each["warnings"] == {}
-        assert each["refused"] == "loop-distributed"
         run = lossledger.open(each["run"])
         assert run.entries(["rows"], call=0)["rows"].to_pylist() == [32, 32, 8] * 2
         np.testing.assert_allclose(run.statistic("epoch_mean", call=0), each["reported"], rtol=1e-6)
         assert run.losses(call=1).tolist() == [np.float32(each["batch"])]
+        drivers = ["fit", "train_on_batch", "loop", "train_on_batch"]
+        assert [call.driver for call in run.calls] == drivers
+        assert run.losses(call=2).tolist() == each["losses"] == run.losses(call=0).tolist()
+        names = ["rows", "weight", "batch_id", "learning_rate", "penalty", "epoch", "batch"]
+        assert run.entries(names, call=2).to_pydict() == run.entries(names, call=0).to_pydict()

@@ -34,6 +34,16 @@ def fit(model, x, y, size):
     return model.fit(x, y, batch_size=size, epochs=2, shuffle=False, verbose=0).history["loss"]
 
 
+def looped(start, fitted, reported, x, y, size):
+    """A `Loop` does in each process what `fit` does."""
+    model = network()
+    model.set_weights(start)
+    loop = lossledger.Loop(model, x, y, batch_size=size, epochs=2, shuffle=False, verbose=0)
+    assert loop.run().history["loss"] == reported
+    for a, b in zip(model.get_weights(), fitted.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def shares(rank):
     """Of each batch of 10 rows the one process trains on 7, the other on 3."""
     for start in range(0, 40, 10):
@@ -87,7 +97,10 @@ def jax(rank, ports):
         model = network()
         # Each process gives its own rows of every batch.
         own = np.concatenate([np.arange(k + 4 * rank, k + 4 * rank + 4) for k in range(0, 40, 8)])
-        return model, fit(model, X[own], Y[own], 4)
+        start = model.get_weights()
+        reported = fit(model, X[own], Y[own], 4)
+        looped(start, model, reported, X[own], Y[own], 4)
+        return model, reported
 
     return train
 
@@ -114,7 +127,10 @@ def torch(rank, ports):
             if record is not None:
                 record.step(loss, rows=len(x))
         own = slice(0, 20) if rank == 0 else slice(20, 40)
-        return model, [*losses, *fit(model, X[own], Y[own], 8)]
+        start = model.get_weights()
+        reported = fit(model, X[own], Y[own], 8)
+        looped(start, model, reported, X[own], Y[own], 8)
+        return model, [*losses, *reported]
 
     return train
 

@@ -7,6 +7,7 @@ import numpy as np
 from lossledger import store
 from lossledger.folder import append_line, create_folder, write_json
 from lossledger.run import Run
+from lossledger.statistics import keras_mean
 
 NOW = datetime(2026, 11, 22, 18, 38, 54)
 
@@ -58,3 +59,14 @@ class Made:
         self.info |= {"complete": True, "entries": self.step}
         write_json(self.path / "run.json", self.info)
         return Run(self.path)
+
+
+def fitted(directory, rng):
+    """A fit of three epochs of seven steps, the last batch of each smaller, from epoch 4 on."""
+    made = Made(directory)
+    made.call(0, driver="fit", model=0, weight_kind="rows", arguments={"initial_epoch": 4})
+    loss = rng.random(21).astype("f4")
+    weight = np.tile([8.0] * 6 + [3.0], 3)
+    made.steps(loss, epoch=np.repeat([4, 5, 6], 7), weight=weight)
+    made.history(0, "loss", keras_mean(loss, weight, np.repeat([0, 1, 2], 7)), first=4)
+    return made, loss.astype("f8").reshape(3, 7), weight.reshape(3, 7)

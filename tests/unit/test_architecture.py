@@ -16,13 +16,25 @@ SOURCE = Path(lossledger.__file__).parent
 
 LEVELS: tuple[set[str], ...] = (
     # Values and errors.
-    {"__init__", "entry", "errors", "uncaught"},
+    {"__init__", "backends", "entry", "errors", "uncaught"},
     # Folds over arrays; files on disk.
-    {"exact", "chance", "totals", "series", "statistics", "epochs", "conventions", "request"}
-    | {"folder", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
+    {
+        "exact",
+        "chance",
+        "totals",
+        "series",
+        "statistics",
+        "epochs",
+        "passes",
+        "uneven",
+        "conventions",
+        "request",
+    }
+    | {"folder", "lock", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
     | {"objects", "copies", "uploads"},
     # What a run says.
-    {"call", "continued", "folded", "statement", "reported", "returned", "run", "notebook", "plot"},
+    {"call", "chosen", "continued", "folded", "statement", "reported", "returned", "run"}
+    | {"notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.

@@ -46,6 +46,24 @@ def test_an_epoch_begun_again_stands_once(tmp_path):
     assert run.entries(epoch=2).num_rows == 10
 
 
+def test_a_checkpoint_from_within_an_epoch_has_seen_steps_that_are_trained_again(tmp_path, capsys):
+    for data, seen in (({"shape": [40, 2], "dtype": "float32"}, 3), ("generator", 0)):
+        made = Made(tmp_path, f"seen-{seen}", resumed=[{}])
+        about = {"driver": "fit", "model": 0, "arguments": {"x": data}}
+        made.call(0, initial_optimizers={"optimizer": {"iterations": 100}}, **about)
+        made.steps(np.ones(25), call=0, epoch=epochs_of(25, 10))
+        states = {"optimizer": {"iterations": 123}}
+        made.call(1, attempt=1, initial_optimizers=states, **about)
+        made.steps(np.ones(20), call=1, epoch=epochs_of(20, 10, 2))
+        run = made.close()
+        assert [call.place.seen for call in run.calls] == [0, seen]
+        assert run.calls[1].place.again == 5
+        assert main(["show", str(run.path)]) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert "which trained 5 steps again" in told
+        assert ("its weights had seen 3 of them before" in told) == (seen == 3)
+
+
 def test_counted_twice_is_a_cause_of_that_size(tmp_path):
     made = Made(tmp_path, "cut", resumed=[{}])
     chance = np.random.default_rng(1)

@@ -48,7 +48,7 @@ def test_epochs_of_a_dataset_shuffled_or_not(seed, rows, batch_size, count, rest
     ids = passes(random, data, batch_size, count + 1, shuffle)[: count * steps + rest]
     found = find_epochs(ids)
     assert found.source == "batch_id"
-    assert (found.steps_per_epoch, found.prefix) == (steps, 0)
+    assert (found.steps_per_epoch, found.begins.tolist()) == (steps, [0])
     np.testing.assert_array_equal(found.epoch, np.arange(len(ids)) // steps)
     assert found.epoch.dtype == np.int32
 
@@ -112,7 +112,7 @@ def test_a_short_warm_up_is_set_aside(seed, warm_up, steps, count, shuffle):
     random = np.random.default_rng(seed)
     ids = passes(random, rows_of(random, steps * 4), 4, count, shuffle)
     found = find_epochs(np.concatenate((rows_of(random, warm_up), ids)))
-    assert (found.source, found.prefix, found.steps_per_epoch) == ("batch_id", warm_up, steps)
+    assert (found.source, found.begins[-1], found.steps_per_epoch) == ("batch_id", warm_up, steps)
     expected = [0] * warm_up + (np.arange(len(ids)) // steps + 1).tolist()
     np.testing.assert_array_equal(found.epoch, expected)
 
@@ -124,7 +124,7 @@ def test_epochs_of_a_dataset_after_epochs_of_another(shuffle, before):
     one = passes(random, rows_of(random, 60), 4, before, shuffle)
     two = passes(random, rows_of(random, 80), 4, 5, shuffle)
     found = find_epochs(np.concatenate((one, two[:-3])))
-    assert (found.prefix, found.steps_per_epoch) == (len(one), 20)
+    assert (found.begins[-1], found.steps_per_epoch) == (len(one), 20)
     expected = np.concatenate((np.arange(len(one)) // 15, np.arange(97) // 20 + before))
     np.testing.assert_array_equal(found.epoch, expected)
 
@@ -133,8 +133,94 @@ def test_a_single_pass_over_other_data_before_unshuffled_epochs():
     random = np.random.default_rng(4)
     one, two = rows_of(random, 30), np.tile(rows_of(random, 12), 4)
     found = find_epochs(np.concatenate((one, two)))
-    assert (found.prefix, found.steps_per_epoch) == (30, 12)
+    assert (found.begins[-1], found.steps_per_epoch) == (30, 12)
     np.testing.assert_array_equal(found.epoch, [0] * 30 + (np.arange(48) // 12 + 1).tolist())
+
+
+def trained(steps, going_back):
+    """Places and losses of a training of so many steps that goes back once after some of them.
+
+    Args:
+        steps: Of a training that never goes back.
+        going_back: After how many steps, to the weights before which.
+    """
+    losses = np.random.default_rng(7).random(steps).astype("f4")
+    places: list[int] = []
+    for after, to in going_back:
+        begin = places[-1] + 1 if places else 0
+        places += range(begin, after)
+        places += [to]
+    places += range(places[-1] + 1, steps)
+    return np.array(places), losses
+
+
+@given(
+    seed=seeds,
+    steps=st.integers(3, 8),
+    count=st.integers(2, 5),
+    places=st.lists(st.integers(0, 39), min_size=1, max_size=3, unique=True),
+    back=st.integers(1, 5),
+    shuffle=st.booleans(),
+)
+def test_steps_trained_again_are_of_the_epoch_that_they_were(
+    seed, steps, count, places, back, shuffle
+):
+    random = np.random.default_rng(seed)
+    ids = passes(random, rows_of(random, steps * 3), 3, count, shuffle)
+    # At an epoch's end nothing tells a return from another epoch.
+    cuts = sorted(place for place in places if place < len(ids) and place % steps)
+    returns = [(place, place - min(back, place % steps)) for place in cuts]
+    if not returns:
+        return
+    order, losses = trained(len(ids), returns)
+    found = find_epochs(ids[order], losses[order])
+    np.testing.assert_array_equal(found.epoch, order // steps)
+    # It goes on so: a growing run's next steps are of the epochs that will be found.
+    more = np.concatenate((order, np.arange(len(ids), len(ids) + 2 * steps)))
+    np.testing.assert_array_equal(found.at(0, len(more)), more // steps)
+
+
+def test_weights_restored_over_an_epochs_end():
+    ids = np.tile(rows_of(np.random.default_rng(2), 5), 4)
+    shuffled = passes(np.random.default_rng(3), rows_of(np.random.default_rng(2), 15), 3, 4, True)
+    order, losses = trained(20, [(12, 8)])
+    # The epoch that had begun goes on: no step is of an earlier one than the step before.
+    expected = np.maximum.accumulate(order // 5)
+    np.testing.assert_array_equal(find_epochs(shuffled[order], losses[order]).epoch, expected)
+    # In one order nothing is out of turn where a pass goes on behind where it was cut.
+    order, losses = trained(20, [(13, 8)])
+    assert (
+        find_epochs(ids[order]).epoch.tolist()
+        == find_epochs(ids[order], losses[order]).epoch.tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shuffle"),
+    [((5, 5, 3, 5, 5), False), ((2, 3, 4, 5, 5), False), ((5, 5, 2, 5, 1, 5, 5, 4), True)],
+)
+def test_epochs_cut_short(lengths, shuffle):
+    random = np.random.default_rng(11)
+    ids = passes(random, rows_of(random, 15), 3, len(lengths), shuffle).reshape(-1, 5)
+    cut = np.concatenate([one[:length] for one, length in zip(ids, lengths, strict=True)])
+    losses = random.random(len(cut)).astype("f4")
+    expected = np.repeat(np.arange(len(lengths)), lengths)
+    np.testing.assert_array_equal(find_epochs(cut, losses).epoch, expected)
+    # Losses of weights that never move tell nothing.
+    np.testing.assert_array_equal(find_epochs(cut, np.ones(len(cut), "f4")).epoch, expected)
+
+
+def test_a_batch_trained_twice_is_of_its_epoch():
+    ids = [5, 6, 7, 8, 5, 6, 6, 7, 8, 5, 6, 7, 8, 5, 6]
+    found = find_epochs(ids, np.arange(15, dtype="f4"))
+    assert found.epoch.tolist() == [0] * 4 + [1] * 5 + [2] * 4 + [3] * 2
+
+
+def test_batches_drawn_at_random_have_no_epochs():
+    random = np.random.default_rng(12)
+    for pool in (3, 5, 20):
+        ids = random.choice(rows_of(random, pool), 60)
+        assert find_epochs(ids, random.random(60).astype("f4")).source == "none"
 
 
 def test_dropped_remainders_leave_nothing_to_find():

@@ -11,8 +11,8 @@ from made import Made
 
 from lossledger import store
 from lossledger.cli import main
-from lossledger.folder import has_writer
 from lossledger.growth import CLOSING_SECONDS, condition, growth, is_over
+from lossledger.lock import has_writer
 
 WRITER = """
 import sys, time
@@ -98,7 +98,7 @@ def test_asking_does_not_let_go_of_our_own_lock(tmp_path):
     made = Made(tmp_path / "runs")
     assert has_writer(made.path)
     script = (
-        "import sys; from pathlib import Path; from lossledger.folder import has_writer; "
+        "import sys; from pathlib import Path; from lossledger.lock import has_writer; "
         "sys.exit(has_writer(Path(sys.argv[1])))"
     )
     assert subprocess.run([sys.executable, "-c", script, str(made.path)]).returncode == 1

@@ -2,9 +2,11 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from made import Made
 from trained import recorded, sgd
 
 import lossledger as ll
@@ -118,3 +120,65 @@ def test_on_the_command_line(run, log, capsys) -> None:
     assert printed["causes"][0]["cause"] == "weighting"
     assert main(["reconcile", str(log), f"{run.path}:batch_mean", "--fail-over", "1e-9"]) == 3
     assert "keras-csvlogger" in capsys.readouterr().out
+
+
+def windows(path, losses, steps):
+    """What transformers logs: a mean of the steps since it logged last."""
+    begins = [0, *steps]
+    means = [float(losses[begin:end].mean()) for begin, end in zip(begins, steps, strict=False)]
+    logged = [{"step": step, "loss": mean} for step, mean in zip(steps, means, strict=True)]
+    path.write_text(json.dumps({"log_history": logged, "global_step": len(losses)}))
+    return means
+
+
+@pytest.mark.parametrize("steps", [(2, 4), (2, 4, 6), (4, 6), (4, 5)])
+def test_a_number_of_a_step_is_set_beside_that_step(run, tmp_path, steps) -> None:
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    path = tmp_path / "trainer_state.json"
+    means = windows(path, losses, steps)
+    result = ll.reconcile(path, (run, "batch_mean"))
+    sums(result)
+    assert (result.a.value, result.b.value) == pytest.approx((means[-1], losses[LAST].mean()))
+    assert result.unexplained == pytest.approx(0, abs=1e-12)
+    assert "The file's number is the run's window_mean" in result.verdict
+
+
+def test_a_step_that_the_run_has_not(run, tmp_path) -> None:
+    windows(path := tmp_path / "trainer_state.json", np.ones(9), (4, 8))
+    result = ll.reconcile(path, run)
+    assert not result.causes
+    assert "The run has no such step. Received: step 8. It has 6." in result.verdict
+
+
+def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
+    made = Made(tmp_path)
+    for call in (0, 1):
+        made.call(call, driver="fit", model=0)
+        made.steps([1.0 + call, 2.0, 5.0], call=call, epoch=0, weight=[8, 8, 2])
+    run = made.close()
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"loss": [34 / 18]}))
+    result = ll.reconcile(path, f"{run.path}@0:batch_mean")
+    assert "The file's number is the run's epoch_mean" in result.verdict
+    assert {cause.cause for cause in result.causes} <= {"weighting", "float32_accumulation"}
+
+
+def test_a_history_counts_from_the_calls_first_epoch(tmp_path, means) -> None:
+    columns = sgd()[0]
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0, weight_kind="rows")
+    made.history(0, "loss", means, first=5)
+    made.steps(columns["loss"], epoch=columns["epoch"] + 5, weight=columns["rows"].astype("f8"))
+    run = made.close()
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"loss": means.tolist()}))
+    for epoch, number in ((-1, means[1]), (-2, means[0])):
+        result = ll.reconcile(path, (run, "reported"), epoch=epoch)
+        assert (result.a.value, result.b.value) == (number, number)
+        assert (result.gap, result.causes, result.unexplained) == (0, (), 0)
+        assert f"is the run's epoch_mean of epoch {7 + epoch}" in result.verdict
+
+
+def test_an_epochs_number_goes_before_a_batchs() -> None:
+    path = Path(__file__).parent / "files" / "keras_train.events"
+    assert ll.reconcile(path, path).a.statistic == "epoch_loss, epoch_mean"

@@ -6,60 +6,24 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from drawn import (
+    PER_STEP,
+    assert_close,
+    by_rationals,
+    columns,
+    entries,
+    epochs_of,
+    finite32s,
+    float32s,
+    same,
+    series,
+    weights,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lossledger.errors import LossLedgerError
-from lossledger.statistics import STATISTICS, Mean, Summary, keras_mean, named
-
-float32s = st.floats(width=32, allow_nan=True, allow_infinity=True)
-finite32s = st.floats(width=32, allow_nan=False, allow_infinity=False)
-losses32 = st.floats(0, 2**20, width=32)
-weights = st.one_of(st.integers(0, 2**20).map(float), st.floats(0, 2**20))
-normal_weights = st.one_of(st.integers(0, 2**20).map(float), st.floats(2**-20, 2**20))
-entries = st.lists(st.tuples(float32s, weights), max_size=30)
-PER_STEP = [name for name, statistic in STATISTICS.items() if statistic.per == "step"]
-
-
-def same(a, b):
-    return a == b or (math.isnan(a) and math.isnan(b))
-
-
-def columns(pairs):
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def by_rationals(loss, weight):
-    """A weighted mean without any rounding but the last."""
-    total = sum(Fraction(x) * Fraction(w) for x, w in zip(loss, weight, strict=True))
-    over = sum(Fraction(w) for w in weight)
-    return float(total / over) if over else 0.0
-
-
-@st.composite
-def series(draw, losses=losses32, least=0):
-    """Losses, weights and non-decreasing, gappy epoch labels."""
-    count = draw(st.integers(least, 40))
-    loss = draw(st.lists(losses, min_size=count, max_size=count))
-    weight = draw(st.lists(normal_weights, min_size=count, max_size=count))
-    gaps = draw(st.lists(st.sampled_from([0, 0, 0, 1, 3]), min_size=count, max_size=count))
-    return np.array(loss), np.array(weight), (np.cumsum(gaps) - 1).astype(np.int32)
-
-
-def epochs_of(epoch):
-    return [np.flatnonzero(epoch == label) for label in np.unique(epoch)]
-
-
-def assert_close(got, expected, ulps=1):
-    """Equal to `ulps` units in the last place, NaN and infinity in the same places."""
-    expected = np.asarray(expected, np.float64)
-    assert got.dtype == np.float64
-    assert got.shape == expected.shape
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(got[~finite], expected[~finite])
-    assert (
-        np.abs(got[finite] - expected[finite]) <= ulps * np.spacing(abs(expected[finite]))
-    ).all()
+from lossledger.statistics import STATISTICS, Mean, Summary, named
 
 
 class TestMean:
@@ -280,111 +244,6 @@ class TestSeries:
     def test_debiased_ema_of_a_constant_is_the_constant(self):
         got = STATISTICS["ema"](np.full(100, 0.7), np.ones(100), np.zeros(100, int))
         np.testing.assert_allclose(got, 0.7, rtol=1e-13)
-
-
-class Bar:
-    """The arithmetic of `keras.utils.Progbar.update` for a value that it averages."""
-
-    def __init__(self, replaces):
-        self.replaces, self.seen, self.sums = replaces, 0, [0.0, 0]
-
-    def update(self, current, value, finalize=False):
-        base = max(current - self.seen, 1)
-        if finalize and self.replaces:
-            self.sums = [value, 1]
-        else:
-            self.sums = [self.sums[0] + value * base, self.sums[1] + base]
-        self.seen = current
-        return self.sums[0] / max(1, self.sums[1])
-
-
-def drive_bar(means, replaces, per_execution, finalize):
-    """What `fit` makes of the bar in one epoch, step by step."""
-    bar, shown, count = Bar(replaces), math.nan, len(means)
-    lines = []
-    for step in range(count):
-        begin = step - step % per_execution
-        if step == count - 1 or step == begin + per_execution - 1:
-            current = begin + per_execution if replaces else begin + 1
-            shown = bar.update(current, means[step])
-        lines.append(shown)
-    if finalize:
-        lines[-1] = bar.update(count, means[-1], finalize=True)
-    return lines
-
-
-class TestProgressBar:
-    @pytest.mark.parametrize("finalize", ["counted", "replaced", "none"])
-    @given(entries=series(), per_execution=st.integers(1, 5))
-    def test_is_what_the_bar_computes(self, entries, per_execution, finalize):
-        running = STATISTICS["running_mean"](*entries)
-        expected = []
-        for steps in epochs_of(entries[2]):
-            expected += drive_bar(
-                running[steps], finalize == "replaced", per_execution, finalize != "none"
-            )
-        got = STATISTICS["progress_bar"](
-            *entries, finalize=finalize, steps_per_execution=per_execution
-        )
-        np.testing.assert_allclose(got, expected, rtol=1e-12)
-
-    def test_formula_by_hand(self):
-        loss, ones, epoch = [4.0, 2.0, 0.0], np.ones(3), np.zeros(3, int)
-        bar = STATISTICS["progress_bar"]  # running means 4, 3, 2
-        np.testing.assert_allclose(bar(loss, ones, epoch), [4, 3.5, (4 + 3 + 2 + 2) / 4])
-        np.testing.assert_allclose(bar(loss, ones, epoch, finalize="none"), [4, 3.5, 3])
-        np.testing.assert_allclose(bar(loss, ones, epoch, finalize="replaced"), [4, 3.5, 2])
-
-
-class TestKerasMean:
-    @given(series(losses=finite32s))
-    def test_is_a_float32_loop(self, entries):
-        loss, weight, epoch = entries
-        expected = []
-        with np.errstate(all="ignore"):
-            for steps in epochs_of(epoch):
-                total = count = np.float32(0)
-                for step in steps:
-                    total = total + np.float32(loss[step]) * np.float32(weight[step])
-                    count = count + np.float32(weight[step])
-                expected.append(total / count if count else np.float32(0))
-        got = keras_mean(*entries)
-        assert got.dtype == np.float32
-        np.testing.assert_array_equal(got, np.array(expected, np.float32))
-
-    def test_is_sequential_on_long_epochs_too(self):
-        loss = np.random.default_rng(1).random(20_000, np.float32)
-        total = np.float32(0)
-        for value in loss:
-            total += value
-        got = keras_mean(loss, np.ones(20_000), np.zeros(20_000, int))
-        assert got[0] == total / np.float32(20_000)
-        assert total != loss.sum()
-
-    def test_drifts_over_a_million_steps_where_float64_does_not(self):
-        random = np.random.default_rng(0)
-        steps = np.arange(10**6)
-        loss = (np.exp(-steps / 4e4) + 0.3 + 0.1 * random.standard_normal(10**6)).astype(np.float32)
-        weight, epoch = np.full(10**6, 32.0), np.zeros(10**6, int)
-        exact = math.fsum(loss.tolist()) / 10**6
-        running = STATISTICS["running_mean"](loss, weight, epoch)
-        assert abs(running[-1] - exact) <= np.spacing(exact)
-        drift = abs(float(keras_mean(loss, weight, epoch)[0]) - exact) / exact
-        assert 1e-8 < drift < 1e-3
-
-    def test_a_float32_count_stops_at_two_to_the_24(self):
-        loss, weight = [1.0, 100.0], [2.0**24, 1.0]
-        assert keras_mean(loss, weight, [0, 0])[0] == np.float32((2**24 + 100) / 2**24)
-        assert STATISTICS["epoch_mean"](loss, weight, [0, 0])[0] == (2**24 + 100) / (2**24 + 1)
-
-    @pytest.mark.parametrize(
-        ("loss", "weight", "expected"),
-        [([math.nan], [1.0], math.nan), ([math.inf], [1.0], math.inf), ([math.nan], [0.0], 0.0)],
-    )
-    def test_nonfinite_and_zero_weight(self, loss, weight, expected):
-        assert same(float(keras_mean(loss, weight, [0])[0]), expected)
-        assert same(STATISTICS["epoch_mean"](loss, weight, [0])[0], expected)
-        assert same(Mean.of(loss, weight).result, expected)
 
 
 class TestTable:

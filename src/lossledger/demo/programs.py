@@ -7,15 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import lossledger
+from lossledger.backends import BACKENDS, installed
 from lossledger.catalog import runs_in
 from lossledger.errors import LossLedgerError
-
-BACKENDS = ("tensorflow", "jax", "torch")
-"""In the order in which one is chosen."""
 
 LINES = 20
 """Of what a failed program wrote, how many of the last are shown."""
@@ -97,9 +94,9 @@ def backend(environment: Mapping[str, str] = os.environ) -> str:
         LossLedgerError: None is installed, or not the one chosen (slug `no-backend`).
     """
     chosen = environment.get("KERAS_BACKEND", "")
-    for name in [chosen] if chosen else BACKENDS:
-        if name in BACKENDS and find_spec(name) is not None:
-            return name
+    there = [name for name in installed() if chosen in ("", name)]
+    if there:
+        return there[0]
     received = f"KERAS_BACKEND={chosen}" if chosen else "none of tensorflow, jax and torch"
     name = chosen if chosen in BACKENDS else "jax"
     raise LossLedgerError(

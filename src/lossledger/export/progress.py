@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lossledger.errors import LossLedgerError
-from lossledger.folder import Lock, read_json, write_json
+from lossledger.folder import read_json, write_json
+from lossledger.lock import Lock
 from lossledger.run import Run
 
 FILE = "lossledger.json"

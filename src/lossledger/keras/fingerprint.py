@@ -6,7 +6,7 @@ TensorFlow with `steps_per_execution`, hash inside the compiled step; elsewhere 
 fingerprint looks at are kept, and hashed here for many batches together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,18 +56,21 @@ def lanes_of(bits: np.ndarray) -> np.ndarray:
     return lanes * (lanes | 1)
 
 
-def of_batches(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def of_batches(
+    batches: Sequence[Sequence[Any]], stack: Callable[[list[Any]], np.ndarray] = np.stack
+) -> np.ndarray:
     """Fingerprints of batches: the bits of two int32 lanes each, as float32 `(batches, 2)`.
 
     Args:
         batches: For each batch its leaves, as wide as the fingerprint looks at.
+        stack: Makes one array of leaves of one shape.
     """
     found = np.zeros((len(batches), 2), "f4")
     alike: dict[tuple[tuple[int, ...], ...], list[int]] = {}
     for place, batch in enumerate(batches):
         alike.setdefault(tuple([leaf.shape for leaf in batch]), []).append(place)
     for shapes, places in alike.items():
-        leaves = [np.stack([batches[place][n] for place in places]) for n in range(len(shapes))]
+        leaves = [stack([batches[place][n] for place in places]) for n in range(len(shapes))]
         found[places] = of_stacked(leaves)
     return found
 
@@ -75,9 +78,19 @@ def of_batches(batches: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 def of_stacked(leaves: Sequence[np.ndarray]) -> np.ndarray:
     """As `of_batches`, for batches of equal shapes: leaves of shape `(batches, rows, ...)`."""
     count, rows = len(leaves[0]), min(leaf.shape[1] for leaf in leaves)
+    if not rows:
+        return np.zeros((count, 2), "f4")
     bits = [_bits(leaf[:, :rows].reshape(count * rows, -1)) for leaf in leaves]
     lanes = lanes_of(np.concatenate(bits, axis=1))
     return lanes.reshape(count, rows, 2).sum(1, dtype="i4").view("f4")
+
+
+def of_rows(leaves: Sequence[np.ndarray]) -> np.ndarray:
+    """Fingerprints of the rows of a batch, int64 `(rows,)`: its leaves as `of_batches` has them."""
+    rows = min(len(leaf) for leaf in leaves)
+    bits = [_bits(leaf[:rows].reshape(rows, -1)) for leaf in leaves]
+    lanes = lanes_of(np.concatenate(bits, axis=1))
+    return np.ascontiguousarray(lanes).view(np.int64).ravel()
 
 
 def looked_at(leaf: Any) -> np.ndarray | None:

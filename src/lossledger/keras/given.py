@@ -1,6 +1,9 @@
 """What data a measurement was given: how many rows, and their fingerprint."""
 
-from collections.abc import Mapping
+import contextlib
+import math
+import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,17 +15,52 @@ VALUES = 2**22
 """Values that a fingerprint of whole arrays looks at, at most: some 50 ms of hashing."""
 
 
-def evaluated(arguments: Mapping[str, Any]) -> dict[str, Any]:
+class Trained:
+    """The arrays that a training was given, for as long as the program keeps them.
+
+    Args:
+        arguments: Of `fit`, by name.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        leaves = _leaves(arguments.get("x"), arguments.get("y"))
+        self._arrays: list[Any] = []
+        with contextlib.suppress(TypeError):  # what can't be referred to so is not known
+            self._arrays = [weakref.ref(leaf) for leaf in leaves]
+        self._split = float(arguments.get("validation_split") or 0.0)
+        self._hashes: np.ndarray | None = None
+
+    def has(self, x: Any, y: Any, rows: int) -> int | None:
+        """How many of the first rows of other arrays are among its own; `None` if not known."""
+        hashes, measured = self._rows(), _hashes(_leaves(x, y), rows)
+        if hashes is None or measured is None:
+            return None
+        return int(np.isin(measured, hashes).sum())
+
+    def _rows(self) -> np.ndarray | None:
+        if self._hashes is None:
+            arrays = [array() for array in self._arrays]
+            if not arrays or any(array is None for array in arrays):
+                return None
+            rows = min(int(array.shape[0]) for array in arrays)
+            # As `train_validation_split` of Keras has it.
+            self._hashes = _hashes(arrays, math.floor(rows * (1.0 - self._split)))
+        return self._hashes
+
+
+def evaluated(arguments: Mapping[str, Any], trained: Trained | None = None) -> dict[str, Any]:
     """The data of an `evaluate`, from its arguments by name.
 
     Returns:
-        As `data_of`, and `batch_size` and `steps` where they were said.
+        As `data_of`; `batch_size` and `steps` where they were said; `trained`, how many of the
+        rows are among those that the training was given, where that is known.
     """
-    names = ("x", "y", "sample_weight")
+    x, y, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
     size, steps = (arguments.get(name) for name in ("batch_size", "steps"))
-    found = data_of(*(arguments.get(name) for name in names), _rows(size, steps))
-    said = {"batch_size": size, "steps": steps}
-    return {**found, **{name: int(value) for name, value in said.items() if value}}
+    found = data_of(x, y, weight, _rows(size, steps))
+    among = trained.has(x, y, found["rows"]) if trained is not None and found else None
+    said = {"batch_size": size or None, "steps": steps or None, "trained": among}
+    return {**found, **{name: int(value) for name, value in said.items() if value is not None}}
 
 
 def validated(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,22 +87,44 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
         as JSON has no such integers); `weighted`, whether there are sample weights. Nothing where
         the data are no arrays.
     """
-    leaves = [leaf for leaf in keras.tree.flatten((x, y)) if leaf is not None]
-    if not leaves or not all(hasattr(leaf, "shape") and hasattr(leaf, "dtype") for leaf in leaves):
-        return {}
-    if any(not leaf.shape for leaf in leaves):
+    leaves = _leaves(x, y)
+    if not leaves:
         return {}
     rows = min(int(leaf.shape[0]) for leaf in leaves)
     rows = rows if first is None else min(first, rows)
     found: dict[str, Any] = {"rows": rows, "weighted": sample_weight is not None}
-    widths = (int(np.prod(leaf.shape[1:])) for leaf in leaves)
-    if rows * sum(min(width, fingerprint.COLUMNS) for width in widths) <= VALUES:
-        seen = [fingerprint.looked_at(leaf[:rows]) for leaf in leaves]
-        kept = [leaf for leaf in seen if leaf is not None]
-        if kept:
-            high, low = fingerprint.of_batches([kept])[0].view("u4").tolist()
-            found["batch_id"] = f"{high:08x}{low:08x}"
+    kept = _looked_at(leaves, rows)
+    if kept:
+        high, low = fingerprint.of_batches([kept])[0].view("u4").tolist()
+        found["batch_id"] = f"{high:08x}{low:08x}"
     return found
+
+
+def are_arrays(arguments: Mapping[str, Any]) -> bool:
+    """Whether a `fit` is given arrays, of which Keras makes batches by copying rows."""
+    return bool(_leaves(arguments.get("x"), arguments.get("y")))
+
+
+def _leaves(x: Any, y: Any) -> list[Any]:
+    """The arrays that data consist of; none where they are no arrays of rows."""
+    leaves = [leaf for leaf in keras.tree.flatten((x, y)) if leaf is not None]
+    arrays = (hasattr(each, "shape") and hasattr(each, "dtype") and each.shape for each in leaves)
+    return leaves if all(arrays) else []
+
+
+def _looked_at(leaves: Sequence[Any], rows: int) -> list[np.ndarray]:
+    """What a fingerprint of the first rows looks at; nothing of more than `VALUES`."""
+    widths = (int(np.prod(leaf.shape[1:])) for leaf in leaves)
+    if rows * sum(min(width, fingerprint.COLUMNS) for width in widths) > VALUES:
+        return []
+    seen = [fingerprint.looked_at(leaf[:rows]) for leaf in leaves]
+    return [leaf for leaf in seen if leaf is not None]
+
+
+def _hashes(leaves: Sequence[Any], rows: int) -> np.ndarray | None:
+    """A fingerprint a row, int64; `None` where there is none."""
+    kept = _looked_at(leaves, rows) if leaves else []
+    return fingerprint.of_rows(kept) if kept else None
 
 
 def _rows(batch_size: Any, steps: Any) -> int | None:

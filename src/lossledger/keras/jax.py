@@ -34,7 +34,7 @@ class JaxBuffer(Buffer):
         fetched: list[np.ndarray] = []
         if jax.process_count() > 1:
             # A computation of several processes would have to be begun by all of them alike.
-            rows = [_local(row) for row in rows]
+            rows = [local(row) for row in rows]
         for place in range(0, len(rows), STACKED):
             few = rows[place : place + STACKED]
             # As many each time: the stack is compiled once.
@@ -76,7 +76,11 @@ class JaxTap(base.Tap[Any]):
         if lanes is not None:
             row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
         whole = self.settle(selection.layout, [*columns], hashed=lanes is not None)
-        return _everywhere(row) if whole else None
+        if not whole:
+            return None
+        # Whole on each device that shares the step, whatever lies where.
+        lies = everywhere()
+        return row if lies is None else jax.lax.with_sharding_constraint(row, lies)
 
     def _optimizer_columns(self, trace: Trace, before: Any, after: Any) -> dict[str, Any]:
         optimizer = applied(trace, self.model)
@@ -129,7 +133,7 @@ class JaxTap(base.Tap[Any]):
             return variable.value if value is None else value
 
         # A view of a buffer would keep it from being donated to the first step.
-        return [np.array(jnp.copy(_local(held(variable)))) for variable in variables]
+        return [np.array(jnp.copy(local(held(variable)))) for variable in variables]
 
 
 def spans_processes() -> bool:
@@ -173,21 +177,20 @@ def _trace_state() -> Any:
     return get_opaque_trace_state(convention="flax")
 
 
-def _local(value: Any) -> Any:
+def local(value: Any) -> Any:
     """What this process has of an array that it shares with others, each of which has all of it."""
     if value.is_fully_addressable or not value.is_fully_replicated:
         return value
     return value.addressable_data(0)
 
 
-def _everywhere(row: Any) -> Any:
-    """The row whole on each of the devices that share the step, whatever lies where."""
+def everywhere() -> Any:
+    """How an array lies that is whole on each of the devices; `None` where there is one."""
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return row
+        return None
     mesh = distribution.device_mesh.backend_mesh
-    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.lax.with_sharding_constraint(row, whole)
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
 @jax.jit

@@ -4,11 +4,11 @@ from typing import Any
 
 import keras
 
+from lossledger.backends import BACKENDS
 from lossledger.errors import LossLedgerError
 from lossledger.keras.describe import replicas
 
 OLDEST = (3, 8)
-BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def check() -> None:

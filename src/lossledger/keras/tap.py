@@ -22,6 +22,9 @@ OfBackend = TypeVar("OfBackend", bound=Buffer)
 class Position(Protocol):
     """The open call that steps belong to, as its tap sees it."""
 
+    of_arrays: bool
+    """Whether Keras makes each batch anew, of arrays."""
+
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """Called before the first execution of the call, with the train function's arguments."""
         ...

@@ -52,11 +52,11 @@ class TorchBuffer(Buffer):
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
         values = values_of(rows)
-        batches = [[_array(leaf) for leaf in row[-1]] for row in rows]
+        batches = [_unchanged(row[-1]) for row in rows]
         if not batches[0]:
             return values
         self.hold(sum(leaf.nbytes for leaf in batches[0]))
-        return np.column_stack([values, fingerprint.of_batches(batches)])
+        return np.column_stack([values, fingerprint.of_batches(batches, _stacked)])
 
 
 def values_of(rows: Sequence[Any]) -> np.ndarray:
@@ -76,6 +76,7 @@ class TorchTap(base.Tap[TorchBuffer]):
         super().__init__(model, TorchBuffer())
         self.scaled = scaled(model)
         self._quick: Quick | None = None
+        self._referred: bool | None = None
         self._rate_of: Any = None
         self._rate: Rate | None = None
         self._copied: tuple[Any, int, Any] = (None, -1, None)
@@ -103,6 +104,8 @@ class TorchTap(base.Tap[TorchBuffer]):
         """See base class."""
         super().attach(position)
         self._quick = None
+        # Whether batches are referred to, not copied; the call's first step shows it.
+        self._referred = None if getattr(position, "of_arrays", False) else False
 
     def before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""
@@ -111,6 +114,8 @@ class TorchTap(base.Tap[TorchBuffer]):
             if self.scaled:
                 moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
             leaves = fingerprint.content(data)
+            if self._referred:
+                return leaves, moved
             seen = []
             for leaf in leaves if type(leaves) is tuple else (leaves,):
                 if type(leaf) is torch.Tensor:
@@ -124,7 +129,9 @@ class TorchTap(base.Tap[TorchBuffer]):
 
     def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
         """See base class."""
-        _, batch, _ = context
+        data, batch, _ = context
+        if self._referred is None:
+            self._referred = _referable(fingerprint.content(data))
         if self._quick is not None and batch is not None:
             row = self._quick.row(trace, batch)
             if row is not None:
@@ -193,10 +200,30 @@ def _seen(leaf: Any) -> Any:
     return flat[:, fingerprint.stride(flat.shape[1])].clone()
 
 
-def _array(leaf: Any) -> np.ndarray:
-    if not isinstance(leaf, torch.Tensor):
-        return leaf
-    host = leaf.detach().cpu()
+def _referable(leaves: Any) -> bool:
+    """Whether a batch that Keras made of arrays can be read later: nothing has written to it."""
+    return isinstance(leaves, tuple) and all(
+        type(leaf) is torch.Tensor
+        and leaf.ndim == 2
+        and 0 < leaf.shape[1] <= fingerprint.COLUMNS
+        and not leaf.is_complex()
+        and leaf._version == 0
+        for leaf in leaves
+    )
+
+
+def _unchanged(leaves: Any) -> Any:
+    """The leaves of a batch, none of their rows where one was written to since it was kept."""
+    if type(leaves) is tuple and any([leaf._version for leaf in leaves]):
+        return [np.zeros((0, *leaf.shape[1:]), "f4") for leaf in leaves]
+    return leaves
+
+
+def _stacked(leaves: Sequence[Any]) -> np.ndarray:
+    """Leaves of one shape as one array."""
+    if not isinstance(leaves[0], torch.Tensor):
+        return np.stack(leaves)
+    host = torch.stack(list(leaves)).detach().cpu()
     return (host.float() if host.dtype is torch.bfloat16 else host).numpy()
 
 

@@ -242,6 +242,8 @@ class Layout:
         penalty: `"none"` (the loss is its data term), `"known"` (column `data`), `"unknown"`.
         losses_per_row: Loss values that one row has, as the steps of a sequence; 0 where the loss
             is one number for the batch, `None` where that isn't known, or losses are several.
+        hidden_by: The class of a metric of the user's that has the loss's name: under it Keras
+            reports the metric, and the loss not at all.
     """
 
     loss_name: str
@@ -251,6 +253,7 @@ class Layout:
     output_weights: Mapping[str, str]
     penalty: str
     losses_per_row: int | None = None
+    hidden_by: str | None = None
 
 
 class Selection(NamedTuple):
@@ -297,6 +300,7 @@ def select(model: Any, trace: Trace, logs: Any) -> Selection | None:
         },
         penalty=penalty,
         losses_per_row=_per_row(trace.shapes[0]) if len(trace.shapes) == 1 else None,
+        hidden_by=_hider(model, key) if own else None,
     )
     values = (loss, 1.0 if weight is None else weight, *data)
     return Selection(layout, (*values, *(_fold(group)[0] for group in outputs.values())))
@@ -354,6 +358,13 @@ def _loss_key(logs: Mapping[str, Any]) -> str | None:
     if "loss" in logs:
         return "loss"
     return next((key for key in logs if "loss" in key), None)
+
+
+def _hider(model: Any, name: str) -> str | None:
+    """The class of a compiled metric of a name: Keras puts it over the loss (`Trainer`)."""
+    compiled = getattr(model, "_compile_metrics", None)
+    metrics = getattr(compiled, "metrics", None) or ()
+    return next((type(each).__name__ for each in metrics if each.name == name), None)
 
 
 def _history_is(model: Any, logs: Mapping[str, Any], key: str, loss: Any) -> str:

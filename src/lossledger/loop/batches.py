@@ -1,10 +1,12 @@
 """Keras's own iterators over data, opened and read as `fit` opens and reads them."""
 
+import contextlib
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.epoch_iterator import EpochIterator
 
@@ -42,7 +44,8 @@ def build(model: Any, batch: Any = None, iterator: Any = None) -> None:
     if keras.backend.backend() == "tensorflow":
         model._maybe_symbolic_build(iterator=iterator, data_batch=batch)
     else:
-        model._symbolic_build(iterator=iterator, data_batch=batch)
+        with _zeros_of_numpy():
+            model._symbolic_build(iterator=iterator, data_batch=batch)
     if iterator is not None:
         iterator.reset()
 
@@ -56,3 +59,23 @@ def batches(iterator: Any) -> Iterator[Any]:
     with iterator.catch_stop_iteration():
         for *_, data in iterator:
             yield next(data)
+
+
+@contextlib.contextmanager
+def _zeros_of_numpy() -> Iterator[None]:
+    """On JAX, an optimizer's zeros are put on the device: made there, XLA compiles each shape."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
+        return jax.device_put(np.zeros(shape, keras.backend.standardize_dtype(dtype)))
+
+    cls = keras.initializers.Zeros
+    own = cls.__call__
+    cls.__call__ = zeros
+    try:
+        yield
+    finally:
+        cls.__call__ = own

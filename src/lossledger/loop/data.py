@@ -161,6 +161,13 @@ class Stream:
             self._ahead = None
 
 
+class Shared(Stream):
+    """Batches one by one, each distributed by Keras over the devices that share it."""
+
+    def _limit(self, ahead: int | None) -> int | None:
+        return 1
+
+
 class Hosted(Stream):
     """Batches of arrays that stay on the host, in an order that is known beforehand.
 
@@ -233,6 +240,8 @@ def source(
         arguments: `shuffle` and `steps_per_epoch`.
         memory: Bytes of data that may be on the device at once.
     """
+    if keras.distribution.distribution() is not None:
+        return Shared(iterator, engine, memory)
     adapter = iterator.data_adapter
     if type(adapter) is ArrayDataAdapter:
         order = Order(adapter, arguments, model, engine.order_dtype)

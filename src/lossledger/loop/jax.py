@@ -15,12 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from keras import StatelessScope
+from keras.src.backend.jax.trainer import _distribute_data
 
-from lossledger.keras.jax import JaxTap
+from lossledger.errors import LossLedgerError
+from lossledger.keras.jax import JaxTap, everywhere, local
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 
 _value = attrgetter("_value")
+_trainable = attrgetter("trainable")
 
 
 class _Step(NamedTuple):
@@ -58,21 +61,52 @@ class JaxEngine(base.Engine):
         self._moving = [model.trainable_variables, model.non_trainable_variables, optimizer]
         self._measuring = model.metrics_variables
         self._variables = [*chain(*self._moving), *self._measuring]
+        self._weights = [*self._moving[0], *self._moving[1]]
+        self._trained = list(map(_trainable, self._weights))
+
+    def fits(self) -> bool:
+        """See base class.
+
+        Raises:
+            LossLedgerError: If other weights are trainable, and the model is not compiled anew.
+        """
+        same = super().fits()
+        if same and list(map(_trainable, self._weights)) != self._trained:
+            changed = [
+                v.path
+                for v, was in zip(self._weights, self._trained, strict=True)
+                if v.trainable != was
+            ]
+            raise LossLedgerError(
+                "`trainable` was changed after the step was compiled, which on JAX trains the "
+                f"weights that it was compiled for. Received: {', '.join(changed[:3])}"
+                f"{', ...' if len(changed) > 3 else ''}. Call `model.compile` with a new optimizer "
+                "after the change.",
+                slug="trainable-changed",
+            )
+        return same
 
     def make_tap(self) -> JaxTap:
         """See base class."""
-        tap = JaxTap(self.model, base.WindowBuffer(jnp.copy))
+        tap = JaxTap(self.model, base.WindowBuffer(lambda values: jnp.copy(local(values))))
         tap.full = self.full
         return tap
 
     def put(self, data: Any) -> Any:
         """See base class."""
-        # A copy: `jnp.asarray` may go on reading the user's array.
-        return jax.tree.map(jnp.array, data)
+        # A copy, or the device may read on in the user's array; `jnp.array` compiles one a shape.
+        return jax.device_put(data, may_alias=False)
 
     def host(self, leaf: Any) -> np.ndarray | None:
         """See base class."""
         return super().host(np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf)
+
+    def batch(self, batch: Any) -> Chunk:
+        """See base class; distributed as Keras distributes a batch."""
+        leaves = [leaf for leaf in jax.tree.leaves(batch) if hasattr(leaf, "shape")]
+        if everywhere() is not None and not all(_is_distributed(leaf) for leaf in leaves):
+            batch = _distribute_data(batch)
+        return super().batch(batch)
 
     def put_order(self, order: np.ndarray) -> Any:
         """See base class."""
@@ -108,7 +142,9 @@ class JaxEngine(base.Engine):
         before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (*moving, measuring))
         return _Step(
             {
-                "step": jax.jit(_one_step(step), donate_argnums=(0, 2)),
+                "step": jax.jit(
+                    _one_step(step), donate_argnums=(0, 2), out_shardings=self._shardings()
+                ),
                 "picked": jax.jit(_one_picked(step), donate_argnums=(0, 2)),
                 "loop": jax.jit(
                     _many_steps(one, logs, results if standard else None), donate_argnums=(0, 2)
@@ -118,6 +154,15 @@ class JaxEngine(base.Engine):
             _convolves(closed.jaxpr),
             standard,
         )
+
+    def _shardings(self) -> Any:
+        """Where a step leaves its state, as Keras tells `jit`; the window is on all devices."""
+        whole = everywhere()
+        if whole is None:
+            return None
+        lies = attrgetter("_value.sharding")
+        moving = [list(map(lies, each)) for each in self._moving]
+        return moving, list(map(lies, self._measuring)), whole, None
 
     def _results(self, measuring: Any) -> Any:
         mapping = list(zip(self._measuring, measuring, strict=True))
@@ -210,6 +255,10 @@ class JaxEngine(base.Engine):
         jax.block_until_ready(logs)
 
 
+def _is_distributed(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.sharding.NamedSharding)
+
+
 def _shape(leaf: Any, rows: int | None) -> tuple[int, ...]:
     return tuple(leaf.shape) if rows is None else (rows, *leaf.shape[1:])
 
@@ -221,7 +270,8 @@ def _abstract(leaf: Any, rows: int | None = None) -> jax.ShapeDtypeStruct:
 
 def _closed(function: Any, *arguments: Any) -> tuple[Callable[..., Any], Any, Any]:
     """A function traced: one that repeats its operations, its jaxpr, and what it returns."""
-    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    # A `jit` of its own: its operations are not gone through again wherever it is used.
+    closed, shapes = jax.make_jaxpr(jax.jit(function), return_shape=True)(*arguments)
     structure = jax.tree.structure(shapes)
     flat = jaxpr_as_fun(closed)
 

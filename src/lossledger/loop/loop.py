@@ -273,9 +273,9 @@ def _callbacks(model: Any, arguments: dict[str, Any], epochs: int, steps: int | 
 
 
 def _refuse_replicas(model: Any) -> None:
-    if getattr(model, "_distribute_strategy", None) or keras.distribution.distribution():
+    if getattr(model, "_distribute_strategy", None):
         raise LossLedgerError(
-            "lossledger.Loop trains on one device. Received: a model under a distribution. "
-            "Train it with `fit`.",
+            "lossledger.Loop doesn't train under a strategy of tf.distribute. Received: a model of "
+            f"{type(model._distribute_strategy).__name__}. Train it with `fit`.",
             slug="loop-distributed",
         )

@@ -1,7 +1,10 @@
 """Training steps on PyTorch: `train_step` itself, with nothing of Keras's around it."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 from keras import tree
@@ -11,6 +14,9 @@ from lossledger.keras.torch import TorchTap, values_of
 from lossledger.keras.trace import Trace, tracing
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
+
+STANDARD = frozenset(("train_step", "compute_metrics", "get_metrics_result"))
+"""Where these are Keras's own, the results of a step's metrics go into its logs alone."""
 
 
 class TorchEngine(base.Engine):
@@ -22,6 +28,9 @@ class TorchEngine(base.Engine):
     def __init__(self, model: Any, full: bool) -> None:
         super().__init__(model, full)
         self._compiled: Any = None
+        own = all(getattr(type(model), name) is getattr(keras.Model, name) for name in STANDARD)
+        results = [type(metric).result.__module__ for metric in base.flat_metrics(model)]
+        self._unread = own and all(name.startswith("keras.") for name in results)
 
     def make_tap(self) -> TorchTap:
         """See base class."""
@@ -73,9 +82,26 @@ class TorchEngine(base.Engine):
             self._compiled = torch.compile(self.model.train_step)
         return self._compiled
 
+    @contextlib.contextmanager
+    def unread(self, form: str) -> Iterator[None]:
+        """See base class; an eager step leaves out its metrics' results."""
+        given = vars(self.model)
+        settled = self.tap.buffer.layout is not None
+        if form != "eager" or not (self._unread and settled) or not STANDARD.isdisjoint(given):
+            yield
+            return
+        given["get_metrics_result"] = dict
+        try:
+            yield
+        finally:
+            del given["get_metrics_result"]
+
     def pick(self, chunk: Chunk, place: int) -> Any:
         """See base class."""
         rows = chunk.order[place]
+        if type(chunk.data) is tuple and all(type(leaf) is torch.Tensor for leaf in chunk.data):
+            # What `map_structure` does takes longer than the picking.
+            return tuple([leaf.index_select(0, rows) for leaf in chunk.data])
         return tree.map_structure(
             lambda leaf: None if leaf is None else leaf.index_select(0, rows), chunk.data
         )

@@ -148,8 +148,8 @@ def _without(
             f"{which} counts {steps} twice: {count} {batches}, with a loss "
             f"of {number(means[0])} where the others' is {number(means[1])}."
         )
-        advice = "After a resume, drop what was kept of the epoch that is trained again; see that "
-        advice += "neither steps_per_epoch nor the data repeat rows."
+        advice = "Where a training resumes or restores weights, drop the losses of the steps that "
+        advice += "it trains again; see that neither steps_per_epoch nor the data repeat rows."
     changed = (kept, folds[1]) if which == "a" else (folds[0], kept)
     return Step(cause, *changed, evidence, advice)
 

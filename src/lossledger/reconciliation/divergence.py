@@ -115,6 +115,8 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
+        if how == "repeated":
+            return "double_count", f"{told}: the one epoch trains again on batches of the other."
         if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
         unknown = how == "unknown"

@@ -13,9 +13,11 @@ from typing import TypeAlias
 import numpy as np
 
 from lossledger import explain
+from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.explain import Series
 from lossledger.explain.kind import rounded
+from lossledger.reconciliation.chain import merged
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.result import Cause, Reconciliation, Side, gap_of
 from lossledger.reconciliation.spec import Spec, Which
@@ -35,11 +37,34 @@ class FileNumber:
         side: The number.
         series: Its series.
         slack: By how much the file rounds it.
+        place: Where in the series it stands.
+        tool: Who wrote the file.
+        kind: What the file is.
     """
 
     side: Side
     series: Series
     slack: float
+    place: int = -1
+    tool: str | None = None
+    kind: str = ""
+
+    @property
+    def step(self) -> int | None:
+        """The step after which it was logged, from 0; `None` of a number of an epoch.
+
+        Lightning counts from 0; Keras's TensorBoard and transformers count steps that are done.
+        """
+        if self.series.per == "epoch":
+            return None
+        return int(self.series.steps[self.place]) - (self.tool != "lightning")
+
+    @property
+    def epochs(self) -> tuple[int | None, ...]:
+        """Which epoch it may be of: a History doesn't say from which on it counts."""
+        if self.kind != "keras-history" or self.side.epoch != self.place:
+            return (self.side.epoch,)
+        return self.side.epoch, self.place - len(self.series.values)
 
     @property
     def statistic(self) -> str | None:
@@ -50,6 +75,9 @@ class FileNumber:
             return self.series.name if self.series.name.startswith("val_") else "evaluate"
         row = self.series.conventions[-1]
         given = [f"{name}={value}" for name, value in row.parameters.items()]
+        if row.statistic == "window_mean" and self.series.per == "step":
+            steps = self.series.steps
+            given = [f"n={int(steps[self.place] - (steps[self.place - 1] if self.place else 0))}"]
         if row.weight_kind == "one" and row.statistic in ("epoch_mean", "running_mean"):
             given.append("weight=one")
         return f"{row.statistic}:{','.join(given)}" if given else row.statistic
@@ -96,15 +124,10 @@ def with_files(
     found = _read(*file, epoch, {"keras": keras} if keras else {})
     try:
         inner = _over_the_run(found, run, other, place, between)
-    except LossLedgerError:
-        inner = None
-    if inner is None:
+    except LossLedgerError as error:
         itself = between(other, other)
         sides = (found.side, itself.b) if place == 0 else (itself.a, found.side)
-        told = (
-            f"The run has no {found.statistic or 'number of that kind'} to set beside the file's."
-        )
-        return Reconciliation.of(*sides, verdict=f"{_nothing(*sides)} {told}")
+        return Reconciliation.of(*sides, verdict=f"{_nothing(*sides)} {_missing(found, error)}")
     return _joined(found, inner, place)
 
 
@@ -115,13 +138,54 @@ def _run_of(which: Which, directory: str | Path) -> Run:
 
 def _over_the_run(
     found: FileNumber, run: Run, other: Which, place: int, between: Between
-) -> Reconciliation | None:
-    """From the run's number of the file's kind to the other one, or back."""
+) -> Reconciliation:
+    """From the run's number of the file's kind to the other one, or back.
+
+    Raises:
+        LossLedgerError: The run has no such number.
+    """
     if found.statistic is None:
-        return None
-    epoch = "" if found.side.epoch is None else f"@epoch={found.side.epoch}"
-    own = (run, f"{epoch}:{found.statistic}")
-    return between(own, other) if place == 0 else between(other, own)
+        raise LossLedgerError("The file doesn't tell.", slug="unknown-statistic")
+    spec = Spec.of(other)
+    calls = [each for each in run.select(spec.call, spec.model) if each.steps]
+    ats = [{"epoch": epoch} for epoch in found.epochs]
+    ats = ats if found.step is None else [_at(run, calls, found.step)]
+    inners: list[Reconciliation] = []
+    for at in ats:
+        chosen = {"call": spec.call, "model": spec.model, **at}
+        told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
+        own = (run, f"@{told}:{found.statistic}")
+        try:
+            inners.append(between(own, other) if place == 0 else between(other, own))
+        except LossLedgerError:
+            if at is ats[-1] and not inners:
+                raise
+    like = (e for e in inners if near((e.a if place == 0 else e.b).value, found.side.value))
+    return next(like, inners[0])
+
+
+def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
+    """The epoch and the batch of a step, counted over calls."""
+    begin = (-1, -1, 0)
+    done = 0
+    for call, block in entries_of(run.path, calls, ["epoch"]):
+        epoch = block["epoch"][: max(step + 1 - done, 0)]
+        for place in np.flatnonzero(np.diff(epoch, prepend=-1) != 0).tolist():
+            if (call.line, int(epoch[place])) != begin[:2]:
+                begin = (call.line, int(epoch[place]), done + place)
+        done += len(block["epoch"])
+        if done > step >= 0:
+            return {"epoch": begin[1], "batch": step - begin[2]}
+    raise LossLedgerError(
+        f"The run has no such step. Received: step {step + 1:,}. It has {done:,}.", slug="no-epoch"
+    )
+
+
+def _missing(found: FileNumber, error: LossLedgerError) -> str:
+    """What of the run could not be set beside the file's number."""
+    if error.slug == "no-epoch":
+        return str(error)
+    return f"The run has no {found.statistic or 'number of that kind'} to set beside the file's."
 
 
 def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliation:
@@ -144,11 +208,13 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
             "another training, epoch or loss is unexplained."
         )
     known = near(found.side.value, own.value)
-    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if known or inner.gap else ""
     sides = (found.side, inner.b) if place == 0 else (inner.a, found.side)
+    gap = gap_of(sides[0].value, sides[1].value)
+    tells = (inner.gap and gap) or not amount
+    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if tells else ""
     return Reconciliation.of(
         *sides,
-        causes,
+        merged(causes),
         verdict=f"{told}{rest}",
         reasons=inner.reasons,
         differences=inner.differences,
@@ -187,16 +253,21 @@ def _read(path: Path, name: str, epoch: int, versions: dict[str, str]) -> FileNu
         note=f"{explained.kind}{at}",
     )
     decimals = rounded(series.values[np.isfinite(series.values)])
-    return FileNumber(side, series, 0.0 if decimals is None else 0.5 * 10.0**-decimals)
+    slack = 0.0 if decimals is None else 0.5 * 10.0**-decimals
+    return FileNumber(side, series, slack, place, explained.tool, explained.kind)
 
 
 def _chosen(explained: explain.Explained, name: str) -> Series:
-    """The series that is named, by its own name or its statistic; else the first training loss."""
+    """The series that is named, by its own name or its statistic; else a training loss.
+
+    Of epochs, if there is one.
+    """
     if name:
         found = [each for each in explained.series if each.name == name]
         found += [each for each in explained.losses if each.statistic == name]
     else:
         trained = [each for each in explained.losses if each.statistic != "evaluate"]
+        trained.sort(key=lambda each: each.per != "epoch")
         found = [*trained, *explained.losses, *explained.series]
     found = [each for each in found if len(each.values)]
     if not found:

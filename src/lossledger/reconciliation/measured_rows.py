@@ -125,9 +125,14 @@ def _which(trained: Reading, measured: Reading) -> dict[str, str]:
     ids = ledger["batch_id"]
     what = "validation data have" if validates else "evaluated data have"
     if count != own:
+        among = measured.data.get("trained")
         part = identity is not None and _is_part(ledger, identity, count)
-        slug = "unseen_rows" if part or count == _given(trained) else "data"
+        part = part or count == among or count == _given(trained)
+        slug = "unseen_rows" if part else "data"
         rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
+        if among is not None and among < count < own:
+            of = f"{among:,}" if among else "none"
+            rows = f"the {what} {counted(count, 'row')}, {of} of them among the training's {own:,}"
         return {slug: rows}
     if identity is not None and ids.all() and identity.all() and not same_rows(ids, identity):
         return {"data": f"the {what} {count:,} other rows: their fingerprints differ"}

@@ -31,14 +31,14 @@ def other_state(pair: Pair, before: float = math.inf) -> str:
     sides = [("a", pair.a, ahead[0]), ("b", pair.b, ahead[1])]
     found = ""
     if start < before:
-        states = [_state_at(reading, start - offset) for _, reading, offset in sides]
-        found = _told(*states, ("a", "b"), f"before step {start:,}", counts(pair))
+        ours, theirs = (_state_at(reading, start - offset) for _, reading, offset in sides)
+        found = _told(ours, theirs, ("a", "b"), f"before step {start:,}", counts(pair))
     breaks = [_breaks(reading, offset, counts(pair)) for _, reading, offset in sides]
     for place in sorted({*breaks[0], *breaks[1]}):
         if start < place < before:
-            ours, theirs = (each.get(place) for each in breaks)
-            if ours is None or theirs is None:
-                found = f"in {'b' if ours is None else 'a'}, {ours or theirs}"
+            broke = [each.get(place) for each in breaks]
+            if None in broke:
+                found = f"in {'b' if broke[0] is None else 'a'}, {broke[0] or broke[1]}"
     return found
 
 
@@ -93,7 +93,7 @@ def _told(a: States, b: States, who: tuple[str, str], when: str, by_count: bool)
         ours, theirs = a[name], b[name]
         stateful = by_count or "variables" in ours or "variables" in theirs
         numbers = [int(each["iterations"]) for each in (ours, theirs)]
-        prints = [each.get("variables") for each in (ours, theirs)]
+        prints = [each.get("variables") or "" for each in (ours, theirs)]
         known = "the optimizer" if name == "optimizer" else name
         head = f"{when} {known}".strip() + f" had made {counted(numbers[0], 'update')}"
         if stateful and numbers[0] != numbers[1]:

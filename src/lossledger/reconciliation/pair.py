@@ -12,37 +12,19 @@ from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import order
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
+from lossledger.reconciliation.factors import factors
 from lossledger.reconciliation.parting import begins_in, epoch_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 from lossledger.reconciliation.weights import rounded_alike
 
-# What a difference between two records is a cause of; the first that matches.
-_CAUSES: Sequence[tuple[str, str]] = (
-    (r"arguments\.batch_size", "hyperparameters"),
-    (r"arguments\.shuffle", "order"),
-    (r"replicas", "replica_scaling"),
-    (r"arguments\.(steps_per_epoch|validation_split)", "unseen_rows"),
-    (r"arguments\.sample_weight", "sample_weight"),
-    (r"arguments\.class_weight", "class_weight"),
-    (r"loss_weights", "loss_weights"),
-    (r"(loss\.)?reduction", "reduction"),
-    (r"loss\.ignore_class", "mask"),
-    (r"optimizer|gradient_accumulation_steps|loss\b", "hyperparameters"),
-    (r"dtype_policy|loss_scaling", "precision"),
-    (r"jit_compile|run_eagerly|environment\.(XLA|TF_)", "compilation"),
-    (r"versions\.keras", "keras_version"),
-    (r"versions\.backend|device|environment\.(KERAS_BACKEND|JAX)", "backend"),
-)
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
 
 _UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
 """Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
+_BESIDE_A_MODEL = "arguments|versions|environment|device"
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
-_NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
-_MASKS = ("mask_value", "mask_zero")
-_REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +64,14 @@ class Pair:
     @cached_property
     def factors(self) -> Mapping[str, list[str]]:
         """The causes that the differences could be, each with the names of its differences."""
-        found: dict[str, list[str]] = {}
-        known = all(each.call.configuration for each in (self.a, self.b))
-        for each in self.differences:
-            if not known and not re.match(r"arguments|versions|environment|device", each.name):
-                continue  # a loop of the user's says nothing of its model
-            if each.name == "layers":
-                for cause in _of_layers(each):
-                    found.setdefault(cause, []).append("layers")
-                continue
-            if each.name in ("arguments.x", "arguments.y") and _of_other_data(each):
-                found.setdefault(_of_other_data(each), []).append(each.name)
-            if each.name == "arguments.batch_size" and not self.arrays:
-                continue  # a data set has batches of its own, which the entries show
-            cause = next((slug for rule, slug in _CAUSES if re.match(rule, each.name)), None)
-            if _of_function(each) and self.other_outputs:
-                found.setdefault("loss_weights", []).append(each.name)
-                continue
-            known_by_name = self.other_functions and _of_function(each)
-            if cause is not None and (known_by_name or not _usual(each)):
-                found.setdefault(cause, []).append(each.name)
-        return found
+        found = self.differences
+        if not all(each.call.configuration for each in (self.a, self.b)):
+            # A loop of the user's says nothing of its model.
+            found = [e for e in found if re.match(_BESIDE_A_MODEL, e.name)]
+        if not self.arrays:
+            # A data set has batches of its own, which the entries show.
+            found = [e for e in found if e.name != "arguments.batch_size"]
+        return factors(found, self.other_functions, self.other_outputs)
 
     @cached_property
     def other_functions(self) -> bool:
@@ -288,43 +257,6 @@ def _arrays(given: Any) -> list[Mapping[str, Any]]:
     return [] if given is None else [{}]
 
 
-def _of_other_data(difference: Difference) -> str:
-    """What arrays are a cause of that differ in more than how many rows they have; else ""."""
-    texts = [str(each) for each in (difference.a, difference.b) if "[" in str(each)]
-    if len({re.sub(r"\[\d+", "[", text) for text in texts}) < 2:
-        return ""
-    rounded = len({re.sub(r"^float\d+", "", text) for text in texts}) < 2
-    return "precision" if rounded else "data"
-
-
-def _usual(difference: Difference) -> bool:
-    """Whether two ways of writing one thing differ: a default, said or unsaid."""
-    unsaid = {
-        "arguments.batch_size": (None, 32),
-        "arguments.shuffle": (None, True),
-        "arguments.validation_split": (None, 0, 0.0),
-        "reduction": (None, "sum_over_batch_size"),
-        "loss.reduction": (None, "sum_over_batch_size"),
-        "loss.ignore_class": (None, "None"),
-    }.get(difference.name)
-    if difference.name in ("loss", "loss.class", "loss.from_logits", "loss.axis", "loss.fn"):
-        return True  # of losses that mean the same: see `comparable`
-    if difference.name.startswith("arguments.sample_weight"):
-        return None not in (difference.a, difference.b)  # values, not shapes, tell: see entries
-    if re.match(r"loss\.", difference.name) and unsaid is None:
-        return True
-    return unsaid is not None and difference.a in unsaid and difference.b in unsaid
-
-
-def _of_function(difference: Difference) -> bool:
-    """Whether a difference is in what makes a loss another function."""
-    name = difference.name
-    return re.match(r"loss(\.|$)", name) is not None and name not in (
-        "loss.reduction",
-        "loss.ignore_class",
-    )
-
-
 def _shuffles(call: Call) -> bool:
     return call.driver in OF_EPOCHS and call.arguments.get("shuffle", True) is not False
 
@@ -350,28 +282,3 @@ def stood_still(call: Call) -> bool:
 
 def _first_alone(reading: Reading) -> bool:
     return reading.steps == 1 and reading.fold is not None
-
-
-def _of_layers(difference: Difference) -> set[str]:
-    """What layers that the one model has and the other hasn't are a cause of."""
-    found: set[str] = set()
-    plain = [_bare(layer) for layer in difference.a], [_bare(layer) for layer in difference.b]
-    for layer in (*difference.a, *difference.b):
-        if any(name in layer for name in _REGULARIZERS):
-            found.add("penalty")
-        if any(layer.get(name) for name in _NOISY):
-            found.add("randomness")
-        elif any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking":
-            found.add("mask")
-        elif layer.get("dtype"):
-            found.add("precision")
-        elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
-            found.add("hyperparameters")
-    return found
-
-
-def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """A layer without what is a cause by another name."""
-    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training", "dtype"}
-    own = ((key, repr(value)) for key, value in layer.items() if key not in named)
-    return tuple(sorted(own))

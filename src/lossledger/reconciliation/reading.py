@@ -1,29 +1,24 @@
 """Reads one of the two numbers: finds its run, call and epoch, and loads only what it folds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from lossledger import conventions, shares
+from lossledger import conventions
 from lossledger import run as runs
-from lossledger.call import Call, entries_of
-from lossledger.entry import NAMES, OF_EPOCHS
+from lossledger.call import Call
+from lossledger.entry import OF_EPOCHS
 from lossledger.errors import LossLedgerError
-from lossledger.reconciliation.fold import Fold, Form, Ledger
+from lossledger.reconciliation.fold import Fold, Form
+from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
 from lossledger.reconciliation.moves import Move, near
 from lossledger.reconciliation.numbers import history, inside, keras_of, measured
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
-from lossledger.run import SUPERSEDED, Run
-from lossledger.statement import bounds
+from lossledger.run import Run
 from lossledger.statistics import STATISTICS
 from lossledger.workers import workers_of
-
-_COLUMNS = ("epoch", "loss", "weight", "rows", "penalty", "batch_id", "reported")
-_OPTIONAL = ("elements", "sample_weight")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +107,10 @@ def _run(spec: Spec, directory: Any, steps_per_epoch: int | None) -> Run:
 def _read(spec: Spec, run: Run, epoch: int) -> Reading:
     calls = [call for call in run.select(spec.call, spec.model) if call.steps]
     wanted = epoch if spec.epoch is None else spec.epoch
-    call, label, begin, end = _epoch_of(run, calls, wanted)
+    call, label, begin, end = epoch_of(run, calls, wanted)
     before = _before(run, call)
     if spec.batch is not None:
-        end = _up_to(spec, begin, end)
+        end = up_to(spec, begin, end)
     name = spec.statistic.name if spec.statistic else _driver_reports(run, call)
     text = spec.statistic.text if spec.statistic else name
 
@@ -136,7 +131,7 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
             slug="not-reported",
         )
     form = _form(spec, run, call, name)
-    ledger = _ledger(run, call, (begin, end), form, label if spec.again else None)
+    ledger = ledger_of(run, call, (begin, end), form, label if spec.again else None)
     begin -= call.before
     if name == "returned" or (name == "reported" and call.driver == "train_on_batch"):
         unreset = conventions.of("keras", keras_of(run), "returned").statistic == "cumulative_mean"
@@ -213,115 +208,6 @@ def _driver_reports(run: Run, call: Call) -> str:
     return conventions.of("keras", keras_of(run), "history").statistic
 
 
-def _epoch_of(run: Run, calls: Sequence[Call], epoch: int) -> tuple[Call, int, int, int]:
-    """The call that ends an epoch, the epoch's number, and where in the line it begins and ends."""
-    found: dict[tuple[int, int], tuple[int, int]] = {}
-    starts: dict[int, int] = {}
-    for call in calls:
-        starts.setdefault(call.line, call.before)
-    for call, block in entries_of(run.path, calls, ["epoch"]):
-        before = starts[call.line]
-        for begin, end in zip(*(each.tolist() for each in bounds(block["epoch"])), strict=True):
-            key = (call.line, int(block["epoch"][begin]))
-            first = found[key][0] if key in found else before + begin
-            found[key] = (first, before + end + 1)
-        starts[call.line] = before + len(block["epoch"])
-    keys = sorted(found)
-    meant = [key for key in keys if key[1] == epoch] if epoch >= 0 else keys[epoch:][:1]
-    if not meant or -epoch > len(keys):
-        has = f"{keys[0][1]} to {keys[-1][1]}" if keys else "none"
-        raise LossLedgerError(
-            f"The run has no such epoch. Received: {epoch} of {run.where}. It has: {has}.",
-            slug="no-epoch",
-        )
-    line, label = meant[-1]
-    begin, end = found[line, label]
-    call = next(c for c in reversed(calls) if c.line == line and c.before < end)
-    return call, label, begin, end
-
-
-def _up_to(spec: Spec, begin: int, end: int) -> int:
-    last = begin + (spec.batch or 0)
-    if last >= end:
-        raise LossLedgerError(
-            f"The epoch has no such batch. Received: {spec.text}. It has {end - begin}, "
-            "counted from 0.",
-            slug="no-batch",
-        )
-    return last + 1
-
-
-def _ledger(
-    run: Run, call: Call, span: tuple[int, int], form: Form, again: int | None = None
-) -> Ledger:
-    """The entries that a form folds: one epoch, or all of the line up to its end.
-
-    Args:
-        run: The run.
-        call: The call that ends the epoch.
-        span: Where in its line the epoch begins and ends.
-        form: The form.
-        again: The epoch's number, where its steps that were trained again are to count, too.
-    """
-    outputs = shares.outputs(run.path)
-    has = [*_COLUMNS, *outputs]
-    has += [name for name in _OPTIONAL if name not in has and name in NAMES]
-    begin = 0 if form.looks_back else span[0]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
-    calls = [c for c in run.calls if c.line == call.line and c.number <= call.number and c.steps]
-    done = calls[0].before
-    if again is not None:
-        parts[SUPERSEDED] = []
-        _all_times(run, call, again, parts)
-        begin, span, calls = 0, (0, 0), []
-    for _, block in entries_of(run.path, calls, has):
-        length = len(block["epoch"])
-        window = slice(max(begin - done, 0), max(span[1] - done, 0))
-        if window.start < min(window.stop, length):
-            for name in has:  # copies: a view would hold its whole block
-                parts[name].append(block[name][window].copy())
-        done += length
-        if done >= span[1]:
-            break
-    columns = {name: np.concatenate(found) for name, found in parts.items()}
-    kept = {name: _typed(name, column) for name, column in columns.items()}
-    for name in _OPTIONAL:
-        if name in kept and not np.isfinite(kept[name]).any():
-            del kept[name]
-    ledger = Ledger(kept, span[0] - begin, call.weight_kind)
-    unknown = [part for part in form.loss.split("+") if part not in ("loss", "data", *outputs)]
-    if unknown or (form.loss == "data" and not ledger.has("penalty")):
-        raise LossLedgerError(
-            f"The run's entries have no such loss. Received: loss={form.loss}. "
-            f"They have: {', '.join(('loss', 'data', *outputs))}; data needs a known penalty.",
-            slug="no-loss",
-            exit_code=2,
-        )
-    return ledger
-
-
-def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.ndarray]]) -> None:
-    """The entries of an epoch, those that were trained again marked, in the order of training."""
-    same = [c for c in run.calls if (c.model, c.driver) == (call.model, call.driver)]
-    same = [c for c in same if c.number <= call.number]
-    ours = [c for c in same if c.line == call.line or c.place.superseded]
-    seen = {c.number: 0 for c in ours}
-    counts = {c.number: c.steps for c in ours}
-    for each, block in entries_of(run.path, [c.whole for c in ours], [*parts][:-1]):
-        place = np.arange(len(block["epoch"])) + seen[each.number]
-        seen[each.number] += len(place)
-        mine = block["epoch"] == epoch
-        if mine.any():
-            for name, column in block.items():
-                parts[name].append(column[mine])
-            parts[SUPERSEDED].append((place >= counts[each.number])[mine])
-
-
-def _typed(name: str, column: np.ndarray) -> np.ndarray:
-    kinds = {"epoch": np.int64, "batch_id": np.uint64}
-    return column.astype(kinds.get(name, np.float64))
-
-
 def _shown(
     stated: Fold, number: float, run: Run, call: Call, epoch: tuple[int, int, int]
 ) -> tuple[Fold, tuple[Move, ...], str]:
@@ -338,7 +224,7 @@ def _of_one_worker(
 ) -> tuple[Move, ...]:
     """What leads from a mean of the first worker's own rows to that of all; nothing if none is."""
     for rank, path in workers_of(run.path).items():
-        own = Fold(_ledger(Run(path), call, span, fold.form), fold.form)
+        own = Fold(ledger_of(Run(path), call, span, fold.form), fold.form)
         if not near(own.value, number):
             return ()
         rows = [int(each.ledger["rows"].sum()) for each in (own, fold)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from lossledger import catalog
 from lossledger.errors import LossLedgerError
-from lossledger.folder import Lock
+from lossledger.lock import Lock
 from lossledger.objects import kept_at, remote_of
 from lossledger.records import call_lines
 

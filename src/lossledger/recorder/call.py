@@ -9,6 +9,7 @@ from lossledger.entry import NO_EPOCH, OF_EPOCHS, number
 
 if TYPE_CHECKING:
     from lossledger.keras.buffer import Buffer
+    from lossledger.keras.given import Trained
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
 
@@ -31,11 +32,13 @@ class RecordedCall:
         self.epoch = NO_EPOCH
         self.batch = 0
         self.open = True
+        self.of_arrays = False
         self._tested: tuple[int, float] | None = None
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
         self._model: weakref.ref[Any] | None = None
         self._described = False
+        self._trained: Trained | None = None
 
     @property
     def tap(self) -> "Tap[Any] | None":
@@ -60,6 +63,12 @@ class RecordedCall:
         """The name under which Keras reports the loss."""
         layout = None if self.buffer is None else self.buffer.layout
         return "loss" if layout is None else layout.loss_name
+
+    @property
+    def _hidden(self) -> bool:
+        """Whether what Keras reports under the loss's name is a metric."""
+        layout = None if self.buffer is None else self.buffer.layout
+        return layout is not None and layout.hidden_by is not None
 
     def attach(self, tap: "Tap[Any]") -> None:
         """Let the tap's executions belong to this call."""
@@ -88,6 +97,16 @@ class RecordedCall:
         else:
             self.finish()
 
+    def take(self, arguments: Mapping[str, Any]) -> None:
+        """Keep what tells the data that its driver was given from others."""
+        from lossledger.keras import given
+
+        self.of_arrays = self.driver == "fit" and given.are_arrays(arguments)
+        if self.driver in OF_EPOCHS:
+            self._trained = given.Trained(arguments)
+        if validation := given.validated(arguments):
+            self.write(validation=validation)
+
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""
         if not self.recording.here:
@@ -113,7 +132,10 @@ class RecordedCall:
     def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
         """Keep the losses that Keras reports for an epoch."""
         with self.recording.guarded("reported-not-read"):
-            items = [_item(name, logs[name], epoch) for name in logs if "loss" in name]
+            names = [name for name in logs if "loss" in name]
+            if self._hidden:
+                names = [n for n in names if n.removeprefix("val_") != self.loss_name]
+            items = [_item(name, logs[name], epoch) for name in names]
             if self._tested is not None:
                 batch, value = self._tested
                 where = {"epoch": epoch, "batch": batch, "value": value}
@@ -123,6 +145,7 @@ class RecordedCall:
     def returned(self, result: Any) -> None:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
         if self.buffer is not None:
+            result = None if self._hidden else result
             # A number is read when it is collected; a list the user may change before.
             several = isinstance(result, list | tuple | Mapping)
             self.buffer.returns(loss_of(result, self.loss_name) if several else result)
@@ -137,19 +160,19 @@ class RecordedCall:
         where = {"epoch": self.epoch, "batch": self.reached} if self._inside else {"epoch": None}
         with self.recording.guarded("reported-not-read"):
             name = self.loss_name
-            if isinstance(result, Mapping) and name not in result:
+            if self._hidden or (isinstance(result, Mapping) and name not in result):
                 return
             item: dict[str, Any] = {"place": "evaluate", "name": name}
             item |= {"value": loss_of(result, name), **where}
             with self.recording.guarded("configuration-not-read"):
                 from lossledger.keras import given
 
-                item["data"] = given.evaluated(arguments)
+                item["data"] = given.evaluated(arguments, self._trained)
             self.write(reported=[item])
 
     def tested(self, result: Any) -> None:
         """What a `test_on_batch` of its model has returned, and where the training was."""
-        if self._inside:
+        if self._inside and not self._hidden:
             with self.recording.guarded("reported-not-read"):
                 self._tested = (self.reached, loss_of(result, self.loss_name))
 
@@ -167,6 +190,10 @@ class RecordedCall:
         )
         if layout.losses_per_row is not None:
             self.write(losses_per_row=layout.losses_per_row)
+        if layout.hidden_by is not None:
+            what = f"The metric {layout.hidden_by} is named {layout.loss_name!r}, as the loss is"
+            what = f"{what}: Keras reports the metric in its place, and no loss; entries have it"
+            self.recording.warn("reported-not-read", f"{what}. Give the metric another name")
 
     def check(self, tap: "Tap[Any]") -> None:
         """Say what of the call the tap did not see."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lossledger.recorder.output import Output
     from lossledger.recorder.trouble import Trouble
 
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 0.5
 """How often entries are fetched and written, in seconds."""
 
 

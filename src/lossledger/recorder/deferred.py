@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from lossledger.backends import why_no_keras
 from lossledger.recorder.hook import AfterImport
 
 if TYPE_CHECKING:
@@ -87,4 +88,5 @@ class DeferredRecording:
             return f"lossledger: nothing recorded: {what}"
         if recording is not None:
             return recording.summary()
-        return "lossledger: nothing recorded: no Keras training was seen"
+        why = why_no_keras() if self._hooks[0].failed else "no Keras training was seen"
+        return f"lossledger: nothing recorded: {why}"

@@ -20,11 +20,14 @@ class AfterImport:
     Args:
         name: A top-level module's name.
         action: Called without arguments, after the module's own code has run.
+
+    `failed` says whether the module's code raised, when it ran last.
     """
 
     def __init__(self, name: str, action: Callable[[], None]) -> None:
         self.name = name
         self.action = action
+        self.failed = False
 
     def install(self) -> None:
         """Begin to watch; `remove` ends it. Acts at once if the module is there already."""
@@ -53,22 +56,33 @@ class AfterImport:
             spec = find(fullname, path, target) if find is not None else None
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self._imported)
+                    spec.loader = _Loader(spec.loader, self._imported, self._failed)
                 return spec
         return None
 
     def _imported(self) -> None:
         # Not before: to ask for a module's spec, as TensorFlow does of Keras, is not to import it.
         self.remove()
+        self.failed = False
         self.action()
+
+    def _failed(self) -> None:
+        self.failed = True
 
 
 class _Loader:
-    """A loader that calls `action` after executing the module, and then leaves no trace."""
+    """A loader that calls `action` after executing the module, and then leaves no trace.
 
-    def __init__(self, loader: Any, action: Callable[[], None]) -> None:
+    Args:
+        loader: The module's own.
+        action: What follows its code.
+        failed: What follows where that code raised.
+    """
+
+    def __init__(self, loader: Any, action: Callable[[], None], failed: Callable[[], None]) -> None:
         self._loader = loader
         self._action = action
+        self._failed = failed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -81,6 +95,10 @@ class _Loader:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         _executed.discard(module.__name__)
-        self._loader.exec_module(module)
+        try:
+            self._loader.exec_module(module)
+        except BaseException:
+            self._failed()
+            raise
         _executed.add(module.__name__)
         self._action()

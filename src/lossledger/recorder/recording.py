@@ -303,7 +303,7 @@ class Recording:
         if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
-            from lossledger.keras import describe, given
+            from lossledger.keras import describe
 
             call = self.new_call(driver, lambda: self._number(model))
             with self.guarded("configuration-not-read"):
@@ -313,8 +313,7 @@ class Recording:
                     configuration=describe.configuration(model),
                     mean_of_rows=describe.mean_of_rows(model),
                 )
-                if validation := given.validated(arguments):
-                    call.write(validation=validation)
+                call.take(arguments)
             self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
             if tap is not None:

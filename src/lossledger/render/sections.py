@@ -195,8 +195,8 @@ def _statements(content: Content, rows: Sequence[tuple[str, Call, EpochStatement
 def _epochs_from(call: Call) -> str:
     return {
         "said": "Epochs are as the script or --steps-per-epoch says.",
-        "batch_id": "Epochs are found in the fingerprints of the batches: each is one pass over "
-        "the same rows.",
+        "batch_id": "Epochs are found in the fingerprints of the batches: each begins where "
+        "the same rows begin again.",
         "none": "Epochs are not known: the data show no second pass over the same rows, so all "
         "steps stand as epoch 0; --steps-per-epoch N says how long one is.",
     }.get(call.epochs_from, "")

@@ -26,7 +26,7 @@ BARS = 12
 
 _EPOCHS_FROM = {
     "said": "as said by the script or by --steps-per-epoch",
-    "batch_id": "found in the data: each is one pass over the same rows",
+    "batch_id": "found in the data: each begins where the same rows begin again",
     "none": "not known: the data show no second pass over the same rows, so all steps stand as "
     "epoch 0; --steps-per-epoch N says how long one is",
 }

@@ -16,11 +16,15 @@ def story(run: Run) -> Iterator[str]:
 
 
 def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
-    """The same as JSON: how the run was resumed, and `again`, how many steps were trained again."""
-    found = [
-        {**each, "again": trained_again([c for c in run.calls if c.attempt == attempt])}
-        for attempt, each in enumerate(_attempts(run), start=1)
-    ]
+    """The same as JSON: how the run was resumed, and `again`, how many steps were trained again.
+
+    `seen` is how many of those the restored weights had seen.
+    """
+    found = []
+    for attempt, each in enumerate(_attempts(run), start=1):
+        calls = [call for call in run.calls if call.attempt == attempt]
+        seen = sum(call.place.seen for call in calls)
+        found.append({**each, "again": trained_again(calls), "seen": seen})
     return {"resumed": found} if found else {}
 
 
@@ -62,4 +66,8 @@ def _went_on(calls: Sequence[Call]) -> str:
     where = f" with call {calls[0].number}"
     if number is None:
         return f"{where}; whether steps were trained again can't be told: they have no epochs"
-    return f"{where}, which trained {count(number, 'step')} again" if number else where
+    if not number:
+        return where
+    seen = sum(call.place.seen for call in calls)
+    more = f"; its weights had seen {seen:,} of them before" if seen else ""
+    return f"{where}, which trained {count(number, 'step')} again{more}"

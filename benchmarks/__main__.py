@@ -1,0 +1,68 @@
+"""Every benchmark, one after the other; each rewrites its sections of `docs/benchmarks.md`.
+
+python benchmarks              # as the page has them: for a machine that does nothing else
+QUICK=1 python benchmarks      # a few rounds of each, into build/benchmarks.md
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs/benchmarks.md"
+COPY = HERE.parent / "build/benchmarks.md"
+FULL = (
+    ("recording.py --rounds 24", {}),
+    ("peers.py", {}),
+    ("peers.py reading --steps 10000000 --tool 'lossledger, run.losses()'", {}),
+    ("loop.py", {}),
+    ("export.py", {}),
+    ("export.py --steps 1e7", {}),
+    ("page.py", {}),
+    ("scale.py", {"DRIVERS": "fit", "LARGEST": "1e8"}),
+    ("scale.py", {"DRIVERS": "train_on_batch"}),
+    ("long.py", {}),
+)
+"""The scripts with their arguments, each with variables of its own."""
+QUICK = (
+    ("recording.py --rounds 2", {}),
+    ("peers.py --rounds 1 --epochs 1", {}),
+    ("loop.py", {"ROUNDS": "1"}),
+    ("export.py", {}),
+    ("page.py 1e4 1e5 live", {}),
+    ("scale.py", {"LARGEST": "1e5"}),
+    ("long.py", {"STEPS": "1e4"}),
+)
+MINUTES, QUICK_MINUTES = 90, 15
+"""About, on two cores; the first time some more, to install the peers."""
+
+
+def main() -> None:
+    """Runs them, and says what each took."""
+    quick = bool(os.environ.get("QUICK"))
+    page, runs = (COPY, QUICK) if quick else (PAGE, FULL)
+    if quick:
+        COPY.parent.mkdir(exist_ok=True)
+        shutil.copy(PAGE, COPY)
+    minutes = QUICK_MINUTES if quick else MINUTES
+    print(f"== {len(runs)} benchmarks into {page}, about {minutes} minutes", flush=True)
+    failed = []
+    for line, variables in runs:
+        print(f"== {line}", flush=True)
+        began = time.monotonic()
+        script, *arguments = shlex.split(line)
+        command = [sys.executable, HERE / script, *arguments]
+        environment = os.environ | {"PAGE": str(page)} | variables
+        if subprocess.run(command, env=environment, check=False).returncode:
+            failed.append(line)
+        print(f"== {line}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+    if failed:
+        raise SystemExit(f"failed: {'; '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Causes in what a step's loss is made of, each against arithmetic of its own."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from judged import LAST, ROWS, close, exact, float32, folded
+from made import Made
+from trained import RNG, X, Y, hashed, recorded, sgd
+
+import lossledger as ll
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_penalty(tmp_path, rate):
+    plain = recorded(tmp_path, "plain", rate=rate)
+    extra = {"layers": [{"class": "Dense", "units": 1, "kernel_regularizer": "l2"}]}
+    with_it = recorded(tmp_path, "with", rate=rate, penalty=0.05, info={"configuration": extra})
+    columns = sgd(rate=rate, penalty=0.05)[0]
+    data = (columns["loss"] - columns["penalty"])[LAST]
+    own = (ROWS * columns["penalty"][LAST]).sum() / 70
+    result = ll.reconcile(plain, with_it)
+    wanted = {("penalty", "exact"): own}
+    if rate:
+        left = (ROWS * (data - float32(sgd()[0]))).sum() / 70
+        wanted["penalty", "replayed"] = left
+    close(folded(result), wanted)
+    assert abs(result.unexplained) < 1e-7
+    close(exact(ll.reconcile(with_it, (with_it, "@loss=data"))), {"penalty": -own})
+
+
+def test_weights_of_outputs(tmp_path):
+    a, b = RNG.random((2, 3)).astype("f4").astype("f8")
+    runs = []
+    for name, weights in (("one", [1.0, 0.3]), ("other", [1.0, 1.0])):
+        made = Made(tmp_path, name)
+        made.call(
+            0,
+            driver="fit",
+            model=0,
+            weight_kind="rows",
+            output_weights={"a_loss": "rows", "b_loss": "rows"},
+            configuration={"loss_weights": weights},
+        )
+        loss = a + weights[1] * b
+        made.steps(loss, weight=ROWS, epoch=0, a_loss=a, b_loss=b, penalty=np.zeros(3))
+        runs.append(made.close())
+    mean = (ROWS * b).sum() / 70
+    close(exact(ll.reconcile(*runs)), {"loss_weights": 0.7 * mean})
+    forgotten = ll.reconcile(runs[0], (runs[0], "@loss=a_loss+b_loss"))
+    close(exact(forgotten), {"loss_weights": 0.7 * mean})
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_sample_weights_at_weights_that_stand_still(tmp_path, column):
+    weight = np.random.default_rng(3).random(70) * 3
+    plain = recorded(tmp_path, "plain", rate=0.0)
+    said = {} if column else {"arguments": {"sample_weight": {"shape": [70], "dtype": "float32"}}}
+    weighted = recorded(tmp_path, "weighted", rate=0.0, weight=weight, info=said)
+    per_row = (X @ np.random.default_rng(0).normal(size=3) - Y) ** 2
+    wanted = (weight * per_row).sum() / 70 - per_row.mean()
+    close(exact(ll.reconcile(plain, weighted)), {"sample_weight": wanted})
+
+
+def test_a_mean_by_sample_weights_is_another_reduction(tmp_path):
+    weight = np.random.default_rng(3).random(70) * 3
+    sums = np.array([weight[part].sum() for part in (slice(0, 32), slice(32, 64), slice(64, 70))])
+    runs = []
+    columns, first, last = sgd(rate=0.0, weight=weight)
+    for name, how, divisor in (
+        ("rows", "sum_over_batch_size", ROWS),
+        ("weights", "mean_with_sample_weight", sums),
+    ):
+        made = Made(tmp_path, name)
+        made.call(
+            0,
+            driver="fit",
+            model=0,
+            weight_kind="rows",
+            configuration={"reduction": how},
+            initial_weights=hashed(first),
+            final_weights=hashed(last),
+        )
+        loss = columns["loss"][LAST] * ROWS / divisor
+        made.steps(loss, weight=ROWS, epoch=0, sample_weight=sums, penalty=np.zeros(3))
+        runs.append(made.close())
+    losses = columns["loss"][LAST]
+    wanted = (ROWS * losses * ROWS / sums).sum() / 70 - (ROWS * losses).sum() / 70
+    close(exact(ll.reconcile(*runs)), {"reduction": wanted})
+    globally = (ROWS * losses).sum() / sums.sum()
+    mean = (ROWS * losses * ROWS / sums).sum() / 70
+    result = ll.reconcile(runs[1], (runs[1], "epoch_mean:weight=sample_weight"))
+    close(exact(result), {"weighting": globally - mean})
+
+
+def test_a_sum_over_the_batch(tmp_path):
+    runs = {
+        (how, size): recorded(tmp_path, f"{how}{size}", rate=0.0, reduction=how, size=size)
+        for how, size in (("mean", 32), ("sum", 32), ("sum", 10))
+    }
+    per_row = (X @ np.random.default_rng(0).normal(size=3) - Y) ** 2
+
+    def summed(size):
+        sums = [per_row[at : at + size].sum() for at in range(0, 70, size)]
+        return np.dot([len(per_row[at : at + size]) for at in range(0, 70, size)], sums) / 70
+
+    result = ll.reconcile(runs["mean", 32], runs["sum", 32])
+    close(exact(result), {"reduction": summed(32) - per_row.mean()}, 30)
+    result = ll.reconcile(runs["sum", 10], runs["sum", 32])
+    close(exact(result), {"reduction": summed(32) - summed(10)}, 30)
+
+
+def test_masked_batches_of_another_size(tmp_path):
+    valid = RNG.integers(1, 7, 24).astype("f8")
+    per_row = RNG.random(24)  # the sum over a row's valid targets
+    runs = {}
+    for size in (8, 12):
+        made = Made(tmp_path, f"of{size}")
+        made.call(
+            0, driver="fit", model=0, weight_kind="rows", initial_weights="w", final_weights="w"
+        )
+        parts = np.arange(24).reshape(-1, size)
+        elements = valid[parts].sum(1)
+        made.steps(
+            per_row[parts].sum(1) / elements,
+            weight=float(size),
+            epoch=0,
+            elements=elements,
+            batch_id=parts[:, 0].astype("u8") * 100 + size,
+        )
+        runs[size] = made.close()
+
+    def mean(size):
+        parts = np.arange(24).reshape(-1, size)
+        return (per_row[parts].sum(1) / valid[parts].sum(1)).mean()
+
+    close(exact(ll.reconcile(runs[8], runs[12])), {"weighting": mean(12) - mean(8)})
+    result = ll.reconcile(runs[8], (runs[8], "epoch_mean:weight=elements"))
+    close(exact(result), {"weighting": per_row.sum() / valid.sum() - mean(8)})
+
+
+def test_a_mask_at_weights_that_stand_still(tmp_path):
+    runs = []
+    masked, plain = RNG.random((2, 3)).astype("f4")
+    for name, loss, more in (
+        ("plain", plain, {}),
+        ("masked", masked, {"elements": np.array([9.0, 8.0, 7.0])}),
+    ):
+        made = Made(tmp_path, name)
+        made.call(0, driver="fit", model=0, initial_weights="w", final_weights="w")
+        made.steps(loss, epoch=0, batch_id=np.array([1, 2, 3], "u8"), **more)
+        runs.append(made.close())
+    wanted = masked.astype("f8").mean() - plain.astype("f8").mean()
+    close(exact(ll.reconcile(*runs)), {"mask": wanted})
+
+
+@pytest.mark.parametrize(("factor", "cause"), [(4, "accumulation_scaling"), (2, "replica_scaling")])
+def test_a_loss_that_was_divided_before_it_was_logged(tmp_path, factor, cause):
+    losses = RNG.random(5).astype("f4")
+    runs = []
+    for name, divisor in (("whole", 1), ("divided", factor)):
+        made = Made(tmp_path, name)
+        replicas = {"configuration": {"replicas": 2}} if cause == "replica_scaling" else {}
+        made.call(0, driver="custom", model=0, epochs_said=True, **replicas)
+        made.steps(losses / np.float32(divisor), epoch=0)
+        runs.append(made.close())
+    mean = losses.astype("f8").mean()
+    close(exact(ll.reconcile(*runs)), {cause: mean / factor - mean})
+
+
+def test_what_is_not_finite(tmp_path):
+    losses = np.array([0.5, np.nan, 0.25, 0.75], "f4")
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0)
+    made.steps(losses, epoch=0)
+    run = made.close()
+    result = ll.reconcile(run, (run, "@finite"))
+    assert [each.cause for each in result.causes] == ["nonfinite"]
+    assert math.isnan(result.gap)
+    assert "1 loss of 4 not finite, first in batch 1" in result.causes[0].evidence
+    assert json.loads(result.to_json())["causes"][0]["amount"] == "nan"
+    same = ll.reconcile(run, (run, "running_mean"))
+    assert same.gap == 0
+    assert not same.causes
