@@ -63,16 +63,13 @@ def recorded(directory):
 def shared(path):
     """A run of two workers, who recorded the same."""
     run = path.parent / "shared"
-    info = json.loads((path / "run.json").read_bytes()) | {
-        "workers": 2,
-        "format": 2,
-        "id": "shared",
-    }
+    info = json.loads((path / "run.json").read_bytes())
     del info["crc"]
+    info |= {"format": 2, "id": "shared"}
     for rank in range(2):
         shutil.copytree(path, run / f"worker-{rank}")
-        (run / f"worker-{rank}" / "run.json").write_text(json.dumps(info))
-    shutil.copy(run / "worker-0" / "run.json", run / "run.json")
+        (run / f"worker-{rank}" / "run.json").write_text(json.dumps({**info, "worker": rank}))
+    (run / "run.json").write_text(json.dumps({**info, "workers": 2}))
     return run
 
 

@@ -193,7 +193,7 @@ def test_replicas_that_are_not_recorded_train_as_if_we_were_not_there(tmp_path):
     class Two:
         num_replicas_in_sync = 2
 
-    model = sgd(steps_per_execution=2)
+    model = sgd(jit_compile=True)
     strategy, model._distribute_strategy = model._distribute_strategy, Two()
     with lossledger.record(tmp_path) as run:
         with pytest.warns(lossledger.LossLedgerWarning, match=r"\[not-tapped\] 2 replicas"):

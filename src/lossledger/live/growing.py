@@ -39,7 +39,7 @@ class Growing:
         self._opened = opened
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen = self._look(runs := opened())
+        self._seen: list[object] | None = self._look(runs := opened())
         self._content = Content(runs, beta)
         self._version = 0
         self._trouble = ""
@@ -82,10 +82,11 @@ class Growing:
         begun = self._clock()
         if begun < self._rest_until:
             return
-        seen = self._look(self._content.runs)
-        if seen == self._seen:
-            return
+        seen: list[object] | None = None
         try:
+            seen = self._look(self._content.runs)
+            if seen == self._seen:
+                return
             self._content.runs = self._opened()
             self._content.update()
             self._trouble = ""

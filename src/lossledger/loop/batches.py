@@ -67,10 +67,9 @@ def _zeros_of_numpy() -> Iterator[None]:
     if keras.backend.backend() != "jax":
         yield
         return
-    import jax
 
     def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
-        return jax.device_put(np.zeros(shape, keras.backend.standardize_dtype(dtype)))
+        return keras.ops.convert_to_tensor(np.zeros(shape, keras.backend.standardize_dtype(dtype)))
 
     cls = keras.initializers.Zeros
     own = cls.__call__
