@@ -43,7 +43,10 @@ def divergence(pair: Pair) -> Divergence | None:
         return Divergence(None, None, None, "initial_weights", _began(pair))
     whole = not (pair.a.part or pair.b.part)
     trainings = pair.a.training, pair.b.training
-    starts = pair.begins and pair.begins[::-1]  # the steps of each before the other began
+    starts = pair.begins and (
+        pair.begins[1],
+        pair.begins[0],
+    )  # the steps of each before the other began
     found = parting(*trainings, whole=whole, ids=pair.same_form, starts=starts)
     if found is None:
         return None
