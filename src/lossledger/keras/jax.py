@@ -117,10 +117,10 @@ class JaxTap(base.Tap[Any]):
 
         return step
 
-    def values(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
         """See base class; during `fit` they are in the state, not in the variables."""
         if not arguments:
-            return super().values(variables, arguments)
+            return super().copies(variables, arguments)
         model, state = self.model, arguments[0]
         own = [*model.trainable_variables, *model.non_trainable_variables]
         own += getattr(model.optimizer, "variables", ())

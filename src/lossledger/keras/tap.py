@@ -64,16 +64,16 @@ class Tap(Generic[OfBackend]):
 
     def weights(self, arguments: tuple[Any, ...]) -> list[np.ndarray]:
         """The model's weights before an execution, in the order of `model.weights`."""
-        return self.values(self.model.weights, arguments)
+        return self.copies(self.model.weights, arguments)
 
-    def values(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
         """Copies of what some variables of the model or its optimizers hold before an execution."""
         del arguments
         return [np.array(variable.numpy()) for variable in variables]
 
     def states(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
         """What the optimizers that train have come to before an execution, by their names."""
-        read = partial(self.values, arguments=arguments)
+        read = partial(self.copies, arguments=arguments)
         return {name: state_of(each, read) for name, each in self.optimizers.items()}
 
     def attach(self, position: Position | None) -> None:
