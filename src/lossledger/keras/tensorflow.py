@@ -7,7 +7,7 @@ won't do, it is a ring (`tensorflow_ring.py`). All operations are added after th
 the graph changes for the user's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -68,17 +68,16 @@ class TensorFlowTap(base.Tap[Any]):
         """See base class; the tensors of its vector (`VectorBuffer`)."""
         (data,) = context
         scalars, counts = self.values(selection, trace, data)
-        leaves = seen(data, self.model)
+        # Copied: a generator's arrays come here as they are, and may be filled again.
+        leaves = seen(data, self.model, copy=tf.raw_ops.DeepCopy)
         names = [*scalars, *counts]
         if not self.settle(selection.layout, names, hashed=bool(leaves)):
             return None
-        # Copied: a generator's arrays come here as they are, and may be filled again.
-        copies = [tf.raw_ops.DeepCopy(x=leaf) for leaf in leaves]
         widths = [tf.cast(_width(leaf), tf.float32) for leaf in leaves]
         self.buffer.leaves = self.buffer.leaves or len(leaves)
         if len(leaves) != self.buffer.leaves:
             return None
-        return [*scalars.values(), tf.stack([*counts.values(), *widths]), *copies]
+        return [*scalars.values(), tf.stack([*counts.values(), *widths]), *leaves]
 
     def values(
         self, selection: Any, trace: Trace, data: Any
@@ -220,13 +219,18 @@ def lanes_of(leaves: list[Any]) -> Any:
     return tf.bitcast(lanes, tf.float32)
 
 
-def seen(data: Any, model: Any) -> list[Any]:
+def seen(data: Any, model: Any, copy: Callable[..., Any] | None = None) -> list[Any]:
     """The columns of a batch's leaves that its fingerprint looks at.
+
+    Args:
+        data: The batch.
+        model: The model trained.
+        copy: An operation of one input `x` for what else would be the batch's own memory.
 
     Returns:
         For each leaf the bits of float32 or int32, as float32 `(rows, columns)`.
     """
-    leaves = [_seen(leaf) for leaf in tree.flatten(fingerprint.content(data))]
+    leaves = [_seen(leaf, copy) for leaf in tree.flatten(fingerprint.content(data))]
     leaves = [leaf for leaf in leaves if leaf is not None]
     counts = {leaf.shape[0] for leaf in leaves}
     known = len(leaves) < 2 or (len(counts) == 1 and None not in counts)
@@ -237,7 +241,7 @@ def seen(data: Any, model: Any) -> list[Any]:
     return [leaf[:fewest] for leaf in leaves]
 
 
-def _seen(leaf: Any) -> Any:
+def _seen(leaf: Any, copy: Callable[..., Any] | None) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
         leaf = tf.convert_to_tensor(leaf)
     if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0) or 0 in leaf.shape[1:]:
@@ -248,6 +252,8 @@ def _seen(leaf: Any) -> Any:
     if flat.shape[1] is None or flat.shape[1] > fingerprint.COLUMNS:
         flat = flat[:, fingerprint.stride(_width(flat))]
         flat.set_shape((None, None))
+    elif copy is not None and leaf.dtype in (tf.float32, tf.int32):
+        flat = copy(x=flat)
     if leaf.dtype.is_floating:
         return tf.cast(flat, tf.float32)
     return tf.bitcast(tf.cast(flat, tf.int32), tf.float32)
