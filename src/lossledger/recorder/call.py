@@ -116,6 +116,14 @@ class RecordedCall:
         with self.recording.guarded("weights-not-read"):
             self.write(initial_optimizers=tap.states(arguments))
 
+    def ends(self, tap: "Tap[Any]") -> None:
+        """Keep what training came to."""
+        with self.recording.guarded("weights-not-read"):
+            from lossledger.keras import describe
+
+            self.write(final_weights=describe.weights_fingerprint(tap.weights(())))
+            self.write(final_optimizers=tap.states(()))
+
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
         self.epoch = epoch

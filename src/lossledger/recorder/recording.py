@@ -384,13 +384,9 @@ class Recording:
         self.models.end(call)
         call.describe()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
-        with self.guarded("weights-not-read"):
-            if tap is not None and failed is None:
-                from lossledger.keras import describe
-
-                call.write(final_weights=describe.weights_fingerprint(tap.weights(())))
-                call.write(final_optimizers=tap.states(()))
         if tap is not None:
+            if failed is None:
+                call.ends(tap)
             with self.guarded("tap-failed"):
                 call.check(tap)
                 tap.attach(None)
