@@ -1,10 +1,13 @@
 """Every way that Keras compiles a step: recording changes nothing, and the entries are exact."""
 
+import gc
 import shutil
 
 import keras
 import numpy as np
 import pytest
+
+import lossledger
 
 from .conftest import BACKEND, X, Y, batches, network, raw_losses
 
@@ -200,3 +203,27 @@ def test_torch_compile(twins):
     parts = result.column("a_loss") + 0.3 * result.column("b_loss") + result.column("penalty")
     np.testing.assert_allclose(losses, parts, rtol=1e-6)
     np.testing.assert_allclose(losses.reshape(3, 2).mean(1), result.recorded["loss"], rtol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="elsewhere no model leaves anything behind")
+def test_a_model_that_is_let_go_of_while_another_is_traced(tmp_path):
+    class Forgets(keras.Model):
+        def train_step(self, data):
+            del others[:]
+            gc.collect()
+            return super().train_step(data)
+
+    first = network()
+    first.compile("sgd", "mse")
+    with lossledger.record(tmp_path):
+        first.fit(X, Y, verbose=0)
+    others = [first]
+    del first
+    with lossledger.record(tmp_path) as run:
+        model = network(cls=Forgets)
+        model.compile("sgd", "mse", jit_compile=True)  # XLA refuses any operation of a queue
+        model.fit(X, Y, batch_size=32, verbose=0)
+    opened = lossledger.open(run.path)
+    assert not others
+    assert [call.steps for call in opened.calls] == [3]
+    assert opened.info["warnings"] == []

@@ -23,6 +23,8 @@ UNRECORDED = 128
 _VECTOR = np.array([-1], np.int32)
 _NO_DIMS = np.zeros(0, np.int64)
 _names = count()
+_abandoned: list[tuple[str, Mapping[str, Any]]] = []
+"""Areas of buffers that are gone, which may still hold something."""
 
 
 class VectorBuffer(Buffer):
@@ -97,8 +99,8 @@ class StagedBuffer(VectorBuffer):
         self._device = device
         self._area = {"capacity": 0, "memory_limit": 0, "container": ""}
         self._area["shared_name"] = f"lossledger/{next(_names)}"
-        # An area outlives who knows its name.
-        weakref.finalize(self, _asked, tf.raw_ops.StageClear, device, self._area).atexit = False
+        # An area outlives who knows its name. Whoever lets go may be tracing a graph: not now.
+        weakref.finalize(self, _abandoned.append, (device, self._area)).atexit = False
         self._parts = 0
         self._vectors: Any = None
         self._draining = threading.RLock()
@@ -109,6 +111,8 @@ class StagedBuffer(VectorBuffer):
     def attach(self, *arguments: Any, **options: Any) -> None:
         """See base class."""
         super().attach(*arguments, **options)
+        while _abandoned:
+            _asked(tf.raw_ops.StageClear, *_abandoned.pop())
         self.disown()
 
     def stage(self, parts: Sequence[Any] | None) -> None:
@@ -204,7 +208,7 @@ class StagedBuffer(VectorBuffer):
 
 
 def _asked(operation: Any, device: str, area: Mapping[str, Any]) -> Any:
-    with tf.device(device):
+    with tf.init_scope(), tf.device(device):
         return operation(dtypes=[tf.float32], **area)
 
 
