@@ -94,8 +94,12 @@ class JaxEngine(base.Engine):
 
     def put(self, data: Any) -> Any:
         """See base class."""
-        # A copy, or the device may read on in the user's array; `jnp.array` compiles one a shape.
-        return jax.device_put(data, may_alias=False)
+        # Copied by NumPy: the device may read on in an array where that is aligned, whatever
+        # `may_alias` says; and `jnp.array` compiles a copy of each shape.
+        own = jax.tree.map(
+            lambda leaf: leaf if isinstance(leaf, jax.Array) else np.array(leaf), data
+        )
+        return jax.device_put(own)
 
     def host(self, leaf: Any) -> np.ndarray | None:
         """See base class."""
