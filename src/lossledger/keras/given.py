@@ -20,10 +20,13 @@ class Trained:
 
     Args:
         arguments: Of `fit`, by name.
+
+    `of_arrays` says whether there are any, of which Keras then makes batches by copying rows.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         leaves = _leaves(arguments.get("x"), arguments.get("y"))
+        self.of_arrays = bool(leaves)
         self._arrays: list[Any] = []
         with contextlib.suppress(TypeError):  # what can't be referred to so is not known
             self._arrays = [weakref.ref(leaf) for leaf in leaves]
@@ -98,11 +101,6 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
         high, low = fingerprint.of_batches([kept])[0].view("u4").tolist()
         found["batch_id"] = f"{high:08x}{low:08x}"
     return found
-
-
-def are_arrays(arguments: Mapping[str, Any]) -> bool:
-    """Whether a `fit` is given arrays, of which Keras makes batches by copying rows."""
-    return bool(_leaves(arguments.get("x"), arguments.get("y")))
 
 
 def _leaves(x: Any, y: Any) -> list[Any]:

@@ -7,7 +7,7 @@ won't do, it is a ring (`tensorflow_ring.py`). All operations are added after th
 the graph changes for the user's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ class TensorFlowTap(base.Tap[Any]):
         (data,) = context
         scalars, counts = self.values(selection, trace, data)
         # Copied: a generator's arrays come here as they are, and may be filled again.
-        leaves = seen(data, self.model, copy=tf.raw_ops.DeepCopy)
+        leaves = seen(data, self.model, copied=True)
         names = [*scalars, *counts]
         if not self.settle(selection.layout, names, hashed=bool(leaves)):
             return None
@@ -219,18 +219,18 @@ def lanes_of(leaves: list[Any]) -> Any:
     return tf.bitcast(lanes, tf.float32)
 
 
-def seen(data: Any, model: Any, copy: Callable[..., Any] | None = None) -> list[Any]:
+def seen(data: Any, model: Any, *, copied: bool = False) -> list[Any]:
     """The columns of a batch's leaves that its fingerprint looks at.
 
     Args:
         data: The batch.
         model: The model trained.
-        copy: An operation of one input `x` for what else would be the batch's own memory.
+        copied: Whether to copy what else would be the batch's own memory; XLA can't.
 
     Returns:
         For each leaf the bits of float32 or int32, as float32 `(rows, columns)`.
     """
-    leaves = [_seen(leaf, copy) for leaf in tree.flatten(fingerprint.content(data))]
+    leaves = [_seen(leaf, copied) for leaf in tree.flatten(fingerprint.content(data))]
     leaves = [leaf for leaf in leaves if leaf is not None]
     counts = {leaf.shape[0] for leaf in leaves}
     known = len(leaves) < 2 or (len(counts) == 1 and None not in counts)
@@ -241,7 +241,7 @@ def seen(data: Any, model: Any, copy: Callable[..., Any] | None = None) -> list[
     return [leaf[:fewest] for leaf in leaves]
 
 
-def _seen(leaf: Any, copy: Callable[..., Any] | None) -> Any:
+def _seen(leaf: Any, copied: bool) -> Any:
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
         leaf = tf.convert_to_tensor(leaf)
     if not isinstance(leaf, tf.Tensor) or leaf.shape.rank in (None, 0) or 0 in leaf.shape[1:]:
@@ -252,8 +252,8 @@ def _seen(leaf: Any, copy: Callable[..., Any] | None) -> Any:
     if flat.shape[1] is None or flat.shape[1] > fingerprint.COLUMNS:
         flat = flat[:, fingerprint.stride(_width(flat))]
         flat.set_shape((None, None))
-    elif copy is not None and leaf.dtype in (tf.float32, tf.int32):
-        flat = copy(x=flat)
+    elif copied and leaf.dtype in (tf.float32, tf.int32):
+        flat = tf.raw_ops.DeepCopy(x=flat)
     if leaf.dtype.is_floating:
         return tf.cast(flat, tf.float32)
     return tf.bitcast(tf.cast(flat, tf.int32), tf.float32)

@@ -105,7 +105,7 @@ class TorchTap(base.Tap[TorchBuffer]):
         super().attach(position)
         self._quick = None
         # Whether batches are referred to, not copied; the call's first step shows it.
-        self._referred = None if getattr(position, "of_arrays", False) else False
+        self._referred = None if position is not None and position.of_arrays else False
 
     def before(self, data: Any) -> tuple[Any, Any]:
         """What has to be read before the step: the batch, and the updates made so far."""

@@ -107,9 +107,10 @@ class JaxEngine(base.Engine):
 
     def batch(self, batch: Any) -> Chunk:
         """See base class; distributed as Keras distributes a batch."""
-        leaves = [leaf for leaf in jax.tree.leaves(batch) if hasattr(leaf, "shape")]
-        if everywhere() is not None and not all(_is_distributed(leaf) for leaf in leaves):
-            batch = _distribute_data(batch)
+        if everywhere() is not None:
+            leaves = [leaf for leaf in jax.tree.leaves(batch) if hasattr(leaf, "shape")]
+            if not all(_is_distributed(leaf) for leaf in leaves):
+                batch = _distribute_data(batch)
         return super().batch(batch)
 
     def put_order(self, order: np.ndarray) -> Any:

@@ -101,9 +101,9 @@ class RecordedCall:
         """Keep what tells the data that its driver was given from others."""
         from lossledger.keras import given
 
-        self.of_arrays = self.driver == "fit" and given.are_arrays(arguments)
         if self.driver in OF_EPOCHS:
             self._trained = given.Trained(arguments)
+            self.of_arrays = self.driver == "fit" and self._trained.of_arrays
         if validation := given.validated(arguments):
             self.write(validation=validation)
 
