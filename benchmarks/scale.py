@@ -27,7 +27,7 @@ from lossledger.folder import append_line, create_folder, write_json
 
 PER_EPOCH = 100_000
 BLOCK = 1000
-"""Steps of a flush: what the recorder gathers in a quarter of a second, at 250 us a step."""
+"""Steps of a flush: what the recorder gathers in half a second, at 500 us a step."""
 
 COMMANDS = {
     "open": "ll.open(sys.argv[1]).calls",
