@@ -109,20 +109,27 @@ class RecordedCall:
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""
-        if not self.recording.here:
-            return
-        with self.recording.guarded("weights-not-read"):
-            self.recording.output.weights(self.index, tap.weights(arguments))
-        with self.recording.guarded("weights-not-read"):
-            self.write(initial_optimizers=tap.states(arguments))
+        if self.recording.here:
+            self._keep(tap, arguments, "initial")
 
     def ends(self, tap: "Tap[Any]") -> None:
         """Keep what training came to."""
-        with self.recording.guarded("weights-not-read"):
-            from lossledger.keras import describe
+        self._keep(tap, (), "final")
 
-            self.write(final_weights=describe.weights_fingerprint(tap.weights(())))
-            self.write(final_optimizers=tap.states(()))
+    def _keep(self, tap: "Tap[Any]", arguments: tuple[Any, ...], when: str) -> None:
+        """Copy weights and optimizers' state; their fingerprints are nothing to wait for."""
+        recording, index = self.recording, self.index
+        with recording.guarded("weights-not-read"):
+            weights = tap.weights(arguments)
+            states = tap.states(arguments)
+            held = [*weights, *states.values()]
+
+            def kept() -> None:
+                recording.output.weights(index, weights, when)
+                told = {name: each.told() for name, each in states.items()}
+                recording.output.call(index, {f"{when}_optimizers": told})
+
+            recording.collector.later(kept, sum(each.nbytes for each in held))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""

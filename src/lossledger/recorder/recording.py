@@ -282,7 +282,10 @@ class Recording:
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        self.trouble.applied_unseen(optimizer)
+        # Where one model was chosen, nothing is missing of another's training.
+        held = getattr(self._only and self._only(), "__dict__", {}).values()
+        if self._only is None or any(each is optimizer for each in held):
+            self.trouble.applied_unseen(optimizer)
 
     def warn(self, slug: str, message: str) -> None:
         """See `lossledger.keras.patches.Listener`."""
