@@ -393,6 +393,7 @@ class Recording:
             with self.guarded("tap-failed"):
                 call.check(tap)
                 tap.attach(None)
+        self.collector.collect()  # what was said of the call
 
 
 def _counted(number: int, noun: str) -> str:
