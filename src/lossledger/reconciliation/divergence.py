@@ -7,7 +7,7 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.moves import SAME, counted, number
+from lossledger.reconciliation.moves import SAME, counted, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
@@ -118,6 +118,9 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
+        for one, other in ((found.a, found.b), (found.b, found.a)):
+            if math.isclose(one.get("sample_weight", math.nan), other["rows"], rel_tol=SAME):
+                return "sample_weight", f"{told}, as many as the weights of the other's add to."
         if how == "repeated":
             return "double_count", f"{told}: the one epoch trains again on batches of the other."
         if how == "rebatched":
@@ -186,6 +189,12 @@ def _weighed(found: Parting) -> str | None:
 def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     losses = [float(each["loss"]) for each in (found.a, found.b)]
     told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
+    scales = [each.fold.ledger.scale for each in (pair.a, pair.b) if each.fold]
+    if len(set(scales)) > 1 and near(losses[0] / scales[0], losses[1] / scales[1]):
+        return (
+            "accumulation_scaling",
+            f"{told}: of the same data term, {scales[0]:.6g} times and {scales[1]:.6g} times.",
+        )
     data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
     if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."

@@ -104,7 +104,7 @@ class RecordedCall:
         if self.driver in OF_EPOCHS:
             self._trained = given.Trained(arguments)
             self.of_arrays = self.driver == "fit" and self._trained.of_arrays
-        if validation := given.validated(arguments):
+        if validation := given.validated(arguments, self._trained):
             self.write(validation=validation)
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
