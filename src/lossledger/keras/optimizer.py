@@ -1,6 +1,5 @@
 """What is on record of optimizers: of a step, the rate and whether it updated; of a call, state."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from lossledger.keras.describe import weights_fingerprint
+from lossledger.keras.describe import size_of, weights_fingerprint
 from lossledger.keras.trace import Trace
 
 STATE_LIMIT = 2**26
@@ -77,6 +76,6 @@ def state_of(optimizer: Any, read: Callable[[Sequence[Any]], list[np.ndarray]]) 
     variables = [each for each in optimizer.variables if id(each) not in aside]
     found: dict[str, Any] = {"iterations": int(read(counters[:1])[0])}
     if optimizer.built and variables:
-        size = sum(math.prod(each.shape) for each in variables) * 4
-        found["variables"] = weights_fingerprint(read(variables)) if size <= STATE_LIMIT else None
+        small = size_of(variables) <= STATE_LIMIT
+        found["variables"] = weights_fingerprint(read(variables)) if small else None
     return found

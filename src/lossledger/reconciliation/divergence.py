@@ -198,6 +198,9 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
     if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."
+    loaded = _loaded(pair, _place(pair, found))
+    if len(loaded) == 1:
+        return "initial_weights", f"{told}: {loaded[0]}'s program had set the model's weights."
     shared = _unequal(pair, found.step) if "replica_scaling" in pair.factors else ""
     if shared:
         return "replica_scaling", f"{told}, {shared}"
@@ -222,6 +225,16 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _loaded(pair: Pair, place: int) -> list[str]:
+    """The sides whose programs set the weights right before a step of the longer training."""
+    found: list[str] = []
+    for name, reading, step in zip("ab", (pair.a, pair.b), pair.begins or (0, 0), strict=True):
+        for call in reading.calls:
+            found += [name] if place - step in call.loads else []
+            step += call.steps
+    return found
 
 
 def _broadcasts(pair: Pair) -> str:

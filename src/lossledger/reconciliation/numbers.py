@@ -42,12 +42,14 @@ def measured(
     """What `evaluate` returned, after the call or inside the epoch, or a validation loss.
 
     Returns:
-        The number, and what is on record of the data (`lossledger.keras.given`).
+        The number, and what is on record of the data (`lossledger.keras.given`); `weights`, the
+        fingerprint of the weights that were evaluated.
     """
     if name == "evaluate":
         after = any(i.get("place") == name and "batch" not in i for i in call.reported)
         item = _found(run, call, name, call.loss_name, None if ends and after else epoch)
-        return float(item["value"]), item.get("data") or {}
+        at = {"weights": item["weights"]} if item.get("weights") else {}
+        return float(item["value"]), {**(item.get("data") or {}), **at}
     if not any(item.get("name") == name for item in call.reported):
         named(name)
     return _item(run, call, None, name, epoch), call.info.get("validation") or {}

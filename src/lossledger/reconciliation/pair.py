@@ -271,9 +271,14 @@ def _reorders(reading: Reading) -> bool:
 
 
 def stood_still(call: Call) -> bool:
-    """Whether a call left the weights that it trains where they were."""
+    """Whether a call left the weights that it trains where they were.
+
+    Equal ones at both ends don't say so where updates were made: the program may have put them
+    back. Nor does a learning rate of 0 at the beginning, where a callback raises it.
+    """
     first, last = call.info.get("initial_weights"), call.info.get("final_weights")
-    if first and first == last:
+    states = [call.info.get(f"{which}_optimizers") for which in ("initial", "final")]
+    if first and first == last and states[0] == states[1]:
         return True
     optimizer = call.configuration.get("optimizer")
     table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}

@@ -129,7 +129,7 @@ def sole_cause(pair: Pair, parted: Divergence, aside: Collection[str] = frozense
 
 def by_chance(pair: Pair, parted: Divergence) -> bool:
     """Whether what tells the trainings apart was drawn at random."""
-    if parted.cause == "initial_weights":
+    if parted.cause == "initial_weights" and parted.step is None:
         return True
     if parted.cause == "order" and pair.shuffled:
         return True

@@ -270,15 +270,18 @@ class Recording:
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.last(model)
-        if call is not None:
+        if (call := self.models.last(model)) is not None:
             call.evaluated(result, arguments)
 
     def tested(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.last(model)
-        if call is not None:
+        if (call := self.models.last(model)) is not None:
             call.tested(result)
+
+    def loading(self, model: Any) -> None:
+        """See `lossledger.keras.patches.Listener`."""
+        if (call := self.models.call(model)) is not None:
+            call.loading()
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
