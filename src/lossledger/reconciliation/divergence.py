@@ -121,8 +121,12 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         for one, other in ((found.a, found.b), (found.b, found.a)):
             if math.isclose(one.get("sample_weight", math.nan), other["rows"], rel_tol=SAME):
                 return "sample_weight", f"{told}, as many as the weights of the other's add to."
+        if how in ("permuted", "shifted"):
+            return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
         if how == "repeated":
             return "double_count", f"{told}: the one epoch trains again on batches of the other."
+        if pair.wraps:
+            return "double_count", f"{told}: {pair.wraps} trains on past the end of its data."
         if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
         unknown = how == "unknown"
@@ -133,8 +137,7 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
     told += f"{int(found.b['batch_id']):016x}"
     if how in _ORDERS:
-        drawn = " (drawn at random on both sides)" if pair.shuffled else ""
-        return "order", f"{told}; over the epoch, {_ORDERS[how]}{drawn}."
+        return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
     if how == "truncated":
         return "unseen_rows", f"{told}; the one epoch has all batches of the other, and more."
     if how == "repeated":
@@ -142,6 +145,10 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _drawn(pair: Pair) -> str:
+    return " (drawn at random on both sides)" if pair.shuffled else ""
 
 
 def _cut_otherwise(a: Ids, b: Ids) -> bool:
