@@ -132,8 +132,8 @@ class JaxTap(base.Tap[Any]):
             value = within.get(id(variable))
             return variable.value if value is None else value
 
-        # A view of a buffer would keep it from being donated to the first step.
-        return [np.array(jnp.copy(local(held(variable)))) for variable in variables]
+        # Views of copies: one of the buffer itself would keep it from being donated to the step.
+        return [np.asarray(jnp.copy(local(held(variable)))) for variable in variables]
 
 
 def spans_processes() -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
@@ -111,7 +112,7 @@ def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, F
     if not all(len(each) and (each > 0).all() for each in rows) or ends[0][-1] != ends[1][-1]:
         return None
     ids = [fold.ledger["batch_id"] for fold in folds]
-    common = np.intersect1d(*ends)
+    common = np.intersect1d(ends[0], ends[1])
     begins = [np.append(0, np.searchsorted(each, common)[:-1] + 1) for each in ends]
     parts = [np.split(each, begin[1:]) for each, begin in zip(ids, begins, strict=True)]
     known = all(each.all() for each in ids)
@@ -144,8 +145,9 @@ def _scaled_by(pair: Pair, size: int) -> str | None:
         return "replica_scaling"
     if size > 1 and size in [record.get("gradient_accumulation_steps") for record in records]:
         return "accumulation_scaling"
-    shapes = [list(each.get("shape") or ()) for each in pair.targets]
-    summed = any(None not in shape[1:] and math.prod(shape[1:]) == size > 1 for shape in shapes)
+    shapes = [cast("list[int | None]", each.get("shape") or []) for each in pair.targets]
+    widths = [math.prod(each or 0 for each in shape[1:]) for shape in shapes]
+    summed = size > 1 and size in widths
     return "reduction" if summed else None
 
 

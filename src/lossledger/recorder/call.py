@@ -116,12 +116,8 @@ class RecordedCall:
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""
-        if not self.recording.here:
-            return
-        with self.recording.guarded("weights-not-read"):
-            self.recording.output.weights(self.index, tap.weights(arguments))
-        with self.recording.guarded("weights-not-read"):
-            self.write(initial_optimizers=tap.states(arguments))
+        if self.recording.here:
+            self._keep(tap, arguments, "initial")
 
     @property
     def _steps(self) -> int:
@@ -141,15 +137,25 @@ class RecordedCall:
 
     def ends(self, tap: "Tap[Any]") -> None:
         """Keep what training came to: of a series, before its program set the weights after it."""
-        if self.driver == "train_on_batch" and self._steps in self._loads[-1:]:
-            if len(self._loads) > LOADS:
-                self.write(final_weights=None)
-            return
-        with self.recording.guarded("weights-not-read"):
-            from lossledger.keras import describe
+        if self.driver != "train_on_batch" or self._steps not in self._loads[-1:]:
+            self._keep(tap, (), "final")
+        elif len(self._loads) > LOADS:
+            self.write(final_weights=None)
 
-            self.write(final_weights=describe.weights_fingerprint(tap.weights(())))
-            self.write(final_optimizers=tap.states(()))
+    def _keep(self, tap: "Tap[Any]", arguments: tuple[Any, ...], when: str) -> None:
+        """Copy weights and optimizers' state; their fingerprints are nothing to wait for."""
+        recording, index = self.recording, self.index
+        with recording.guarded("weights-not-read"):
+            weights = tap.weights(arguments)
+            states = tap.states(arguments)
+            held = [*weights, *states.values()]
+
+            def kept() -> None:
+                recording.output.weights(index, weights, when)
+                told = {name: each.told() for name, each in states.items()}
+                recording.output.call(index, {f"{when}_optimizers": told})
+
+            recording.collector.later(kept, sum(each.nbytes for each in held))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""

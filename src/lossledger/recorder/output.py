@@ -261,12 +261,19 @@ class Output:
                 append_line(self.own / "calls.jsonl", self._lines[0], unless_last=unsure)
                 self._lines, self._unsure = self._lines[1:], False
 
-    def weights(self, index: int, weights: Sequence[np.ndarray]) -> None:
-        """Keep the fingerprint of a call's initial weights, and a copy where they are few."""
+    def weights(self, index: int, weights: Sequence[np.ndarray], when: str) -> None:
+        """Keep the fingerprint of weights; a copy, too, of few that a call begins from.
+
+        Args:
+            index: The call.
+            weights: What they are.
+            when: `"initial"` or `"final"`.
+        """
         from lossledger.keras import describe
 
-        self.call(index, {"initial_weights": describe.weights_fingerprint(weights)})
-        if self.own is not None and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
+        self.call(index, {f"{when}_weights": describe.weights_fingerprint(weights)})
+        few = sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT
+        if when == "initial" and few and self.own is not None:
             (self.own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
             try:

@@ -264,8 +264,7 @@ class Recording:
 
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.call(model)
-        if call is not None and call.driver != "loop":
+        if (call := self.models.call(model)) is not None and call.driver != "loop":
             call.returned(result)
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
@@ -285,7 +284,10 @@ class Recording:
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        self.trouble.applied_unseen(optimizer)
+        # Where one model was chosen, nothing is missing of another's training.
+        held = getattr(self._only and self._only(), "__dict__", {}).values()
+        if self._only is None or any(each is optimizer for each in held):
+            self.trouble.applied_unseen(optimizer)
 
     def warn(self, slug: str, message: str) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -300,8 +302,7 @@ class Recording:
     def _begin(
         self, model: Any, driver: str, arguments: dict[str, Any], tap: "Tap[Any] | None" = None
     ) -> RecordedCall | None:
-        before = self.models.call(model)
-        if before is not None:
+        if (before := self.models.call(model)) is not None:
             before.finish()
         if not self._records(model):
             return None
