@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,7 @@ class RecordedCall:
         if self.driver != "train_on_batch" or self._steps not in self._loads[-1:]:
             self._keep(tap, (), "final")
         elif len(self._loads) > LOADS:
-            self.write(final_weights=None)
+            self.recording.collector.later(partial(self.write, final_weights=None), 0)
 
     def _keep(self, tap: "Tap[Any]", arguments: tuple[Any, ...], when: str) -> None:
         """Copy weights and optimizers' state; their fingerprints are nothing to wait for."""

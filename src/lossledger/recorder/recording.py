@@ -367,8 +367,7 @@ class Recording:
         return call
 
     def _open(self) -> None:
-        before = self.output.begin()
-        if before is not None:
+        if (before := self.output.begin()) is not None:
             self.numbers = count(before.step)
             self._calls = self._first_call = before.call
             self.models.go_on(before.models)
