@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from judged import ROWS, close, exact, folded
 from made import Made
-from trained import RNG, X, Y, batches, causes, recorded, sgd
+from trained import RNG, X, Y, batches, causes, hashed, recorded, sgd
 
 import lossledger as ll
 
@@ -162,6 +162,39 @@ def test_weights_that_were_evaluated_elsewhere(tmp_path):
     assert "the evaluated weights are not those that the training ended with" in result.verdict
     (cause,) = evaluated(end)[1].causes
     assert (cause.cause, cause.amount) == ("moving_weights", result.gap)
+
+
+def test_a_call_that_goes_on_with_other_rows(tmp_path):
+    _, first, last = sgd(x=X[:35], y=Y[:35], epochs=1)
+    made = Made(tmp_path)
+    for call, (part, begin) in enumerate(((slice(35), first), (slice(35, 70), last))):
+        columns, _, end = sgd(x=X[part], y=Y[part], epochs=1)
+        loss = columns.pop("loss")
+        weights = {"initial_weights": hashed(begin), "final_weights": hashed(end)}
+        made.call(call, driver="fit", model=0, weight_kind="rows", **weights)
+        made.steps(loss, call=call, weight=columns["rows"].astype("f8"), **columns)
+    run = made.close()
+    result = ll.reconcile((run, "@0"), (run, "@1"))
+    assert not result.causes
+    assert "b goes on from the weights" in result.verdict
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_step_of_the_users_that_forgets_the_penalty(tmp_path, rate):
+    """Its penalty isn't on record, but its losses are the other's data terms."""
+    regular = recorded(tmp_path, "regular", rate=rate, penalty=0.05)
+    columns = sgd(rate=rate)[0]
+    made = Made(tmp_path, "forgets")
+    made.call(0, **{**regular.calls[0].info, "driver": "fit"})
+    loss, rows = columns.pop("loss"), columns["rows"].astype("f8")
+    del columns["penalty"]
+    made.steps(loss, weight=rows, learning_rate=np.full(6, rate), **columns)
+    other = made.close()
+    result = ll.reconcile(regular, other)
+    whole = sgd(rate=rate, penalty=0.05)[0]
+    left = np.dot(ROWS, loss[3:] - whole["loss"][3:]) / 70
+    close(folded(result), {("penalty", "replayed" if rate else "exact"): left})
+    assert result.divergence.cause == "penalty"
 
 
 def test_epochs_that_go_on_past_the_end_of_the_data(tmp_path):
