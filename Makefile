@@ -81,7 +81,8 @@ bench: $(ALL)
 
 docs: $(VENV)/.with-docs
 	@$(BIN)/zensical build --strict --clean
-	@echo "== the site begins at build/docs/index.html"
+	@echo "== the site begins at build/docs/index.html; its search needs a server:"
+	@echo "   python3 -m http.server -d build/docs"
 
 clean:
 	rm -rf $(VENV) runs dist build .pytest_cache .ruff_cache .hypothesis .benchmarks
