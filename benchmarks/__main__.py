@@ -31,7 +31,7 @@ FULL = (
 QUICK = (
     ("recording.py --seconds 1", {}),
     ("peers.py --rounds 1 --epochs 1", {}),
-    ("loop.py", {"ROUNDS": "1"}),
+    ("loop.py", {"ROUNDS": "1", "FIRST": "1"}),
     ("export.py", {}),
     ("page.py 1e4 1e5 live", {}),
     ("scale.py", {"LARGEST": "1e5"}),

@@ -1,6 +1,5 @@
 """What is on record of optimizers: of a step, the rate and whether it updated; of a call, state."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from lossledger.keras.describe import weights_fingerprint
+from lossledger.keras.describe import size_of, weights_fingerprint
 from lossledger.keras.trace import Trace
 
 STATE_LIMIT = 2**26
@@ -79,9 +78,9 @@ class State(NamedTuple):
         aside = {id(each) for each in (*counters, inner._learning_rate, optimizer._learning_rate)}
         variables = [each for each in optimizer.variables if id(each) not in aside]
         variables = variables if optimizer.built else []
-        size = sum(math.prod(each.shape) for each in variables) * 4
-        first, *rest = read([counters[0], *(variables if size <= STATE_LIMIT else ())])
-        return cls(int(first), rest if size <= STATE_LIMIT else None)
+        small = size_of(variables) <= STATE_LIMIT
+        first, *rest = read([counters[0], *(variables if small else ())])
+        return cls(int(first), rest if small else None)
 
     @property
     def nbytes(self) -> int:
