@@ -5,7 +5,7 @@
 | `python` | run, in order, in one namespace a page |
 | `console` | its `$ lossledger ...` and `$ python ...` are run, and what they print is compared |
 | `text` | nothing; after `<!-- output -->` it is what the Python block before it prints |
-| `bash` | its commands are run, in a folder that pages share (`shell.py`); each ends with status 0 |
+| `bash` | its commands run, in a folder that pages share (`shell.py`); each ends with status 0 |
 | `toml`, `json` | parsed |
 
 A comment in the line before a block says what is not so:
