@@ -78,6 +78,7 @@ fuzz: $(VENV)/.with-fuzz
 
 bench: $(ALL)
 	@$(QUIET) QUICK=$(QUICK) $(BIN)/python benchmarks
+	@[ "$(QUICK)" ] || $(BIN)/python tests/unit/test_docs.py  # the guide shows some of it
 
 docs: $(VENV)/.with-docs
 	@$(BIN)/zensical build --strict --clean
