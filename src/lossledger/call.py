@@ -30,7 +30,7 @@ class Call:
         model: The number of the model that it trained.
         steps: Its entries that count, when the calls were first looked at: of a run that was
             resumed, those that were not trained again.
-        info: What `calls.jsonl` says of it; see the guide for the keys.
+        info: What `calls.jsonl` says of it; its keys are in `docs/format.md`.
         reported: What the driver reported, in order.
         epochs_from: How its epochs are known: counted by the driver, said by the user, found in
             the fingerprints of its batches, or not at all (then all its steps are epoch 0).
