@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lossledger.render.figures import count
 from lossledger.run import Call, Run
+from lossledger.words import counted
 
 
 def story(run: Run) -> Iterator[str]:
@@ -39,7 +39,7 @@ def again(call: Call) -> str:
     if not number:
         return ""
     were = "was" if number == 1 else "were"
-    return f"{count(number, 'more step')} {were} trained again after a resume, and count no more"
+    return f"{counted(number, 'more step')} {were} trained again after a resume, and count no more"
 
 
 def trained_again(calls: Sequence[Call]) -> int | None:
@@ -70,4 +70,4 @@ def _went_on(calls: Sequence[Call]) -> str:
         return where
     seen = sum(call.standing.seen for call in calls)
     more = f"; its weights had seen {seen:,} of them before" if seen else ""
-    return f"{where}, which trained {count(number, 'step')} again{more}"
+    return f"{where}, which trained {counted(number, 'step')} again{more}"
