@@ -59,17 +59,17 @@ class WindowBuffer(Buffer):
         return rows, np.arange(len(rows))
 
 
-class _Place:
+class _Holder:
     """Holds a model's engine; a copy or a pickle of the model has none."""
 
     def __init__(self, engine: "Engine | None" = None) -> None:
         self.engine = engine
 
-    def __deepcopy__(self, memo: Any) -> "_Place":
-        return _Place()
+    def __deepcopy__(self, memo: Any) -> "_Holder":
+        return _Holder()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Place, ()
+        return _Holder, ()
 
 
 class Engine:
@@ -102,7 +102,7 @@ class Engine:
     @classmethod
     def of(cls, model: Any, full: bool) -> "Engine":
         """The model's engine: the one it has, if the model has not been compiled anew."""
-        place = model.__dict__.get(PLACE) or _Place()
+        place = model.__dict__.get(PLACE) or _Holder()
         engine = place.engine
         if engine is None or engine.full != full or not engine.fits():
             engine = place.engine = cls(model, full)

@@ -21,6 +21,7 @@ from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
+from lossledger.words import counted
 
 if TYPE_CHECKING:
     import inspect
@@ -156,8 +157,8 @@ class Recording:
             return inner[-1].summary().replace("lossledger: ", own)
         if path is None:
             return f"lossledger: nothing recorded: {self.trouble.why_nothing}"
-        calls = _counted(self._calls - self._first_call, "call")
-        steps = _counted(self.collector.steps, "step")
+        calls = counted(self._calls - self._first_call, "call")
+        steps = counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -394,7 +395,3 @@ class Recording:
                 call.check(tap)
                 tap.attach(None)
         self.collector.collect()  # what was said of the call
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
