@@ -151,6 +151,10 @@ class Engine:
         """The forms that this shape can be trained in, the likeliest to be fastest first."""
         raise NotImplementedError
 
+    def fails(self, form: str) -> bool:
+        """Whether a form has turned out not to be one for this model."""
+        return False
+
     def floors(self) -> dict[str, float]:
         """Seconds that a step takes in a form at least, about."""
         return {"step": 2 * self.overhead}

@@ -177,6 +177,8 @@ class Training:
             planner.took(form, chunk.count, time.perf_counter() - began)
         else:
             self._wait(planner.pending(form, chunk.count))
+        if self.engine.fails(form):
+            planner.leave(form)
 
     def _wait(self, most: int) -> None:
         """Wait until no more than so many calls are under way."""
