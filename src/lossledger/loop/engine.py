@@ -187,6 +187,9 @@ class Engine:
     def wait(self, logs: Any) -> None:
         """Wait until the step that returned `logs` has run."""
 
+    def entered(self) -> None:
+        """Code that is none of a step's may have run since the last step."""
+
     def begin_epoch(self) -> None:
         """Before the first step of an epoch."""
 

@@ -2,10 +2,11 @@
 
 A step of Keras makes some hundred operations, and spends most of its time in between. Where two
 steps running made the same ones, those after them are these operations on other batches: forward,
-backward, update and metrics, the same kernels in the same order, hence the same bits. Every chunk
-of steps begins with one that is noted and compared again: callbacks run between chunks.
+backward, update and metrics, the same kernels in the same order, hence the same bits. Where other
+code may have run since, a step is run and compared again.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class Tape:
         return self._failed < 3
 
     def begin(self) -> None:
-        """A chunk begins: anything may have happened since the last."""
+        """What a step does may have changed: the next one is run and compared."""
         self._ready = False
 
     def train(self, batch: Any, trace: Trace) -> None:
@@ -68,7 +69,9 @@ class Tape:
             self._step(batch, trace)
             return Noted(fit=False)
         operations = Operations(inputs)
-        with operations, watching(operations.noted):
+        # A step that is compared is watched no more: that takes longer than all the rest.
+        watched = watching(operations.noted) if self._noted is None else contextlib.nullcontext()
+        with operations, watched:
             self._step(batch, trace)
         told = [
             operations.place(trace.data),

@@ -104,8 +104,17 @@ class TorchEngine(base.Engine):
         leaves = [leaf for leaf in tree.flatten(chunk.data) if leaf is not None]
         shape = (chunk.rows, *[(leaf.shape[1:], leaf.dtype) for leaf in leaves])
         tape = self._tapes.setdefault(shape, Tape(self._noted))
-        tape.begin()
         return tape if tape.fit else None
+
+    def open(self) -> None:
+        """See base class."""
+        super().open()
+        self.entered()
+
+    def entered(self) -> None:
+        """See base class; what it changed shows in the operations of the next step."""
+        for tape in self._tapes.values():
+            tape.begin()
 
     def _noted(self, batch: Any, trace: Trace) -> None:
         with tracing(trace):

@@ -78,6 +78,11 @@ class Training:
         self.source.begin()
         return Epoch(number, self)
 
+    def enter(self) -> None:
+        """The user begins to train; where the loop does, nobody else's code has run in between."""
+        if not (self.ahead and self._may_wait):
+            self.engine.entered()
+
     def advance(self, epoch: Epoch, most: int | None) -> int:
         """Train on the next batches; returns the rows of a batch, 0 where there is none.
 
