@@ -87,6 +87,11 @@ class Call:
         return self.info.get("configuration", {})
 
     @property
+    def loads(self) -> Sequence[int]:
+        """Steps of the call after which its program set the model's weights, ascending."""
+        return self.info.get("loads") or ()
+
+    @property
     def mean_of_rows(self) -> bool:
         """Whether the loss is a mean of row losses; if not, weighting it otherwise says nothing."""
         return self.info.get("mean_of_rows", True) and self.losses_per_row != 0

@@ -65,6 +65,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "initial_weights": _is_hash,
     "final_weights": _is_hash,
     "weights_file": _is_hash,
+    "loads": lambda value: isinstance(value, list) and all(map(_is_count, value)),
     "initial_optimizers": _are_states,
     "final_optimizers": _are_states,
     "reported": lambda value: isinstance(value, list) and all(map(_is_item, value)),
@@ -85,6 +86,7 @@ def _is_item(value: Any) -> bool:
         and abs(value.get("epoch") or 0) < _MOST
         and _is_count(value.get("batch", 0))
         and _is_table(value.get("data", {}))
+        and _is_hash(value.get("weights"))
     )
 
 

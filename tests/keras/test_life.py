@@ -229,6 +229,7 @@ def test_only_one_model(tmp_path):
         other.train_on_batch(X, Y)
     assert len(opened(run).calls) == 1
     assert len(opened(run).losses()) == 6
+    assert opened(run).info["warnings"] == []
 
 
 def test_a_model_trained_before_during_and_after(tmp_path):

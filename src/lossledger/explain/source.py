@@ -26,7 +26,7 @@ class Source:
     """One file.
 
     Args:
-        path: The file.
+        path: The file, or a folder that TensorBoard's are in (`in_folder`).
 
     Raises:
         LossLedgerError: There is none (`no-file`), or it is no regular file.
@@ -35,9 +35,9 @@ class Source:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
+            if self.path.is_dir():
+                self.path = _file_in(self.path)
             found = self.path.stat()
-            if stat.S_ISDIR(found.st_mode):
-                raise _folder(self.path)
             if not stat.S_ISREG(found.st_mode):
                 raise LossLedgerError(
                     f"Only a regular file can be explained. Received: {self.path}, a pipe or a "
@@ -110,12 +110,34 @@ class Source:
         )
 
 
+def _file_in(path: Path) -> Path:
+    found = in_folder(path)
+    if found is None:
+        raise _folder(path)
+    return found
+
+
+def in_folder(path: Path) -> Path | None:
+    """The file that a folder of TensorBoard's is meant by: its only one, or that of the training.
+
+    `None` where there are several such, or none.
+    """
+    found = _events(path)
+    trained = [each for each in found if "train" in each.relative_to(path).parts[:-1]]
+    only = found if len(found) == 1 else trained
+    return only[0] if len(only) == 1 and not (path / "run.json").is_file() else None
+
+
+def _events(path: Path) -> list[Path]:
+    return sorted(each for each in path.glob("**/events.out.tfevents.*") if each.is_file())
+
+
 def _folder(path: Path) -> LossLedgerError:
     if (path / "run.json").is_file():
         advice = f"It is a run: lossledger show {path}"
     else:
-        events = sorted(str(each) for each in path.glob("**/events.out.tfevents.*"))
-        advice = f"Name one of its event files, such as {events[0]}" if events else "Name a file"
+        events = ", ".join(map(str, _events(path)[:8]))
+        advice = f"Name one of its event files: {events}" if events else "Name a file"
     return LossLedgerError(
         f"A file can be explained. Received: {path}, a folder. {advice}.", slug="no-file"
     )

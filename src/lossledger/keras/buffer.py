@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossledger.entry import dtype_of, number
+from lossledger.entry import dtype_of, floats
 from lossledger.keras.trace import Layout
 
 BACKLOG = 8192
@@ -148,7 +148,7 @@ class Buffer:
             return {}
         host = {"step": numbers, "time": times, **places}
         if returned is not None:
-            host["reported"] = np.array([number(value) for value in returned], "f8")
+            host["reported"] = floats(returned)
         host = {name: column[kept] for name, column in host.items()}
         return _entries(self.layout, dict(zip(self.columns, rows.T, strict=True)), host, self.moves)
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import inspect
+import math
 import os
 import platform
 import sys
@@ -255,6 +256,11 @@ def weights_fingerprint(weights: Sequence[np.ndarray]) -> str | None:
         digest.update(f"{weight.shape}{weight.dtype}".encode())
         digest.update(np.ascontiguousarray(weight).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def size_of(variables: Sequence[Any]) -> int:
+    """Bytes of variables, at most: of 32 bits a value."""
+    return sum(math.prod(each.shape) for each in variables) * 4
 
 
 def environment() -> dict[str, str]:

@@ -60,20 +60,30 @@ def evaluated(arguments: Mapping[str, Any], trained: Trained | None = None) -> d
     """
     x, y, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
     size, steps = (arguments.get(name) for name in ("batch_size", "steps"))
-    found = data_of(x, y, weight, _rows(size, steps))
-    among = trained.has(x, y, found["rows"]) if trained is not None and found else None
-    said = {"batch_size": size or None, "steps": steps or None, "trained": among}
-    return {**found, **{name: int(value) for name, value in said.items() if value is not None}}
+    found = _beside(x, y, weight, _rows(size, steps), trained)
+    said = {"batch_size": size, "steps": steps}
+    return {**found, **{name: int(value) for name, value in said.items() if value}}
 
 
-def validated(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The validation data of a `fit`, from its arguments by name; nothing but of arrays."""
+def validated(arguments: Mapping[str, Any], trained: Trained | None = None) -> dict[str, Any]:
+    """The validation data of a `fit`, from its arguments by name; nothing but of arrays.
+
+    Returns:
+        As `data_of`, and `trained`.
+    """
     data = arguments.get("validation_data")
     if not isinstance(data, tuple | list):
         return {}
     size = arguments.get("validation_batch_size") or arguments.get("batch_size")
     x, y, weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
-    return data_of(x, y, weight, _rows(size, arguments.get("validation_steps")))
+    return _beside(x, y, weight, _rows(size, arguments.get("validation_steps")), trained)
+
+
+def _beside(x: Any, y: Any, weight: Any, first: int | None, trained: Trained | None) -> Any:
+    """`data_of`, and how many of the rows are among those of the training, where that is known."""
+    found = data_of(x, y, weight, first)
+    among = trained.has(x, y, found["rows"]) if trained is not None and found else None
+    return found if among is None else {**found, "trained": among}
 
 
 def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dict[str, Any]:

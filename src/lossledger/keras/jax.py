@@ -27,7 +27,21 @@ STACKED = 64
 
 
 class JaxBuffer(Buffer):
-    """Rows as small arrays on the device."""
+    """Rows as small arrays on the device.
+
+    For each array that it frees, JAX lets go of the interpreter's lock: in the recorder's thread
+    that is a wait for the training, and one of the training, a row. So the training frees `spent`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent: list[Any] = []
+
+    def fetch(self, handle: list[Any]) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        found = super().fetch(handle)
+        self.spent = handle
+        return found
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
@@ -112,6 +126,7 @@ class JaxTap(base.Tap[Any]):
             self.begin((state,))
             (logs, row), state = jitted(state, data)
             rows.append(row)
+            buffer.spent.clear()
             buffer.executed()
             return logs, state
 
@@ -132,8 +147,8 @@ class JaxTap(base.Tap[Any]):
             value = within.get(id(variable))
             return variable.value if value is None else value
 
-        # A view of a buffer would keep it from being donated to the first step.
-        return [np.array(jnp.copy(local(held(variable)))) for variable in variables]
+        # Views of copies: one of the buffer itself would keep it from being donated to the step.
+        return [np.asarray(jnp.copy(local(held(variable)))) for variable in variables]
 
 
 def spans_processes() -> bool:

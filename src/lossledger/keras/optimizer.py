@@ -1,15 +1,14 @@
 """What is on record of optimizers: of a step, the rate and whether it updated; of a call, state."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from lossledger.keras.describe import weights_fingerprint
+from lossledger.keras.describe import size_of, weights_fingerprint
 from lossledger.keras.trace import Trace
 
 STATE_LIMIT = 2**26
@@ -60,23 +59,38 @@ def scaled(model: Any) -> bool:
     return isinstance(getattr(model, "optimizer", None), keras.optimizers.LossScaleOptimizer)
 
 
-def state_of(optimizer: Any, read: Callable[[Sequence[Any]], list[np.ndarray]]) -> dict[str, Any]:
+class State(NamedTuple):
     """What an optimizer has come to.
 
     Args:
-        optimizer: A Keras optimizer.
-        read: Gives the values of some of its variables.
-
-    Returns:
-        `iterations`, the updates that it has made; `variables`, the fingerprint of all else that an
-        update changes: null above `STATE_LIMIT`, and absent where there is nothing (yet).
+        iterations: The updates that it has made.
+        variables: What all else held that an update changes; `None` above `STATE_LIMIT`.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    counters = [inner._iterations, optimizer._iterations]
-    aside = {id(each) for each in (*counters, inner._learning_rate, optimizer._learning_rate)}
-    variables = [each for each in optimizer.variables if id(each) not in aside]
-    found: dict[str, Any] = {"iterations": int(read(counters[:1])[0])}
-    if optimizer.built and variables:
-        size = sum(math.prod(each.shape) for each in variables) * 4
-        found["variables"] = weights_fingerprint(read(variables)) if size <= STATE_LIMIT else None
-    return found
+
+    iterations: int
+    variables: list[np.ndarray] | None
+
+    @classmethod
+    def of(cls, optimizer: Any, read: Callable[[Sequence[Any]], list[np.ndarray]]) -> "State":
+        """The state of a Keras optimizer; `read` copies what some of its variables hold."""
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        counters = [inner._iterations, optimizer._iterations]
+        aside = {id(each) for each in (*counters, inner._learning_rate, optimizer._learning_rate)}
+        variables = [each for each in optimizer.variables if id(each) not in aside]
+        variables = variables if optimizer.built else []
+        small = size_of(variables) <= STATE_LIMIT
+        first, *rest = read([counters[0], *(variables if small else ())])
+        return cls(int(first), rest if small else None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+        return sum(each.nbytes for each in self.variables or ())
+
+    def told(self) -> dict[str, Any]:
+        """What is kept of it: no fingerprint where there are no variables (yet)."""
+        if self.variables is None:
+            return {"iterations": self.iterations, "variables": None}
+        if not self.variables:
+            return {"iterations": self.iterations}
+        return {"iterations": self.iterations, "variables": weights_fingerprint(self.variables)}

@@ -61,6 +61,10 @@ class Listener(Protocol):
         """`test_on_batch` returned."""
         ...
 
+    def loading(self, model: Any) -> None:
+        """The program sets the weights of `model`, which may be a layer."""
+        ...
+
     def applied(self, optimizer: Any) -> None:
         """An optimizer was applied outside any tapped step."""
         ...
@@ -140,6 +144,8 @@ def _install() -> None:
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
     _replace(trainer, "test_on_batch", _test_on_batch)
+    _replace(keras.layers.Layer, "set_weights", _loading)
+    _replace(keras.Model, "load_weights", _loading)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -320,6 +326,16 @@ def _test_on_batch(original: Any) -> Any:
         return result
 
     return test_on_batch
+
+
+def _loading(original: Any) -> Any:
+    def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        if active is not None:
+            active.loading(self)
+        return original(self, *args, **kwargs)
+
+    return loading
 
 
 def _evaluate(original: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 
 from lossledger.keras.buffer import Buffer
 from lossledger.keras.describe import optimizers_of
-from lossledger.keras.optimizer import state_of
+from lossledger.keras.optimizer import State
 from lossledger.keras.trace import Layout, Selection, Trace, counted, select
 
 OfBackend = TypeVar("OfBackend", bound=Buffer)
@@ -69,12 +69,12 @@ class Tap(Generic[OfBackend]):
     def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
         """Copies of what some variables of the model or its optimizers hold before an execution."""
         del arguments
-        return [np.array(variable.numpy()) for variable in variables]
+        return [variable.numpy() for variable in variables]
 
-    def states(self, arguments: tuple[Any, ...]) -> dict[str, Any]:
+    def states(self, arguments: tuple[Any, ...]) -> dict[str, State]:
         """What the optimizers that train have come to before an execution, by their names."""
         read = partial(self.copies, arguments=arguments)
-        return {name: state_of(each, read) for name, each in self.optimizers.items()}
+        return {name: State.of(each, read) for name, each in self.optimizers.items()}
 
     def attach(self, position: Position | None) -> None:
         """Let the next executions belong to `position`; `None` stops recording them."""

@@ -120,9 +120,10 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     if not shared or near(a.value, b.value):
         return None
     rows = [int(fold.ledger["rows"].sum()) for fold in (a, b)]
-    cut_alike = not pair.any_shuffled and len({int(f.ledger["rows"][0]) for f in (a, b)}) == 1
+    drawn = pair.any_shuffled or any(e.call.epochs_from == "none" for e in (pair.a, pair.b))
+    cut_alike = not drawn and len({int(f.ledger["rows"][0]) for f in (a, b)}) == 1
     other = rows[0] == rows[1] or (cut_alike and not len(found.a))
-    cause = "data" if other else "unseen_rows"
+    cause = "double_count" if pair.wraps else "data" if other else "unseen_rows"
     evidence = (
         f"At the same weights the mean over {rows[0]:,} rows is {number(a.value)} in a, over "
         f"{rows[1]:,} rows {number(b.value)} in b: they are not the same rows."

@@ -1,14 +1,16 @@
 """Causes in how a step's loss is scaled: a batch's reduction, replicas, gathered steps."""
 
+import math
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
-from lossledger.reconciliation.align import Match, match
+from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, counted, number
+from lossledger.reconciliation.moves import SAME, Step, alike, counted, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
 
@@ -55,89 +57,80 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
 def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     """The same losses, times one factor: `l_b = f l_a` in every step of both.
 
-    f or 1/f the replicas or the steps that one update gathers, as recorded; else the batch's rows:
-    its reduction; else any whole number: a loss divided before it was logged.
+    f or 1/f the replicas or the steps that one update gathers, as recorded; else the batch's rows,
+    or the values of a row's target: its reduction; else any whole number: a loss divided before it
+    was logged. Where the two cut their rows otherwise, it is so of the sums over as many rows.
     """
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
-    if pair.same_call or pair.goes_on or other_start or len(a.ledger) != len(b.ledger):
+    if pair.same_call or pair.goes_on or other_start:
         return None
+    scales = a.ledger.scale, b.ledger.scale
+    if not near(*scales):
+        told = f"A step's loss is {scales[0]:.6g} times its data term in a, {scales[1]:.6g} in b."
+        return _by(a, b, "accumulation_scaling", scales[1] / scales[0], told)
     if _WEIGHTS & set(pair.factors):
         return None  # all of them scale alike, too
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if not (found.all_of_a and found.all_of_b) or len(found.a) < 2:
-        return None
     if any(weighed_otherwise(column, a, b, found) for column in ("sample_weight", "elements")):
         return None
-    ours, theirs = (_data(a.ledger)[found.a], _data(b.ledger)[found.b])
+    ours, theirs = _side_by_side(a, b, pair, found) or (np.zeros(0), np.zeros(0))
     usable = np.isfinite(ours) & np.isfinite(theirs) & (ours * theirs > 0)
-    if not usable.all() or alike(ours, theirs).all():
+    if not len(usable) or not usable.all() or alike(ours, theirs).all():
         return None
-    ratio = theirs / ours
-    rows = a.ledger["rows"][found.a]
-    if not np.array_equal(rows, b.ledger["rows"][found.b]):
-        return None
+    return _of_one_factor(a, b, pair, found, theirs / ours)
+
+
+def _of_one_factor(a: Fold, b: Fold, pair: Pair, found: Match, ratio: Floats) -> Step | None:
+    """What a factor that all losses have in common is, where it is the rows or a whole number."""
     whole = float(np.median(ratio))
     size = round(min(max(whole, 1 / whole), LARGEST + 1))
-    gathered = _scaled_by(pair, size)
-    for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
-        if gathered is None and (rows > 1).all() and alike(ratio, factor).all():
-            return _by(a, b, "reduction", factor[np.argsort(found.b)], name)
-    factor = np.full(len(ratio), float(size) if whole > 1 else 1 / size)
-    if not 2 <= size <= LARGEST or not alike(ratio, factor).all():
+    cause = _scaled_by(pair, size)
+    told = f"Each of {counted(len(b.ledger), 'step')} has in b {{}} times the loss that a has."
+    rows = a.ledger["rows"][found.a]
+    if cause is None and len(ratio) == len(rows) > 1 and (rows > 1).all():
+        for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
+            if alike(ratio, factor).all():
+                factor = factor[np.argsort(found.b)]
+                return _by(a, b, "reduction", factor, told.format(name))
+    factor = float(size) if whole > 1 else 1 / size
+    by_chance = (2 * SAME * size) ** len(ratio)  # how likely any ratio is so near a whole number
+    if size < 2 or by_chance > 1e-3 or not alike(ratio, np.full(len(ratio), factor)).all():
         return None
     name = f"{size}" if whole > 1 else f"1/{size}"
-    return _by(a, b, gathered or "accumulation_scaling", factor, name)
+    return _by(a, b, cause or "accumulation_scaling", factor, told.format(name))
 
 
-def zeros(a: Fold, b: Fold, pair: Pair) -> Step | None:
-    """A mask on one side, sample weights of 0 and 1 of the same targets on the other.
-
-    The mask's mean is over v valid targets, that of the weights over all n rows of d targets
-    each, the others as zeros: `l_mask = l_weights n d / v` in every step of both, v the sum of the
-    weights, too.
-    """
-    masks = [fold.ledger.has("elements") for fold in (a, b)]
-    weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
-    if pair.same_entries or masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
+def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, Floats] | None:
+    """The losses of the same batches; else the sums over as many rows, where both end a batch."""
+    folds = a, b
+    rows = [fold.ledger["rows"] for fold in folds]
+    losses = [_data(fold.ledger) for fold in folds]
+    if len(rows[0]) == len(rows[1]) and found.all_of_a and found.all_of_b:
+        same = np.array_equal(rows[0][found.a], rows[1][found.b])
+        return (losses[0][found.a], losses[1][found.b]) if same else None
+    ends = [np.cumsum(each) for each in rows]
+    if not all(len(each) and (each > 0).all() for each in rows) or ends[0][-1] != ends[1][-1]:
         return None
-    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
-        return None
-    masked, weighed = (a, b) if masks[0] else (b, a)
-    places = (found.a, found.b) if masks[0] else (found.b, found.a)
-    valid = masked.ledger["elements"][places[0]]
-    if not alike(valid, weighed.ledger["sample_weight"][places[1]]).all() or not valid.all():
-        return None
-    losses = _data(masked.ledger)[places[0]], _data(weighed.ledger)[places[1]]
-    rows = weighed.ledger["rows"][places[1]]
-    each = losses[0] / losses[1] * valid / rows
-    size = max(1, round(float(np.nan_to_num(np.median(each), nan=0.0, posinf=0.0))))
-    if not alike(each, np.full(len(each), float(size))).all() or alike(*losses).all():
-        return None
-    columns = weighed.ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
-    counted_all = columns["rows"] * size / columns["sample_weight"]
-    loss = (columns["loss"] - penalties) * counted_all + penalties
-    changed = weighed.of_losses(loss)
-    names = "ab" if masks[0] else "ba"
-    total = float(weighed.ledger["rows"].sum()) * size
-    evidence = (
-        f"{names[0]}'s mask leaves {number(float(valid.sum()))} of {number(total)} targets in, and "
-        f"a batch's mean is over these; {names[1]}'s sample weights leave in as many, and its mean "
-        "is over all, the others as zeros."
-    )
-    advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
-    return Step("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
+    ids = [fold.ledger["batch_id"] for fold in folds]
+    common = np.intersect1d(ends[0], ends[1])
+    begins = [np.append(0, np.searchsorted(each, common)[:-1] + 1) for each in ends]
+    parts = [np.split(each, begin[1:]) for each, begin in zip(ids, begins, strict=True)]
+    known = all(each.all() for each in ids)
+    if known and not all(same_rows(*each) for each in zip(*parts, strict=True)):
+        if not pair.any_batches or not same_rows(*ids):
+            return None
+        begins = [np.zeros(1, int)] * 2
+    sums = [np.add.reduceat(n * each, at) for n, each, at in zip(rows, losses, begins, strict=True)]
+    return sums[0], sums[1]
 
 
-def _by(a: Fold, b: Fold, cause: str, factor: Floats, name: str) -> Step:
-    """b's data terms without the factor; `factor` in the order of b's epoch."""
+def _by(a: Fold, b: Fold, cause: str, factor: "Floats | float", evidence: str) -> Step:
+    """b's data terms without the factor; one of each step in the order of b's epoch."""
     ledger = b.ledger
     columns = ledger.columns
     penalties = np.nan_to_num(columns["penalty"], nan=0.0)
     loss = columns["loss"].copy()
     loss[ledger.start :] = (_data(ledger) / factor) + penalties[ledger.start :]
-    evidence = f"Each of {counted(len(ledger), 'step')} has in b {name} times the loss that a has."
     advice = {
         "reduction": 'Divide a summed loss by its rows, or compile with "sum_over_batch_size".',
         "replica_scaling": "Log the loss before it is divided by the number of replicas.",
@@ -146,12 +139,16 @@ def _by(a: Fold, b: Fold, cause: str, factor: Floats, name: str) -> Step:
 
 
 def _scaled_by(pair: Pair, size: int) -> str | None:
-    """Which cause a record of as many replicas, or of as many gathered steps, makes it."""
+    """Which cause a record of as many replicas, gathered steps, or values of a target makes it."""
     records = [each.call.configuration for each in (pair.a, pair.b)]
     if size > 1 and size in [record.get("replicas") for record in records]:
         return "replica_scaling"
-    gathers = [record.get("gradient_accumulation_steps") for record in records]
-    return "accumulation_scaling" if size > 1 and size in gathers else None
+    if size > 1 and size in [record.get("gradient_accumulation_steps") for record in records]:
+        return "accumulation_scaling"
+    shapes = [cast("list[int | None]", each.get("shape") or []) for each in pair.targets]
+    widths = [math.prod(each or 0 for each in shape[1:]) for shape in shapes]
+    summed = size > 1 and size in widths
+    return "reduction" if summed else None
 
 
 def _data(ledger: Ledger) -> Floats:

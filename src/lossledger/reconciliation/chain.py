@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from lossledger.reconciliation.causes_held import other_rows, weighted_rows
 from lossledger.reconciliation.causes_loss import loss_weights, nonfinite, penalty
 from lossledger.reconciliation.causes_rows import double_count, hidden_steps, unseen_rows
-from lossledger.reconciliation.causes_scale import reduction, scaling, zeros
+from lossledger.reconciliation.causes_scale import reduction, scaling
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
+from lossledger.reconciliation.causes_weights import weights_for_rows, zeros
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Step, is_rounding
 from lossledger.reconciliation.pair import Pair
@@ -21,6 +22,7 @@ STAGES: Sequence[Callable[[Fold, Fold, Pair], Step | None]] = (
     convention,
     state_not_reset,
     weighting,
+    weights_for_rows,
     unseen_rows,
     double_count,
     hidden_steps,

@@ -7,7 +7,7 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.moves import SAME, counted, number
+from lossledger.reconciliation.moves import SAME, counted, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
@@ -118,8 +118,15 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     rows = [int(each["rows"]) for each in (found.a, found.b)]
     if rows[0] != rows[1]:
         told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
+        for one, other in ((found.a, found.b), (found.b, found.a)):
+            if math.isclose(one.get("sample_weight", math.nan), other["rows"], rel_tol=SAME):
+                return "sample_weight", f"{told}, as many as the weights of the other's add to."
+        if how in ("permuted", "shifted"):
+            return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
         if how == "repeated":
             return "double_count", f"{told}: the one epoch trains again on batches of the other."
+        if pair.wraps:
+            return "double_count", f"{told}: {pair.wraps} trains on past the end of its data."
         if how == "rebatched":
             return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
         unknown = how == "unknown"
@@ -130,8 +137,7 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
     told += f"{int(found.b['batch_id']):016x}"
     if how in _ORDERS:
-        drawn = " (drawn at random on both sides)" if pair.shuffled else ""
-        return "order", f"{told}; over the epoch, {_ORDERS[how]}{drawn}."
+        return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
     if how == "truncated":
         return "unseen_rows", f"{told}; the one epoch has all batches of the other, and more."
     if how == "repeated":
@@ -139,6 +145,10 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _drawn(pair: Pair) -> str:
+    return " (drawn at random on both sides)" if pair.shuffled else ""
 
 
 def _cut_otherwise(a: Ids, b: Ids) -> bool:
@@ -186,9 +196,18 @@ def _weighed(found: Parting) -> str | None:
 def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     losses = [float(each["loss"]) for each in (found.a, found.b)]
     told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
+    scales = [each.fold.ledger.scale for each in (pair.a, pair.b) if each.fold]
+    if len(set(scales)) > 1 and near(losses[0] / scales[0], losses[1] / scales[1]):
+        return (
+            "accumulation_scaling",
+            f"{told}: of the same data term, {scales[0]:.6g} times and {scales[1]:.6g} times.",
+        )
     data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
     if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."
+    loaded = _loaded(pair, _place(pair, found))
+    if len(loaded) == 1:
+        return "initial_weights", f"{told}: {loaded[0]}'s program had set the model's weights."
     shared = _unequal(pair, found.step) if "replica_scaling" in pair.factors else ""
     if shared:
         return "replica_scaling", f"{told}, {shared}"
@@ -213,6 +232,16 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _loaded(pair: Pair, place: int) -> list[str]:
+    """The sides whose programs set the weights right before a step of the longer training."""
+    found: list[str] = []
+    for name, reading, step in zip("ab", (pair.a, pair.b), pair.begins or (0, 0), strict=True):
+        for call in reading.calls:
+            found += [name] if place - step in call.loads else []
+            step += call.steps
+    return found
 
 
 def _broadcasts(pair: Pair) -> str:

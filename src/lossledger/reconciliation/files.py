@@ -17,6 +17,7 @@ from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.explain import Series
 from lossledger.explain.kind import rounded
+from lossledger.explain.source import in_folder
 from lossledger.reconciliation.chain import merged
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.result import Cause, Reconciliation, Side, gap_of
@@ -93,8 +94,10 @@ def file_of(which: Which) -> tuple[Path, str] | None:
     text = str(which)
     ends = [len(text), *(place for place in range(len(text) - 1, 0, -1) if text[place] == ":")]
     for end in ends:
-        if Path(text[:end]).is_file():
-            return Path(text[:end]), text[end + 1 :]
+        path = Path(text[:end])
+        file = path if path.is_file() else in_folder(path) if path.is_dir() else None
+        if file is not None:
+            return file, text[end + 1 :]
     return None
 
 
@@ -165,17 +168,23 @@ def _over_the_run(
 
 
 def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
-    """The epoch and the batch of a step, counted over calls."""
-    begin = (-1, -1, 0)
-    done = 0
+    """The epoch and the batch of a step, counted over calls.
+
+    Keras counts executions, of which each has as many steps as `steps_per_execution` says, and the
+    last one of an epoch what is left.
+    """
+    lengths: dict[tuple[int, int, int], int] = {}
     for call, block in entries_of(run.path, calls, ["epoch"]):
-        epoch = block["epoch"][: max(step + 1 - done, 0)]
-        for place in np.flatnonzero(np.diff(epoch, prepend=-1) != 0).tolist():
-            if (call.line, int(epoch[place])) != begin[:2]:
-                begin = (call.line, int(epoch[place]), done + place)
-        done += len(block["epoch"])
-        if done > step >= 0:
-            return {"epoch": begin[1], "batch": step - begin[2]}
+        size = int(call.configuration.get("steps_per_execution") or 1)
+        for epoch, count in zip(*np.unique(block["epoch"], return_counts=True), strict=True):
+            key = call.line, int(epoch), size
+            lengths[key] = lengths.get(key, 0) + int(count)
+    done = 0
+    for (_, epoch, size), length in lengths.items():
+        executions = -(-length // size)
+        if done <= step < done + executions:
+            return {"epoch": epoch, "batch": min((step - done + 1) * size, length) - 1}
+        done += executions
     raise LossLedgerError(
         f"The run has no such step. Received: step {step + 1:,}. It has {done:,}.", slug="no-epoch"
     )

@@ -29,11 +29,14 @@ class Ledger:
             steps that were trained again count, too.
         start: Entries before the epoch.
         kind: What the column `weight` is.
+        scale: What a step's loss is of its data term, where that is one factor in every step;
+            there is no `penalty` then.
     """
 
     columns: Mapping[str, np.ndarray]
     start: int = 0
     kind: str = "rows"
+    scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.columns["loss"]) - self.start

@@ -1,6 +1,7 @@
 """The entries that a number is made of: where they lie in a run, read into a ledger."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from lossledger.call import Call, entries_of
 from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.fold import Form, Ledger
+from lossledger.reconciliation.moves import alike, near
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import SUPERSEDED, Run
 from lossledger.statement import bounds
@@ -93,7 +95,7 @@ def ledger_of(
     for name in _OPTIONAL:
         if name in kept and not np.isfinite(kept[name]).any():
             del kept[name]
-    ledger = Ledger(kept, span[0] - begin, call.weight_kind)
+    ledger = _scaled(Ledger(kept, span[0] - begin, call.weight_kind))
     unknown = [part for part in form.loss.split("+") if part not in ("loss", "data", *outputs)]
     if unknown or (form.loss == "data" and not ledger.has("penalty")):
         raise LossLedgerError(
@@ -103,6 +105,27 @@ def ledger_of(
             exit_code=2,
         )
     return ledger
+
+
+def _scaled(ledger: Ledger) -> Ledger:
+    """The entries, where what is added to the data term is a share of it: `l = f d` in every step.
+
+    So it is where a model of the user's scales what Keras gives it, by `super().compute_loss(...)`.
+    That is no penalty. Where all losses are one, f or 1/f has to be a whole number.
+    """
+    loss, penalty = ledger.columns["loss"], ledger.columns["penalty"]
+    data = loss - penalty
+    with np.errstate(all="ignore"):
+        scale = float(np.median(loss / data)) if len(loss) else 1.0
+    if not 0 < scale < np.inf or near(scale, 1.0) or not alike(loss, scale * data).all():
+        return ledger
+    size = max(scale, 1 / scale)
+    whole = near(size, round(size))
+    if not whole and alike(loss, np.full(len(loss), loss[0])).all():
+        return ledger
+    if whole:
+        scale = float(round(size)) if scale > 1 else 1 / round(size)
+    return replace(ledger.with_loss(loss, penalty=np.zeros(len(loss))), scale=scale)
 
 
 def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.ndarray]]) -> None:

@@ -103,9 +103,12 @@ def _split(
     """What of the gap each of the two is, and the verdict."""
     rows = rows_of(trained, evaluated)
     if live[0] is not None:
-        return _measure(trained, rows, mean, left, (*live, size_of(evaluated)))
+        end = evaluated.data.get("weights") or trained.names[1]
+        return _measure(trained, end, rows, mean, left, (*live, size_of(evaluated)))
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
+    if elsewhere(evaluated):
+        return [], f"{signed(left)} is unexplained: {_ELSEWHERE}."
     layers = layers_of(trained.call)
     modes = [layer["class"] for layer in layers if layer.get("training")]
     still = stood_still(trained.call)
@@ -139,12 +142,19 @@ def _split(
     )
 
 
+def elsewhere(measured: Reading) -> bool:
+    """Whether other weights were evaluated than those that the training ended with."""
+    known = measured.data.get("weights"), measured.names[1]
+    return all(known) and known[0] != known[1]
+
+
 def _act(modes: list[str]) -> str:
     """The layers that act otherwise in training, each class once."""
     names = list(dict.fromkeys(modes))
     return f"{' and '.join(names)} {'acts' if len(names) == 1 else 'act'}"
 
 
+_ELSEWHERE = "the evaluated weights are not those that the training ended with"
 _CUT = ("weighting", "reduction", "hyperparameters")
 """What a measurement in other batches is a cause of."""
 _PASS = "Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
@@ -163,7 +173,7 @@ _ADVICE = {
 
 
 def _measure(
-    trained: Reading, rows: Rows, mean: Fold, left: float, live: tuple[Any, ...]
+    trained: Reading, end: str, rows: Rows, mean: Fold, left: float, live: tuple[Any, ...]
 ) -> tuple[list[tuple[Move, float | None]], str]:
     from lossledger.keras.measure import losses_of
 
@@ -171,12 +181,11 @@ def _measure(
     size = training_size(trained) or other or 32
     weights = trained.call.arguments.get("class_weight")
     found = losses_of(model, x, y, sample_weight, (size, other or size), weights)
-    end = trained.names[1]
     if end and found.weights != end:
         raise LossLedgerError(
-            "The model hasn't the weights that its training ended with. "
-            f"Received: a model with fingerprint {found.weights}; the call ended with {end}. "
-            "Pass the model as it was when the call ended.",
+            "The model hasn't the weights that were evaluated. "
+            f"Received: a model with fingerprint {found.weights}; {end} was evaluated. "
+            "Pass the model as it was then.",
             slug="other-weights",
         )
     off = mean.value + left - found.evaluated
@@ -233,6 +242,8 @@ def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if near(a, b):
         return [], "The numbers are equal up to float32 rounding."
     rows = between(pair.a, pair.b)
+    if parted is None and any(map(elsewhere, (pair.a, pair.b))):
+        return [], f"{signed(left)} is unexplained: {_ELSEWHERE}."
     if parted is None:
         cause = _of_measuring(pair, rows, left)
         if cause is not None:

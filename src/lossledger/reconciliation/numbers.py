@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from lossledger import conventions
-from lossledger.call import Call
+from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.fold import Fold
+from lossledger.reconciliation.moves import Move, near, number
 from lossledger.reconciliation.shown import Inside
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import Run
-from lossledger.statistics import named
+from lossledger.statistics import Mean, named
 
 NEWEST = "3.15"
 """The convention taken for a run that doesn't say its Keras."""
@@ -38,12 +42,14 @@ def measured(
     """What `evaluate` returned, after the call or inside the epoch, or a validation loss.
 
     Returns:
-        The number, and what is on record of the data (`lossledger.keras.given`).
+        The number, and what is on record of the data (`lossledger.keras.given`); `weights`, the
+        fingerprint of the weights that were evaluated.
     """
     if name == "evaluate":
         after = any(i.get("place") == name and "batch" not in i for i in call.reported)
         item = _found(run, call, name, call.loss_name, None if ends and after else epoch)
-        return float(item["value"]), item.get("data") or {}
+        at = {"weights": item["weights"]} if item.get("weights") else {}
+        return float(item["value"]), {**(item.get("data") or {}), **at}
     if not any(item.get("name") == name for item in call.reported):
         named(name)
     return _item(run, call, None, name, epoch), call.info.get("validation") or {}
@@ -59,6 +65,44 @@ def inside(run: Run, call: Call, epoch: int) -> list[Inside]:
         if item.get("place") in methods and item.get("epoch") == epoch and "batch" in item
     ]
     return sorted(found, key=lambda each: each.steps)
+
+
+def never_reset(run: Run, call: Call, end: int, fold: Fold, value: float) -> Move | None:
+    """How a metric that no epoch resets makes a number; `None` where it can't.
+
+    As one of a model's own that its `metrics` don't list: `sum(w l) / sum(w)` over all steps since
+    a `fit` of that model began.
+
+    Args:
+        run: The run.
+        call: The call that reported.
+        end: Steps of it up to the end of the epoch.
+        fold: What the number should be.
+        value: The number.
+    """
+    form, calls = fold.form, [c for c in run.calls if c.model == call.model and c.steps]
+    calls = [each for each in calls if each.number <= call.number]
+    if form.shape != "mean" or form.weight not in ("recorded", "one", call.weight_kind):
+        return None
+    left = {each.number: each.steps for each in calls} | {call.number: end}
+    means = dict.fromkeys(left, Mean.empty())
+    for each, block in entries_of(run.path, calls, ["loss", "weight"]):
+        count = min(left[each.number], len(block["loss"]))
+        left[each.number] -= count
+        loss, weight = (block[name][:count].astype(np.float64) for name in ("loss", "weight"))
+        mean = Mean.of(loss, None if form.weight == "one" else weight)
+        means[each.number] = means[each.number].merge(mean)
+    whole = Mean.empty()
+    for mean in reversed(means.values()):
+        whole = whole.merge(mean)
+        if near(whole.result, value):
+            told = (
+                f"The metric was never reset: {number(value)} is the mean over {whole.count:,} "
+                f"steps; over the epoch's {len(fold.ledger):,} it is {number(fold.value)}."
+            )
+            advice = "List the metric in the model's `metrics`: Keras resets these at each epoch."
+            return Move("state_not_reset", fold.value - value, told, advice)
+    return None
 
 
 def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None) -> float:

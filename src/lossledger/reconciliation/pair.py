@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
-from lossledger.reconciliation.align import order
+from lossledger.reconciliation.align import Ids, order, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
 from lossledger.reconciliation.factors import factors
@@ -24,6 +24,7 @@ ROUNDS = ("precision", "compilation", "backend", "keras_version")
 _UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
 """Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _BESIDE_A_MODEL = "arguments|versions|environment|device"
+_OF_ARRAYS = ("arguments.batch_size", "arguments.shuffle")
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 
 
@@ -69,8 +70,8 @@ class Pair:
             # A loop of the user's says nothing of its model.
             found = [e for e in found if re.match(_BESIDE_A_MODEL, e.name)]
         if not self.arrays:
-            # A data set has batches of its own, which the entries show.
-            found = [e for e in found if e.name != "arguments.batch_size"]
+            # A data set has batches and an order of its own, which the entries show.
+            found = [e for e in found if e.name not in _OF_ARRAYS]
         return factors(found, self.other_functions, self.other_outputs)
 
     @cached_property
@@ -157,6 +158,23 @@ class Pair:
     def any_shuffled(self) -> bool:
         """Whether one of the calls drew the order of its rows at random."""
         return any(_shuffles(each.call) for each in (self.a, self.b))
+
+    @cached_property
+    def wraps(self) -> str:
+        """Which side's epochs go on past the end of the data, and begin anew in them; "" if none.
+
+        It has more rows than the other, which has all of its array's; it was told how many steps an
+        epoch has; and its epochs don't hold the same rows.
+        """
+        for name, more, less in (("a", self.a, self.b), ("b", self.b, self.a)):
+            counts = [int(each.fold.ledger["rows"].sum()) for each in (more, less) if each.fold]
+            given = _arrays(less.call.arguments.get("x"))
+            whole = bool(given) and (given[0].get("shape") or [None])[0] in counts[-1:]
+            told = more.call.arguments.get("steps_per_epoch")
+            if len(counts) == 2 and counts[0] > counts[1] and told and whole:
+                ids = _first_epochs(more)
+                return name if len(ids[1]) == len(ids[0]) and not same_rows(*ids) else ""
+        return ""
 
     @cached_property
     def same_data(self) -> bool | None:
@@ -263,17 +281,27 @@ def _shuffles(call: Call) -> bool:
 
 def _reorders(reading: Reading) -> bool:
     """Whether a loop trains the same rows in another order in its second epoch."""
-    ids = [
-        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
-        for epoch in (0, 1)
-    ]
+    ids = _first_epochs(reading)
     return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
 
 
+def _first_epochs(reading: Reading) -> list[Ids]:
+    """The batches of a call's first epoch, and of the second."""
+    return [
+        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        for epoch in (0, 1)
+    ]
+
+
 def stood_still(call: Call) -> bool:
-    """Whether a call left the weights that it trains where they were."""
+    """Whether a call left the weights that it trains where they were.
+
+    Equal ones at both ends don't say so where updates were made: the program may have put them
+    back. Nor does a learning rate of 0 at the beginning, where a callback raises it.
+    """
     first, last = call.info.get("initial_weights"), call.info.get("final_weights")
-    if first and first == last:
+    states = [call.info.get(f"{which}_optimizers") for which in ("initial", "final")]
+    if first and first == last and states[0] == states[1]:
         return True
     optimizer = call.configuration.get("optimizer")
     table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}

@@ -12,7 +12,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
 from lossledger.reconciliation.moves import Move, near
-from lossledger.reconciliation.numbers import history, inside, keras_of, measured
+from lossledger.reconciliation.numbers import history, inside, keras_of, measured, never_reset
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
@@ -215,8 +215,12 @@ def _shown(
     label, *span = epoch
     replicas = int(call.configuration.get("replicas") or 1)
     fold, moves, note = reported(stated, number, inside(run, call, label), replicas)
-    of_one = _of_one_worker(run, call, (span[0], span[1]), fold, number) if note else ()
-    return (fold, of_one, "") if of_one else (fold, moves, note)
+    if note:
+        unreset = never_reset(run, call, span[1] - call.before, fold, number)
+        of_one = _of_one_worker(run, call, (span[0], span[1]), fold, number)
+        found = (unreset,) if unreset else of_one
+        return (fold, found, "") if found else (fold, moves, note)
+    return fold, moves, ""
 
 
 def _of_one_worker(

@@ -129,7 +129,7 @@ def sole_cause(pair: Pair, parted: Divergence, aside: Collection[str] = frozense
 
 def by_chance(pair: Pair, parted: Divergence) -> bool:
     """Whether what tells the trainings apart was drawn at random."""
-    if parted.cause == "initial_weights":
+    if parted.cause == "initial_weights" and parted.step is None:
         return True
     if parted.cause == "order" and pair.shuffled:
         return True
@@ -147,7 +147,7 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes -= {*ROUNDS}  # until there, all of them came to rounding
     if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
-    rows = [int(each.fold.ledger["rows"].sum()) for each in (pair.a, pair.b) if each.fold]
+    rows = _counts(pair)
     if len(set(rows)) > 1 and parted.cause != "double_count":
         causes.add("unseen_rows")
     if parted.cause == "double_count":
@@ -170,6 +170,17 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):
         causes.add("convention")
     return causes
+
+
+def _counts(pair: Pair) -> list[int]:
+    """How many rows each epoch has; where one's weights add to as many as the other has, these."""
+    ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    rows = [int(ledger["rows"].sum()) for ledger in ledgers]
+    for place, ledger in enumerate(ledgers):
+        if len(rows) == 2 and ledger.has("sample_weight"):
+            total = float(ledger["sample_weight"].sum())
+            rows = [rows[1 - place]] * 2 if near(total, rows[1 - place]) else rows
+    return rows
 
 
 def _share_batches(pair: Pair) -> bool:

@@ -23,6 +23,7 @@ RESETS = 64
 _OUTSIDE = (
     "Evaluate, and reset metrics, between epochs (on_epoch_end), or with a copy of the model."
 )
+_UPDATED = "Update a metric of that name in train_step, and list it in the model's `metrics`."
 _MULTIPLIES = "Use Keras 3.10 or newer, or state the number from the entries."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
 
@@ -69,6 +70,8 @@ def reported(
             left = 0.0 if same(value, fold.value) else fold.value - value
             moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
             return fold, moves, ""
+    if stated.form.shape == "last" and value == 0:
+        return stated, (Move("convention", stated.value, _untouched(stated), _UPDATED),), ""
     how = _evaluated(stated, value, inside[-1]) if inside else None
     how = how or _reset(stated, value)
     if how is not None:
@@ -78,6 +81,13 @@ def reported(
         return stated, (Move("replica_scaling", stated.value - value, how, _MULTIPLIES),), ""
     off = value - stated.value
     return stated, (), f"{DIFFERS} from {stated.form.text} of the entries by {signed(off)}"
+
+
+def _untouched(stated: Fold) -> str:
+    return (
+        "Keras reports its own metric of that name, which the model's train_step never updates: 0, "
+        f"where the last step returned {number(stated.value)}."
+    )
 
 
 def _evaluated(stated: Fold, value: float, inside: Inside) -> str | None:

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from lossledger.keras.given import Trained
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
+
+
+LOADS = 64
+"""Places in a call at which its program set the weights, that are kept; its first ones."""
+_HASHED = 2**26
+"""Bytes of weights above which an `evaluate` keeps no fingerprint of them."""
 
 
 class RecordedCall:
@@ -39,6 +46,7 @@ class RecordedCall:
         self._model: weakref.ref[Any] | None = None
         self._described = False
         self._trained: Trained | None = None
+        self._loads: list[int] = []
 
     @property
     def tap(self) -> "Tap[Any] | None":
@@ -104,25 +112,51 @@ class RecordedCall:
         if self.driver in OF_EPOCHS:
             self._trained = given.Trained(arguments)
             self.of_arrays = self.driver == "fit" and self._trained.of_arrays
-        if validation := given.validated(arguments):
+        if validation := given.validated(arguments, self._trained):
             self.write(validation=validation)
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""
-        if not self.recording.here:
+        if self.recording.here:
+            self._keep(tap, arguments, "initial")
+
+    @property
+    def _steps(self) -> int:
+        """Steps so far."""
+        return 0 if self.buffer is None else self.buffer.seen + len(self.buffer.times)
+
+    def loading(self) -> None:
+        """The program is about to set the model's weights."""
+        tap, steps = self.tap, self._steps
+        if tap is None or not steps or steps in self._loads[-1:] or not self.recording.here:
             return
-        with self.recording.guarded("weights-not-read"):
-            self.recording.output.weights(self.index, tap.weights(arguments))
-        with self.recording.guarded("weights-not-read"):
-            self.write(initial_optimizers=tap.states(arguments))
+        if len(self._loads) < LOADS:
+            if self.driver == "train_on_batch":
+                self.ends(tap)
+            self.write(loads=[*self._loads, steps])
+        self._loads.append(steps)
 
     def ends(self, tap: "Tap[Any]") -> None:
-        """Keep what training came to."""
-        with self.recording.guarded("weights-not-read"):
-            from lossledger.keras import describe
+        """Keep what training came to: of a series, before its program set the weights after it."""
+        if self.driver != "train_on_batch" or self._steps not in self._loads[-1:]:
+            self._keep(tap, (), "final")
+        elif len(self._loads) > LOADS:
+            self.recording.collector.later(partial(self.write, final_weights=None), 0)
 
-            self.write(final_weights=describe.weights_fingerprint(tap.weights(())))
-            self.write(final_optimizers=tap.states(()))
+    def _keep(self, tap: "Tap[Any]", arguments: tuple[Any, ...], when: str) -> None:
+        """Copy weights and optimizers' state; their fingerprints are nothing to wait for."""
+        recording, index = self.recording, self.index
+        with recording.guarded("weights-not-read"):
+            weights = tap.weights(arguments)
+            states = tap.states(arguments)
+            held = [*weights, *states.values()]
+
+            def kept() -> None:
+                recording.output.weights(index, weights, when)
+                told = {name: each.told() for name, each in states.items()}
+                recording.output.call(index, {f"{when}_optimizers": told})
+
+            recording.collector.later(kept, sum(each.nbytes for each in held))
 
     def begin_epoch(self, epoch: int, batch: int = 0) -> None:
         """The driver, or the user, begins an epoch, or goes on in it at a batch."""
@@ -172,11 +206,24 @@ class RecordedCall:
                 return
             item: dict[str, Any] = {"place": "evaluate", "name": name}
             item |= {"value": loss_of(result, name), **where}
+            if not self._inside:
+                item |= self._evaluated_at()
             with self.recording.guarded("configuration-not-read"):
                 from lossledger.keras import given
 
                 item["data"] = given.evaluated(arguments, self._trained)
             self.write(reported=[item])
+
+    def _evaluated_at(self) -> dict[str, Any]:
+        """The fingerprint of the weights that are evaluated now, where they aren't too large."""
+        from lossledger.keras import describe
+
+        tap = self.tap
+        if tap is None or describe.size_of(tap.model.weights) > _HASHED:
+            return {}
+        with self.recording.guarded("weights-not-read"):
+            return {"weights": describe.weights_fingerprint(tap.weights(()))}
+        return {}
 
     def tested(self, result: Any) -> None:
         """What a `test_on_batch` of its model has returned, and where the training was."""

@@ -1,6 +1,8 @@
 """Fetches the entries that wait in the taps and in the user's own loops, and writes them."""
 
 import threading
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.5
 """How often entries are fetched and written, in seconds."""
+
+LATER_BYTES = 2**27
+"""What work that waits for the thread may hold, in bytes."""
 
 
 class Collector:
@@ -33,8 +38,10 @@ class Collector:
         self._output = output
         self._trouble = trouble
         self._collecting = threading.RLock()
+        self._working = threading.RLock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._later: deque[tuple[Callable[[], None], int]] = deque()
 
     def start(self) -> None:
         """Collect from here on."""
@@ -48,11 +55,32 @@ class Collector:
             self._wake.set()
             self._thread.join()
             self._thread = None
+        self._catch_up()
         self.collect()
 
     def _run(self) -> None:
         while not self._wake.wait(FLUSH_SECONDS):
+            self._catch_up()
             self.collect()
+
+    def later(self, work: Callable[[], None], size: int) -> None:
+        """Let the thread do what the training need not wait for.
+
+        Args:
+            work: What to do.
+            size: Bytes that it holds until then.
+        """
+        self._later.append((work, size))
+        if sum(held for _, held in list(self._later)) > LATER_BYTES:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        with self._working:
+            while self._later:
+                work, _ = self._later[0]
+                with self._trouble.guarded("weights-not-read"):
+                    work()
+                self._later.popleft()
 
     def collect(self) -> None:
         """Fetch the entries that the taps hold and write them out."""

@@ -264,25 +264,30 @@ class Recording:
 
     def end_batch(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.call(model)
-        if call is not None and call.driver != "loop":
+        if (call := self.models.call(model)) is not None and call.driver != "loop":
             call.returned(result)
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.last(model)
-        if call is not None:
+        if (call := self.models.last(model)) is not None:
             call.evaluated(result, arguments)
 
     def tested(self, model: Any, result: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        call = self.models.last(model)
-        if call is not None:
+        if (call := self.models.last(model)) is not None:
             call.tested(result)
+
+    def loading(self, model: Any) -> None:
+        """See `lossledger.keras.patches.Listener`."""
+        if (call := self.models.call(model)) is not None:
+            call.loading()
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        self.trouble.applied_unseen(optimizer)
+        # Where one model was chosen, nothing is missing of another's training.
+        held = getattr(self._only and self._only(), "__dict__", {}).values()
+        if self._only is None or any(each is optimizer for each in held):
+            self.trouble.applied_unseen(optimizer)
 
     def warn(self, slug: str, message: str) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -297,8 +302,7 @@ class Recording:
     def _begin(
         self, model: Any, driver: str, arguments: dict[str, Any], tap: "Tap[Any] | None" = None
     ) -> RecordedCall | None:
-        before = self.models.call(model)
-        if before is not None:
+        if (before := self.models.call(model)) is not None:
             before.finish()
         if not self._records(model):
             return None
@@ -363,8 +367,7 @@ class Recording:
         return call
 
     def _open(self) -> None:
-        before = self.output.begin()
-        if before is not None:
+        if (before := self.output.begin()) is not None:
             self.numbers = count(before.step)
             self._calls = self._first_call = before.call
             self.models.go_on(before.models)
@@ -390,6 +393,7 @@ class Recording:
             with self.guarded("tap-failed"):
                 call.check(tap)
                 tap.attach(None)
+        self.collector.collect()  # what was said of the call
 
 
 def _counted(number: int, noun: str) -> str:

@@ -1,0 +1,104 @@
+"""Causes in what a weight or a mask leaves out of a batch's loss, and of what its mean is over."""
+
+import numpy as np
+
+from lossledger.reconciliation.align import match
+from lossledger.reconciliation.compiled import reduction_of
+from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.moves import Step, alike, near, number
+from lossledger.reconciliation.pair import Pair
+
+_OVER_ROWS = (None, "sum_over_batch_size", "mean", "auto")
+
+
+def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """Sample weights on one side in the place of rows that the other has, or has not.
+
+    As of padding, or of rows that are left out, whose weight is 0; or of a row that is there
+    twice. `sum(n l) / sum(s)` of a batch's mean l over n rows and the sum s of its weights, which
+    is the mean over the other side's rows, less `sum(n l) / sum(n)`. Only where these are one
+    number, or where each batch's weights add to the rows of the other's.
+    """
+    weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
+    if pair.same_entries or weighs[0] == weighs[1] or {a.form.shape, b.form.shape} != {"mean"}:
+        return None
+    mine = weighs[0]
+    fold, other, reading = (a, b, pair.a) if mine else (b, a, pair.b)
+    each = reading.call.losses_per_row or 1
+    rows, count = other.ledger["rows"], fold.ledger["sample_weight"] / each
+    paired = len(rows) == len(count) and bool(alike(count, rows).all())
+    if reduction_of(reading.call) not in _OVER_ROWS or not near(count.sum(), rows.sum()):
+        return None
+    if np.array_equal(fold.ledger["rows"], count):
+        return None
+    changed = _over_weights(fold, each)
+    if not (paired or near(changed.value, other.value)) or near(fold.value, other.value):
+        return None
+    of_classes = "class_weight" in reading.call.arguments
+    cause = "class_weight" if of_classes else "sample_weight"
+    names = "ab" if mine else "ba"
+    evidence = (
+        f"{names[0]}'s weights add to {number(float(count.sum()))} over "
+        f"{int(fold.ledger['rows'].sum()):,} rows, as many as {names[1]} has. A batch's mean is "
+        f"over its rows, those that weigh nothing too: {number(fold.value)}; over the weights' "
+        f"sum it is {number(changed.value)}."
+    )
+    advice = 'Leave such rows out, or compile with reduction="mean_with_sample_weight" and '
+    advice += "average by the sum of the weights."
+    return Step(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
+
+
+def _over_weights(fold: Fold, each: int) -> Fold:
+    """Each batch's mean over the sum of its weights, which its rows are then; none of weight 0."""
+    counted = fold.ledger["sample_weight"] > 0
+    kept = fold.over(fold.ledger.keep(counted))
+    columns = kept.ledger.columns
+    count = columns["sample_weight"] / each
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    loss = (columns["loss"] - penalties) * columns["rows"] / count + penalties
+    return kept.of_losses(loss, rows=count, weight=count)
+
+
+def zeros(a: Fold, b: Fold, pair: Pair) -> Step | None:
+    """A mask on one side, sample weights of 0 and 1 of the same targets on the other.
+
+    The mask's mean is over v valid targets, that of the weights over all n rows of d targets
+    each, the others as zeros: `l_mask = l_weights n d / v` in every step of both, v the sum of the
+    weights, too.
+    """
+    masks = [fold.ledger.has("elements") for fold in (a, b)]
+    weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
+    if pair.same_entries or masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
+        return None
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
+        return None
+    masked, weighed = (a, b) if masks[0] else (b, a)
+    places = (found.a, found.b) if masks[0] else (found.b, found.a)
+    valid = masked.ledger["elements"][places[0]]
+    if not alike(valid, weighed.ledger["sample_weight"][places[1]]).all() or not valid.all():
+        return None
+    losses = _data(masked.ledger)[places[0]], _data(weighed.ledger)[places[1]]
+    rows = weighed.ledger["rows"][places[1]]
+    each = losses[0] / losses[1] * valid / rows
+    size = max(1, round(float(np.nan_to_num(np.median(each), nan=0.0, posinf=0.0))))
+    if not alike(each, np.full(len(each), float(size))).all() or alike(*losses).all():
+        return None
+    columns = weighed.ledger.columns
+    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    counted_all = columns["rows"] * size / columns["sample_weight"]
+    loss = (columns["loss"] - penalties) * counted_all + penalties
+    changed = weighed.of_losses(loss)
+    names = "ab" if masks[0] else "ba"
+    total = float(weighed.ledger["rows"].sum()) * size
+    evidence = (
+        f"{names[0]}'s mask leaves {number(float(valid.sum()))} of {number(total)} targets in, and "
+        f"a batch's mean is over these; {names[1]}'s sample weights leave in as many, and its mean "
+        "is over all, the others as zeros."
+    )
+    advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
+    return Step("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
+
+
+def _data(ledger: Ledger) -> Floats:
+    return ledger["loss"] - np.nan_to_num(ledger["penalty"], nan=0.0)
