@@ -59,7 +59,7 @@ ALONE = {
         *("loop.tensorflow", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
-    "torch": {"keras.torch", "keras.describe", "loop.torch"},
+    "torch": {"keras.torch", "keras.describe", "loop.torch", "loop.tape", "loop.noted"},
     "matplotlib": {"plot"},
 }
 """The only modules that import a library."""

@@ -154,6 +154,10 @@ class Engine:
         """The forms that this shape can be trained in, the likeliest to be fastest first."""
         raise NotImplementedError
 
+    def fails(self, form: str) -> bool:
+        """Whether a form has turned out not to be one for this model."""
+        return False
+
     def floors(self) -> dict[str, float]:
         """Seconds that a step takes in a form at least, about."""
         return {"step": 2 * self.overhead}
@@ -185,6 +189,9 @@ class Engine:
 
     def wait(self, logs: Any) -> None:
         """Wait until the step that returned `logs` has run."""
+
+    def entered(self) -> None:
+        """Code that is none of a step's may have run since the last step."""
 
     def begin_epoch(self) -> None:
         """Before the first step of an epoch."""
