@@ -30,6 +30,10 @@ KNOWN = {"keras", "torch", "numpy", "lossledger", *sys.stdlib_module_names}
 """Packages whose code keeps no count of a model's steps."""
 
 
+RESTORING = {"torch.random", "torch.utils.checkpoint"}
+"""Modules that set a random stream back, which no operation shows."""
+
+
 class Slot(NamedTuple):
     """A tensor that the step was given or has made."""
 
@@ -187,7 +191,8 @@ def flat(value: Any) -> Iterator[Any]:
 
 
 def _is_known(module: str) -> bool:
-    return module.partition(".")[0] in KNOWN or module.startswith("namedtuple_")
+    own = module.partition(".")[0] in KNOWN and module not in RESTORING
+    return own or module.startswith("namedtuple_")
 
 
 def _constant(value: Any, before: Any, other: Any) -> bool:
