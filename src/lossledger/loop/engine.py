@@ -51,11 +51,14 @@ class WindowBuffer(Buffer):
         copies = {id(window): self._copy(window.values) for window, *_ in pieces}
         return [(copies[id(window)], first, last) for window, first, last in pieces]
 
+    def parts(self, handle: Any) -> list[np.ndarray]:
+        """The steps behind `handle`, as they lie in their windows."""
+        arrays = {id(values): self._to_numpy(values) for values, *_ in handle}
+        return [arrays[id(values)][first:last] for values, first, last in handle]
+
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
         """See base class."""
-        arrays = {id(values): self._to_numpy(values) for values, *_ in handle}
-        parts = [arrays[id(values)][first:last] for values, first, last in handle]
-        rows = np.concatenate([np.zeros((0, len(self.columns)), "f4"), *parts])
+        rows = np.concatenate([np.zeros((0, len(self.columns)), "f4"), *self.parts(handle)])
         return rows, np.arange(len(rows))
 
 
