@@ -107,7 +107,7 @@ def test_a_request_that_is_written_otherwise(text: str) -> None:
 
 def test_things_are_counted_in_words() -> None:
     told = [
-        counted(n, noun) for n, noun in ((1, "batch"), (2, "batch"), (9, "series"), (0, "step"))
+        counted(n, noun) for n, noun in ((1, "batch"), (2, "batch"), (9, "series"), (0, "epoch"))
     ]
     assert told == ["1 batch", "2 batches", "9 series", "0 epochs"]
     assert counted(1000, "loss") == "1,000 losses"
