@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs/benchmarks.md"
 COPY = HERE.parent / "build/benchmarks.md"
 FULL = (
-    ("recording.py --rounds 24", {}),
+    ("recording.py", {}),
     ("peers.py", {}),
     ("peers.py reading --steps 10000000 --tool 'lossledger, run.losses()'", {}),
     ("loop.py", {}),
@@ -29,9 +29,9 @@ FULL = (
 )
 """The scripts with their arguments, each with variables of its own."""
 QUICK = (
-    ("recording.py --rounds 2", {}),
+    ("recording.py --seconds 1", {}),
     ("peers.py --rounds 1 --epochs 1", {}),
-    ("loop.py", {"ROUNDS": "1"}),
+    ("loop.py", {"ROUNDS": "1", "FIRST": "1"}),
     ("export.py", {}),
     ("page.py 1e4 1e5 live", {}),
     ("scale.py", {"LARGEST": "1e5"}),

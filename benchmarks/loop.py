@@ -3,34 +3,42 @@
     python benchmarks/loop.py [tensorflow|jax|torch ...] [toy|convnet|transformer ...]
 
 One process a backend. All ways train the same model on the same data, by turns: an epoch of each,
-then again, so that a busy moment meets them all. The figure is the median over the rounds. Orbit
-and PyTorch Lightning come from the environment that `peers.py` makes; one that can't run is left
-out by name, with its reason. Rewrites a section a backend of `docs/benchmarks.md`. ROUNDS says how
-many.
+then again, so that a busy moment meets them all. The figure is the median over the rounds. Before
+that each way's first epoch is timed, by turns as well, in a process of its own that has imported
+all and done nothing. Orbit and PyTorch Lightning come from the environment that `peers.py` makes;
+one that can't run is left out by name, with its reason. Rewrites a section a backend of
+`docs/benchmarks.md`. ROUNDS and FIRST say how many rounds, and how many first epochs.
 """
 
+import contextlib
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
 ROUNDS = int(os.environ.get("ROUNDS", 3))
+FIRST = int(os.environ.get("FIRST", 5))
 EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step.
 On PyTorch, where a step takes far longer than that, a quarter of them."""
 
+Train = Callable[[int], Any]
 
-def with_fit(name: str, **compiled: Any) -> Callable[[int], None]:
+
+def with_fit(name: str, **compiled: Any) -> Train:
     model, x, y = made(name, **compiled)
     return lambda epochs: model.fit(x, y, batch_size=SIZE, epochs=epochs, verbose=0)
 
 
-def with_train_on_batch(name: str) -> Callable[[int], None]:
+def with_train_on_batch(name: str) -> Train:
     model, x, y = made(name)
 
     def train(epochs: int) -> None:
@@ -43,11 +51,11 @@ def with_train_on_batch(name: str) -> Callable[[int], None]:
     return train
 
 
-def with_loop(name: str, *, stepping: bool = False) -> Callable[[int], None]:
+def with_loop(name: str, *, stepping: bool = False) -> Train:
     model, x, y = made(name)
 
     def train(epochs: int) -> None:
-        loop = lossledger.Loop(model, x, y, batch_size=SIZE, epochs=epochs, verbose=0)
+        loop = Loop(model, x, y, batch_size=SIZE, epochs=epochs, verbose=0)
         if not stepping:
             loop.run()
             return
@@ -58,8 +66,9 @@ def with_loop(name: str, *, stepping: bool = False) -> Callable[[int], None]:
     return train
 
 
-def recorded(train: Callable[[int], None], folder: str) -> Callable[[int], float]:
+def recorded(name: str, folder: str) -> Train:
     """Training in a recording; what begins and ends a run is not timed."""
+    train = with_loop(name)
 
     def timed(epochs: int) -> float:
         with lossledger.record(folder):
@@ -71,44 +80,76 @@ def recorded(train: Callable[[int], None], folder: str) -> Callable[[int], float
     return timed
 
 
-def ways(
-    name: str, folder: str, others: dict[str, Callable[[int], None]]
-) -> dict[str, Callable[[int], Any]]:
-    torch = keras.backend.backend() == "torch"
-    keras_ways = {"`fit`": with_fit(name), "`train_on_batch`": with_train_on_batch(name)}
-    if not torch:
-        keras_ways["`fit`, 32 steps an execution"] = with_fit(name, steps_per_execution=32)
-        keras_ways["`fit`, `jit_compile=True`"] = with_fit(name, jit_compile=True)
+def ways(name: str) -> dict[str, Callable[[], Train]]:
+    """What makes each way's model and training, by the way's name."""
+    keras_ways: dict[str, Callable[[], Train]] = {
+        "`fit`": partial(with_fit, name),
+        "`train_on_batch`": partial(with_train_on_batch, name),
+    }
+    if keras.backend.backend() != "torch":
+        keras_ways["`fit`, 32 steps an execution"] = partial(with_fit, name, steps_per_execution=32)
+        keras_ways["`fit`, `jit_compile=True`"] = partial(with_fit, name, jit_compile=True)
     return {
         **keras_ways,
         **by_hand(name),
-        **others,
-        "`Loop`": with_loop(name),
-        "`Loop`, recorded": recorded(with_loop(name), folder),
-        "`Loop`, a step at a time": with_loop(name, stepping=True),
+        **peers(name),
+        "`Loop`": partial(with_loop, name),
+        "`Loop`, a step at a time": partial(with_loop, name, stepping=True),
     }
 
 
-def timed(train: Callable[[int], Any], epochs: int) -> float:
+def timed(train: Train, epochs: int) -> float:
     began = time.perf_counter()
     own = train(epochs)
     took = own if isinstance(own, float) else time.perf_counter() - began
     return took / epochs
 
 
-def measure(name: str, folder: str) -> "Measured":
-    """Microseconds a step, and seconds of the first epoch, by way; reasons of peers left out."""
+def first_epochs(name: str) -> dict[str, list[float]]:
+    """Seconds of each way's first epoch, each time in a process of its own."""
+    seconds: dict[str, list[float]] = {}
+    for _ in range(FIRST):
+        for way, make in ways(name).items():
+            if (took := first_epoch(make)) is not None:
+                seconds.setdefault(way, []).append(took)
+    return seconds
+
+
+def first_epoch(make: Callable[[], Train]) -> float | None:
+    """Seconds of a first epoch, in a copy of this process; nothing may have run in it yet."""
+    processes = multiprocessing.get_context("fork")
+    told, tell = processes.Pipe(duplex=False)
+
+    def train() -> None:
+        # Why a peer can't run is told by the process that times its steps.
+        with contextlib.suppress(Exception):
+            tell.send(timed(make(), 1))
+
+    child = processes.Process(target=train)
+    child.start()
+    tell.close()
+    try:
+        return told.recv()
+    except EOFError:
+        return None
+    finally:
+        child.join()
+
+
+def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Microseconds a step by way, a number a round; reasons of peers left out."""
     steps = {"toy": 125}.get(name, 20)
-    others, left_out = peers(name)
-    trained, first = ways(name, folder, others), {}
-    for way, train in list(trained.items()):
+    trained: dict[str, Train] = {}
+    left_out: dict[str, str] = {}
+    for way, make in (ways(name) | {"`Loop`, recorded": partial(recorded, name, folder)}).items():
         try:
-            first[way] = timed(train, 1)
+            train = make()
+            train(1)
+            trained[way] = train
         except Exception as error:
-            if way not in others:
+            if way not in peers(name):
                 raise
             left_out[way] = f"{type(error).__name__}: {str(error)[:200]}"
-            del trained[way]
     # A loop settles on its plan while it trains; what `fit` compiles, it has by now.
     settles = keras.backend.backend() != "torch"
     for way, train in trained.items():
@@ -119,18 +160,19 @@ def measure(name: str, folder: str) -> "Measured":
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
         for _ in range(ROUNDS)
     ]
-    return Measured({way: [each[way] for each in rounds] for way in trained}, first, left_out)
+    return {way: [each[way] for each in rounds] for way in trained}, left_out
 
 
 def main() -> None:
-    import tempfile
-
     names = [name for name in sys.argv[1:] if name in MODELS] or list(MODELS)
+    first = {name: first_epochs(name) for name in names}
     found = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
-            found[name] = measure(name, folder)
-    tell(keras.backend.backend(), found, ROUNDS, whole=names == list(MODELS))
+            took, left_out = step_times(name, folder)
+        found[name] = Measured(took, first[name], left_out)
+    counts = f"{ROUNDS} rounds and {FIRST} first epochs"
+    tell(keras.backend.backend(), found, counts, whole=names == list(MODELS))
 
 
 def python() -> str:
@@ -149,7 +191,9 @@ if __name__ == "__main__":
         chosen = [name for name in sys.argv[1:] if name in BACKENDS] or BACKENDS
         rest = [name for name in sys.argv[1:] if name not in BACKENDS]
         for backend in chosen:
-            environment = {**os.environ, "KERAS_BACKEND": backend}
+            # As where the package is installed: a module is compiled once, not in each process.
+            environment = {key: each for key, each in os.environ.items() if "BYTECODE" not in key}
+            environment["KERAS_BACKEND"] = backend
             subprocess.run([python(), __file__, *rest], env=environment, check=True)
     else:
         warnings.simplefilter("ignore")
@@ -161,5 +205,6 @@ if __name__ == "__main__":
         from loop_parts.with_peers import peers
 
         import lossledger
+        from lossledger import Loop
 
         main()

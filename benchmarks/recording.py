@@ -1,28 +1,37 @@
 """What recording costs a training step, against the same training without it.
 
-Two equal models train on the same batches in one process, one of them recorded, in short blocks in
-turn; the median of the blocks' differences and ratios. `fit` is timed within, by its second and
-third epoch: what begins and ends a call is a row of its own.
+Three equal models train in one process on the same batches by turns, a few steps each: one is
+recorded, two are not. A turn counts with the median of its steps, and the difference of two models
+is the median over the rounds, with its 95 % interval (of the order statistics). The two without a
+recording tell what such a difference is where there is none. `fit` is timed within, by a callback
+at the batches of its later epochs; the rest of the call is a row of its own. The recorder's thread
+works now and then, in anybody's turn: its processor time is measured apart, while only the recorded
+model trains.
 
     python benchmarks/recording.py                      # every backend that is installed
-    python benchmarks/recording.py --backend jax --rounds 100
+    python benchmarks/recording.py --backend jax --seconds 60
 
 Rewrites a section a backend of `docs/benchmarks.md`.
 """
 
 import argparse
 import importlib.util
+import itertools
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import section
 
 BACKENDS = ("tensorflow", "jax", "torch")
 NAMES = ("backend", "model", "driver", "plain, µs a step", "recorded", "difference")
-NAMES = (*NAMES, "ratio (quartiles)")
+NAMES = (*NAMES, "ratio", "two plain ones differ by", "recorder's thread")
+PLAIN, RECORDED = [0, 2], 1
+"""Places of the models."""
 AIM, SHORT, ALLOWED = 1.02, 1000, 15
 """The ratio that we aim at; below so many microseconds a step, so many more instead."""
 
@@ -56,12 +65,17 @@ def convnet(keras):
     return keras.Sequential([keras.Input((16, 16, 3)), *body, head]), (16, 16, 3)
 
 
-MODELS = {"toy": (toy, 100), "mlp": (mlp, 30), "convnet": (convnet, 30)}
-"""Each model, and the steps of a block."""
+MODELS = {"toy": toy, "mlp": mlp, "convnet": convnet}
 CALL = "a call of fit"
+STEPS, EPOCHS = 100, 2
+"""Of an epoch, and of a call of `fit`; the first of each is not counted."""
+BATCHES = 5
+"""Of a turn of `train_on_batch`, of which the first is not counted."""
+ALONE = 4
+"""Seconds for which the recorded model trains alone."""
 
 
-def measure(backend: str, rounds: int, chosen: list[str]) -> None:
+def measure(backend: str, seconds: float, chosen: list[str]) -> None:
     """Measures one backend, and writes its section."""
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -72,26 +86,26 @@ def measure(backend: str, rounds: int, chosen: list[str]) -> None:
 
     rng, rows = np.random.default_rng(0), []
     for name in chosen:
-        make, steps = MODELS[name]
-        _, shape = make(keras)
-        x = rng.random((32 * steps, *shape), dtype="float32")
+        _, shape = MODELS[name](keras)
+        x = rng.random((32 * STEPS, *shape), dtype="float32")
         y = rng.integers(0, 2, (len(x), 1)).astype("float32")
         models = []
-        for _ in range(2):
+        for _ in range(3):
             keras.utils.set_random_seed(0)
-            model, _ = make(keras)
+            model, _ = MODELS[name](keras)
             model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
             models.append(model)
         for driver, train in (("fit", fit), ("train_on_batch", train_on_batch)):
             with tempfile.TemporaryDirectory() as folder:
-                with lossledger.record(folder, name="benchmark", model=models[1]):
-                    times = compare(keras, models, train, x, y, rounds)
-            rows.append((name, driver, times[:, :, 0] / steps * 1e6))
+                with lossledger.record(folder, name="benchmark", model=models[RECORDED]):
+                    times = compare(keras, models, train, x, y, seconds)
+                    thread = beside(models[RECORDED], driver, x, y, np.median(times[:, :, 0]))
+            rows.append((name, driver, times[:, :, 0] * 1e6, thread * 1e6))
             if driver == "fit":
-                rows.append((name, CALL, times[:, :, 1] * 1e6))
+                rows.append((name, CALL, times[:, :, 1] * 1e6, None))
     package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
     head = section.head(
-        f"Recording on {backend}, {rounds} rounds", section.versions("keras", package)
+        f"Recording on {backend}, {seconds:g} s a row", section.versions("keras", package)
     )
     table = section.table(NAMES, [row(backend, *each) for each in rows], 3)
     section.write(f"recording {backend}", head, table, missed(rows), whole=chosen == list(MODELS))
@@ -100,8 +114,9 @@ def measure(backend: str, rounds: int, chosen: list[str]) -> None:
 def missed(rows):
     """Which trainings take more than we aim at."""
     over = []
-    for name, driver, times in rows:
-        plain, more, (_, ratio, _) = figures(times)
+    for name, driver, times, _ in rows:
+        plain, more, _ = figures(times)
+        ratio = 1 + more / plain
         if driver != CALL and (more > ALLOWED if plain < SHORT else ratio > AIM):
             over.append(f"{name}, {driver} ({more:+.0f} µs, {ratio:.3f})")
     aim = f"{AIM} of a step, or {ALLOWED} µs where it takes less than a millisecond"
@@ -109,65 +124,95 @@ def missed(rows):
 
 
 def figures(times):
-    """Of the rounds: the plain training, what recording adds, and the ratio's quartiles."""
+    """Of the rounds: the plain training, what recording adds, and that as a text."""
     import numpy as np
 
-    plain = np.median(times[:, 0])
-    ratios = np.percentile(times[:, 1] / times[:, 0], [25, 50, 75])
-    return plain, np.median(times[:, 1] - times[:, 0]), ratios
+    plain = times[:, PLAIN].mean(axis=1)
+    difference = times[:, RECORDED] - plain
+    return np.median(plain), np.median(difference), told(difference)
 
 
-def compare(keras, models, train, x, y, rounds):
-    """Seconds of each block without and with the recording, of steps and of the rest."""
+def told(differences):
+    """Their median, with its 95 % interval."""
     import numpy as np
 
-    for model in models:
+    ordered = np.sort(differences)
+    apart = 0.98 * np.sqrt(len(ordered))
+    low, high = (int(np.clip(len(ordered) / 2 + s * apart, 0, len(ordered) - 1)) for s in (-1, 1))
+    return f"{np.median(ordered):+.1f} ({ordered[low]:+.1f} to {ordered[high]:+.1f})"
+
+
+def compare(keras, models, train, x, y, seconds):
+    """Seconds a step, and of the rest of a call, of each turn of the models in turn."""
+    import numpy as np
+
+    for model in models * 2:
         train(keras, model, x, y)
     times = []
-    for number in range(rounds):
-        # In turn, so that what slows the machine down slows both.
-        order = (0, 1) if number % 2 else (1, 0)
-        block = {each: train(keras, models[each], x, y) for each in order}
-        times.append((block[0], block[1]))
+    end = time.perf_counter() + seconds
+    orders = list(itertools.permutations(range(len(models))))
+    while time.perf_counter() < end or len(times) < len(orders):
+        # Each as often before as after each other: what slows the machine down slows all.
+        turns = {each: train(keras, models[each], x, y) for each in orders[len(times) % 6]}
+        times.append([turns[each] for each in range(len(models))])
     return np.array(times)
 
 
 def fit(keras, model, x, y):
-    """Three epochs; returns seconds of a later one, and of what is no epoch."""
+    """Some epochs; returns seconds of the median step of the later ones, and of what is no step."""
     marks = []
 
     class Clock(keras.callbacks.Callback):
         async_safe = True
 
-        def on_epoch_begin(self, epoch, logs=None):
-            marks.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch, logs=None):
+        def on_train_batch_end(self, batch, logs=None):
             marks.append(time.perf_counter())
 
     began = time.perf_counter()
-    model.fit(x, y, batch_size=32, epochs=3, verbose=0, callbacks=[Clock()])
+    model.fit(x, y, batch_size=32, epochs=EPOCHS, verbose=0, callbacks=[Clock()])
     whole = time.perf_counter() - began
-    epochs = [end - begin for begin, end in zip(marks[::2], marks[1::2], strict=True)]
-    return min(epochs[1:]), whole - sum(epochs)
+    epochs = [marks[k : k + STEPS] for k in range(0, len(marks), STEPS)]
+    steps = [b - a for epoch in epochs[1:] for a, b in itertools.pairwise(epoch)]
+    return statistics.median(steps), whole - sum(epoch[-1] - epoch[0] for epoch in epochs)
 
 
 def train_on_batch(keras, model, x, y):
-    """One pass over the data in batches of 32; returns its seconds."""
-    began = time.perf_counter()
-    for start in range(0, len(x), 32):
+    """Some batches; returns the median of the seconds of each but the first."""
+    marks = [time.perf_counter()]
+    for start in range(0, 32 * BATCHES, 32):
         model.train_on_batch(x[start : start + 32], y[start : start + 32])
-    return time.perf_counter() - began, 0.0
+        marks.append(time.perf_counter())
+    return statistics.median(b - a for a, b in itertools.pairwise(marks[1:])), 0.0
 
 
-def row(backend, name, driver, times):
-    """A line of the table, from microseconds a step of shape `(rounds, 2)`."""
+def beside(model, driver, x, y, step):
+    """Processor time of the recorder's thread, seconds a step, while `model` trains for a while.
+
+    Args:
+        step: Seconds that a step takes, about.
+    """
+    (thread,) = [each for each in threading.enumerate() if each.name == "lossledger"]
+    clock = time.pthread_getcpuclockid(thread.ident)
+    epochs = max(1, round(ALONE / step / STEPS))
+    began = time.clock_gettime(clock)
+    if driver == "fit":
+        model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
+    else:
+        for _ in range(epochs):
+            for start in range(0, len(x), 32):
+                model.train_on_batch(x[start : start + 32], y[start : start + 32])
+    return (time.clock_gettime(clock) - began) / (epochs * STEPS)
+
+
+def row(backend, name, driver, times, thread):
+    """A line of the table, from microseconds a step of shape `(rounds, 3)`."""
     import numpy as np
 
-    plain, more, (low, ratio, high) = figures(times)
-    spread = f"{ratio:.3f} ({low:.3f} to {high:.3f})"
-    took = (f"{plain:,.0f}", f"{np.median(times[:, 1]):,.0f}", f"{more:+.1f}")
-    return (backend, name, driver, *took, spread)
+    plain, more, difference = figures(times)
+    recorded = np.median(times[:, RECORDED])
+    control = told(times[:, PLAIN[1]] - times[:, PLAIN[0]])
+    texts = (f"{plain:,.0f}", f"{recorded:,.0f}", difference, f"{1 + more / plain:.3f}", control)
+    return (backend, name, driver, *texts, "" if thread is None else f"{thread:.1f}")
 
 
 def main() -> None:
@@ -175,18 +220,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument("--model", choices=MODELS, action="append")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=40, help="of a row")
     parser.add_argument("--child", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     chosen = options.model or list(MODELS)
     if options.child:
-        measure(options.child, options.rounds, chosen)
+        measure(options.child, options.seconds, chosen)
         return
     for backend in options.backend or BACKENDS:
         if importlib.util.find_spec(backend) is None:
             print(f"{backend} is not installed: left out", file=sys.stderr)
             continue
-        command = [sys.executable, __file__, "--child", backend, "--rounds", str(options.rounds)]
+        command = [sys.executable, __file__, "--child", backend, "--seconds", str(options.seconds)]
         for name in chosen:
             command += ["--model", name]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)

@@ -1,21 +1,33 @@
 """Loops that one would write for a backend without Keras's trainer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 from loop_parts.models import SIZE, made
 
-
-def by_hand(name: str) -> dict[str, Callable[[int], None]]:
-    """What one would write for this backend without Keras's trainer."""
-    return {"jax": hand_jax, "tensorflow": hand_tensorflow, "torch": hand_torch}[
-        keras.backend.backend()
-    ](name)
+Train = Callable[[int], None]
 
 
-def hand_jax(name: str) -> dict[str, Callable[[int], None]]:
+def by_hand(name: str) -> dict[str, Callable[[], Train]]:
+    """What one would write for this backend without Keras's trainer: what makes it, by its name."""
+    one = "by hand, a call a step"
+    return {
+        "jax": {
+            one: partial(hand_jax, name, scan=False),
+            "by hand, a scan an epoch": partial(hand_jax, name, scan=True),
+        },
+        "tensorflow": {
+            one: partial(hand_tensorflow, name, jit=False),
+            "by hand, XLA": partial(hand_tensorflow, name, jit=True),
+        },
+        "torch": {one: partial(hand_torch, name)},
+    }[keras.backend.backend()]
+
+
+def hand_jax(name: str, *, scan: bool) -> Train:
     import jax
     import jax.numpy as jnp
 
@@ -37,61 +49,51 @@ def hand_jax(name: str) -> dict[str, Callable[[int], None]]:
 
     one = jax.jit(step, donate_argnums=0)
     many = jax.jit(lambda state, order: jax.lax.scan(step, state, order), donate_argnums=0)
+    lists = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+    state: Any = tuple([v.value for v in each] for each in lists)
 
-    def fresh() -> Any:
-        lists = model.trainable_variables, model.non_trainable_variables, optimizer.variables
-        return tuple([jnp.copy(v.value) for v in each] for each in lists)
-
-    states = {"steps": fresh(), "scan": fresh()}
-
-    def order() -> Any:
-        return np.random.permutation(len(x)).astype("i4").reshape(-1, SIZE)
-
-    def steps(epochs: int) -> None:
+    def train(epochs: int) -> None:
+        nonlocal state
         for _ in range(epochs):
-            losses = []
-            for rows in order():
-                states["steps"], loss = one(states["steps"], rows)
-                losses.append(loss)
+            order = np.random.permutation(len(x)).astype("i4").reshape(-1, SIZE)
+            if scan:
+                state, losses = many(state, order)
+            else:
+                losses = []
+                for rows in order:
+                    state, loss = one(state, rows)
+                    losses.append(loss)
             np.mean(jax.device_get(losses))
 
-    def scan(epochs: int) -> None:
-        for _ in range(epochs):
-            states["scan"], losses = many(states["scan"], order())
-            np.mean(np.asarray(losses))
-
-    return {"by hand, a call a step": steps, "by hand, a scan an epoch": scan}
+    return train
 
 
-def hand_tensorflow(name: str) -> dict[str, Callable[[int], None]]:
+def hand_tensorflow(name: str, *, jit: bool) -> Train:
     import tensorflow as tf
 
-    def loop(jit: bool) -> Callable[[int], None]:
-        model, x, y = made(name)
-        optimizer, loss_of = model.optimizer, keras.losses.get(model.loss)
-        optimizer.build(model.trainable_variables)
-        data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x))
-        data = data.batch(SIZE, drop_remainder=True).prefetch(2)
+    model, x, y = made(name)
+    optimizer, loss_of = model.optimizer, keras.losses.get(model.loss)
+    optimizer.build(model.trainable_variables)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(len(x))
+    data = data.batch(SIZE, drop_remainder=True).prefetch(2)
 
-        @tf.function(jit_compile=jit)
-        def step(x: Any, y: Any) -> Any:
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(loss_of(y, model(x, training=True)))
-            weights = model.trainable_variables
-            optimizer.apply(tape.gradient(loss, weights), weights)
-            return loss
+    @tf.function(jit_compile=jit)
+    def step(x: Any, y: Any) -> Any:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(loss_of(y, model(x, training=True)))
+        weights = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, weights), weights)
+        return loss
 
-        def train(epochs: int) -> None:
-            for _ in range(epochs):
-                losses = [step(*batch) for batch in data]
-                float(tf.reduce_mean(losses))
+    def train(epochs: int) -> None:
+        for _ in range(epochs):
+            losses = [step(*batch) for batch in data]
+            float(tf.reduce_mean(losses))
 
-        return train
-
-    return {"by hand, a call a step": loop(False), "by hand, XLA": loop(True)}
+    return train
 
 
-def hand_torch(name: str) -> dict[str, Callable[[int], None]]:
+def hand_torch(name: str) -> Train:
     import torch
 
     model, x, y = made(name)
@@ -110,4 +112,4 @@ def hand_torch(name: str) -> dict[str, Callable[[int], None]]:
                 losses.append(loss.detach())
             float(torch.stack(losses).mean())
 
-    return {"by hand, a call a step": train}
+    return train

@@ -15,16 +15,19 @@ class Measured:
 
     Args:
         steps: Microseconds a step, by way, a number a round.
-        first: Seconds of the first epoch, by way.
+        first: Seconds of the first epoch, by way, a number a process.
         left_out: Ways that couldn't run, with their reasons.
     """
 
     steps: dict[str, list[float]]
-    first: dict[str, float]
+    first: dict[str, list[float]]
     left_out: dict[str, str]
 
     def median(self, way: str) -> float:
         return statistics.median(self.steps[way])
+
+    def first_median(self, way: str) -> float:
+        return statistics.median(self.first[way])
 
     def best(self, *begins: str) -> float | None:
         """The least median of the ways that begin so; None where there is none."""
@@ -39,16 +42,17 @@ RATIOS = {
     "than the best by hand": lambda m: m.best("by hand") / m.median(LOOP),
     "than Orbit, Lightning": lambda m: best / m.median(LOOP) if (best := m.best(*PEERS)) else None,
     "a step at a time, than `train_on_batch`": lambda m: m.median(ON_BATCH) / m.median(STEPPING),
+    "in its first epoch, than `fit`": lambda m: m.first_median("`fit`") / m.first_median(LOOP),
 }
 
 
-def tell(backend: str, found: dict[str, Measured], rounds: int, *, whole: bool) -> None:
+def tell(backend: str, found: dict[str, Measured], counts: str, *, whole: bool) -> None:
     """Writes the section of a backend.
 
     Args:
         backend: Its name.
         found: What was measured, by model.
-        rounds: How often.
+        counts: How often, in words.
         whole: Whether that is all models.
     """
     packages = {
@@ -56,7 +60,7 @@ def tell(backend: str, found: dict[str, Measured], rounds: int, *, whole: bool) 
         "torch": ("torch", "lightning"),
     }
     versions = section.versions("keras", *packages.get(backend, (backend,)))
-    head = section.head(f"Loop on {backend}, medians of {rounds} rounds", versions)
+    head = section.head(f"Loop on {backend}, medians of {counts}", versions)
     ways = list(dict.fromkeys(way for model in found.values() for way in model.steps))
     names = [
         backend,
@@ -85,7 +89,7 @@ def cells(way: str, found: dict[str, Measured]) -> list[str]:
         if way not in model.steps:
             told += ["", "", ""]
             continue
-        first = "" if "recorded" in way else f"{model.first[way]:.2f}"
+        first = f"{model.first_median(way):.2f}" if way in model.first else ""
         spread = f"{min(model.steps[way]):,.1f} to {max(model.steps[way]):,.1f}"
         told += [f"{model.median(way):,.1f}", spread, first]
     return told

@@ -6,6 +6,7 @@ Each keeps the mean loss of an epoch in a metric, as `fit` does.
 import logging
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,28 +15,25 @@ from loop_parts.models import SIZE, made
 Train = Callable[[int], None]
 
 
-def peers(name: str) -> tuple[dict[str, Train], dict[str, str]]:
-    """The ways of this backend's peers, and of those left out the reason."""
-    ways: dict[str, Train] = {}
-    left_out: dict[str, str] = {}
-    for peer, make in {
-        "tensorflow": {"Orbit": orbit},
-        "torch": {"PyTorch Lightning": lightning},
-    }.get(keras.backend.backend(), {}).items():
-        try:
-            ways |= make(name)
-        except Exception as error:
-            left_out[peer] = f"{type(error).__name__}: {str(error)[:200]}"
-    return ways, left_out
+def peers(name: str) -> dict[str, Callable[[], Train]]:
+    """What makes the ways of this backend's peers, by their names."""
+    ways: dict[str, dict[str, Callable[[], Train]]] = {
+        "tensorflow": {
+            "Orbit's `StandardTrainer`": partial(orbit, name, jit=None),
+            "Orbit's, its step by XLA": partial(orbit, name, jit=True),
+        },
+        "torch": {"PyTorch Lightning": partial(lightning, name)},
+    }
+    return ways.get(keras.backend.backend(), {})
 
 
-def orbit(name: str) -> dict[str, Train]:
+def orbit(name: str, *, jit: bool | None) -> Train:
     """`StandardTrainer`, whose loop of steps is a `tf.while_loop`."""
     import orbit
     import tensorflow as tf
 
     class Trainer(orbit.StandardTrainer):
-        def __init__(self, jit: bool | None) -> None:
+        def __init__(self) -> None:
             self.model, x, y = made(name)
             self.steps = len(x) // SIZE
             self.loss_of, self.loss = keras.losses.get(self.model.loss), keras.metrics.Mean()
@@ -60,19 +58,16 @@ def orbit(name: str) -> dict[str, Train]:
         def train_loop_end(self) -> Any:
             return {"loss": float(self.loss.result())}
 
-    def way(jit: bool | None) -> Train:
-        trainer = Trainer(jit)
+    trainer = Trainer()
 
-        def train(epochs: int) -> None:
-            for _ in range(epochs):
-                trainer.train(tf.constant(trainer.steps))
+    def train(epochs: int) -> None:
+        for _ in range(epochs):
+            trainer.train(tf.constant(trainer.steps))
 
-        return train
-
-    return {"Orbit's `StandardTrainer`": way(None), "Orbit's, its step by XLA": way(True)}
+    return train
 
 
-def lightning(name: str) -> dict[str, Train]:
+def lightning(name: str) -> Train:
     """`Trainer.fit` with nothing that it may leave: no logger, checkpoint, bar or summary."""
     import lightning
     import torch
@@ -112,4 +107,4 @@ def lightning(name: str) -> dict[str, Train]:
         )
         trainer.fit(module, torch.utils.data.DataLoader(rows, SIZE, shuffle=True))
 
-    return {"PyTorch Lightning": train}
+    return train

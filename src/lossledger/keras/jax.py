@@ -27,7 +27,21 @@ STACKED = 64
 
 
 class JaxBuffer(Buffer):
-    """Rows as small arrays on the device."""
+    """Rows as small arrays on the device.
+
+    For each array that it frees, JAX lets go of the interpreter's lock: in the recorder's thread
+    that is a wait for the training, and one of the training, a row. So the training frees `spent`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent: list[Any] = []
+
+    def fetch(self, handle: list[Any]) -> tuple[np.ndarray, Any]:
+        """See base class."""
+        found = super().fetch(handle)
+        self.spent = handle
+        return found
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""
@@ -109,9 +123,11 @@ class JaxTap(base.Tap[Any]):
             if self.position is None:
                 (logs, _), state = jitted(state, data)
                 return logs, state
-            self.begin((state,))
+            if self.fresh or len(buffer.times) >= buffer.backlog:
+                self.begin((state,))
             (logs, row), state = jitted(state, data)
             rows.append(row)
+            buffer.spent.clear()
             buffer.executed()
             return logs, state
 

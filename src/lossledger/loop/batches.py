@@ -10,6 +10,8 @@ import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.epoch_iterator import EpochIterator
 
+from lossledger.keras.describe import replicas
+
 _ITERATORS = {
     "jax": "JAXEpochIterator",
     "tensorflow": "TFEpochIterator",
@@ -25,7 +27,8 @@ def opened(model: Any, **arguments: Any) -> Any:
         **arguments: What `fit` gives to its iterator.
     """
     arrays = tuple(arguments[name] for name in ("x", "y", "sample_weight"))
-    if keras.backend.backend() == "tensorflow" and can_convert_arrays(arrays):
+    alone = keras.backend.backend() == "tensorflow" and replicas(model) == 1
+    if alone and can_convert_arrays(arrays):
         return EpochIterator(**arguments)
     return epoch_iterator(model, **arguments)
 

@@ -8,6 +8,7 @@ import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
+from lossledger.keras.describe import replicas
 from lossledger.loop.ahead import LEAVING, Ahead, InTurn
 from lossledger.loop.arrays import converted, gatherer, size_of
 from lossledger.loop.batches import batches, epoch_iterator
@@ -240,7 +241,7 @@ def source(
         arguments: `shuffle` and `steps_per_epoch`.
         memory: Bytes of data that may be on the device at once.
     """
-    if keras.distribution.distribution() is not None:
+    if keras.distribution.distribution() is not None or replicas(model) > 1:
         return Shared(iterator, engine, memory)
     adapter = iterator.data_adapter
     if type(adapter) is ArrayDataAdapter:

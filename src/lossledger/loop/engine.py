@@ -51,25 +51,28 @@ class WindowBuffer(Buffer):
         copies = {id(window): self._copy(window.values) for window, *_ in pieces}
         return [(copies[id(window)], first, last) for window, first, last in pieces]
 
+    def parts(self, handle: Any) -> list[np.ndarray]:
+        """The steps behind `handle`, as they lie in their windows."""
+        arrays = {id(values): self._to_numpy(values) for values, *_ in handle}
+        return [arrays[id(values)][first:last] for values, first, last in handle]
+
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
         """See base class."""
-        arrays = {id(values): self._to_numpy(values) for values, *_ in handle}
-        parts = [arrays[id(values)][first:last] for values, first, last in handle]
-        rows = np.concatenate([np.zeros((0, len(self.columns)), "f4"), *parts])
+        rows = np.concatenate([np.zeros((0, len(self.columns)), "f4"), *self.parts(handle)])
         return rows, np.arange(len(rows))
 
 
-class _Place:
+class _Holder:
     """Holds a model's engine; a copy or a pickle of the model has none."""
 
     def __init__(self, engine: "Engine | None" = None) -> None:
         self.engine = engine
 
-    def __deepcopy__(self, memo: Any) -> "_Place":
-        return _Place()
+    def __deepcopy__(self, memo: Any) -> "_Holder":
+        return _Holder()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Place, ()
+        return _Holder, ()
 
 
 class Engine:
@@ -102,7 +105,7 @@ class Engine:
     @classmethod
     def of(cls, model: Any, full: bool) -> "Engine":
         """The model's engine: the one it has, if the model has not been compiled anew."""
-        place = model.__dict__.get(PLACE) or _Place()
+        place = model.__dict__.get(PLACE) or _Holder()
         engine = place.engine
         if engine is None or engine.full != full or not engine.fits():
             engine = place.engine = cls(model, full)

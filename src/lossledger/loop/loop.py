@@ -7,8 +7,8 @@ import keras
 from keras.src.trainers.data_adapters import array_slicing
 
 from lossledger.callback import Recorder
-from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
+from lossledger.keras.describe import replicas
 from lossledger.loop import batches, data
 from lossledger.loop.engine import Engine
 from lossledger.loop.epoch import Epoch
@@ -165,7 +165,7 @@ class Loop:
         assert arguments is not None
         self._arguments = None
         model._assert_compile_called("fit")
-        _refuse_replicas(model)
+        _check_strategy(model)
         epochs = warn_of_caps(arguments["epochs"])
         model._eval_epoch_iterator = None
         (x, y, weight), validation = _split(arguments)
@@ -221,6 +221,8 @@ def _engine(model: Any, *, full: bool) -> Engine:
     backend = keras.backend.backend()
     if backend == "jax":
         from lossledger.loop.jax import JaxEngine as BackendEngine
+    elif replicas(model) > 1:
+        from lossledger.loop.tensorflow_replicas import ReplicasEngine as BackendEngine
     elif backend == "tensorflow":
         from lossledger.loop.tensorflow import TensorFlowEngine as BackendEngine
     else:
@@ -272,10 +274,8 @@ def _callbacks(model: Any, arguments: dict[str, Any], epochs: int, steps: int | 
     )
 
 
-def _refuse_replicas(model: Any) -> None:
-    if getattr(model, "_distribute_strategy", None):
-        raise LossLedgerError(
-            "lossledger.Loop doesn't train under a strategy of tf.distribute. Received: a model of "
-            f"{type(model._distribute_strategy).__name__}. Train it with `fit`.",
-            slug="loop-distributed",
-        )
+def _check_strategy(model: Any) -> None:
+    if keras.backend.backend() == "tensorflow":
+        from lossledger.loop import tensorflow_replicas
+
+        tensorflow_replicas.check(model)

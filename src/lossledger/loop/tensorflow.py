@@ -111,8 +111,7 @@ class TensorFlowEngine(base.Engine):
 
         @tf.autograph.experimental.do_not_convert
         def step(data: Any) -> Any:
-            results = model.distribute_strategy.run(self.tap.traced, (model.train_step, data))
-            logs, row = results
+            logs, row = self.trained(data)
             return logs, tf.zeros(0) if row is None else row
 
         with self.tracing():
@@ -128,6 +127,11 @@ class TensorFlowEngine(base.Engine):
             any("Random" in kind for kind in kinds),
             base.same_names(model.get_metrics_result(), logs),
         )
+
+    @tf.autograph.experimental.do_not_convert
+    def trained(self, data: Any) -> tuple[Any, Any]:
+        """Train on a batch under the model's strategy: the step's logs, and its row or `None`."""
+        return self.model.distribute_strategy.run(self.tap.traced, (self.model.train_step, data))
 
     def _program(self, form: str, key: Any, *arguments: Any) -> Callable[..., Any]:
         """The compiled form, traced with no more known of a batch than the step was."""
@@ -200,7 +204,7 @@ class TensorFlowEngine(base.Engine):
     def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
         """See base class."""
         if form == "eager":
-            logs, row = self.tap.traced(self.model.train_step, batch)
+            logs, row = self.trained(batch)
             if row is not None:
                 blank = self.new_window().values
                 values = blank if window.filled == 0 else window.values

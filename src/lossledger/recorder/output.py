@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,7 +80,7 @@ class Output:
         self.waiting: list[Mapping[str, np.ndarray]] = []
         self._before_block: int | None = None
         # Lines of calls that wait for the disk, and whether the first of them may be there already.
-        self._lines: list[dict[str, Any]] = []
+        self._lines: deque[dict[str, Any]] = deque()
         self._unsure = False
         self._appending = threading.Lock()
         self._created = ""
@@ -210,6 +211,7 @@ class Output:
         """
         if self._writer is None or self._refused:
             self.waiting.clear()
+            self._append_lines()
             return
         waits: OSError | None = None
         while self.waiting:
@@ -248,18 +250,17 @@ class Output:
             self._write_run(self.own, complete=False)
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
-        """Append what is known of a call; where the disk refuses, it waits for the next line."""
+        """Keep what is known of a call; it is written with the next entries, before them."""
         if self.own is not None:
-            with self._trouble.guarded("cannot-write"):
-                self._lines.append({"call": index, **values})
-                self._append_lines()
+            self._lines.append({"call": index, **values})
 
     def _append_lines(self) -> None:
         with self._appending:
             while self._lines and self.own is not None:
                 unsure, self._unsure = self._unsure, True
                 append_line(self.own / "calls.jsonl", self._lines[0], unless_last=unsure)
-                self._lines, self._unsure = self._lines[1:], False
+                self._lines.popleft()
+                self._unsure = False
 
     def weights(self, index: int, weights: Sequence[np.ndarray], when: str) -> None:
         """Keep the fingerprint of weights; a copy, too, of few that a call begins from.
