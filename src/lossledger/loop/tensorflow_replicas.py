@@ -15,7 +15,6 @@ from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.tensorflow import TensorFlowEngine, TensorFlowLoopTap
 from lossledger.shares import WORKER, fold
 
-
 TRIED = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
 """Strategies that a loop trains under as `fit` does."""
 
