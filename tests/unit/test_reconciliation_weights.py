@@ -33,6 +33,23 @@ def test_weights_against_rows_that_are_left_out_or_there_twice(
     close(exact(ll.reconcile(chosen, weighted)), {cause: -wanted})
 
 
+def test_weights_of_0_beside_a_penalty_and_a_batch_twice_beside_a_dropped_one(tmp_path):
+    weight = KEPT.astype("f8")
+    layers = [{"class": "Dense", "units": 1, "kernel_regularizer": "l2"}]
+    extra = {"configuration": {"layers": layers}}
+    regular = recorded(tmp_path, "regular", rate=0.0, weight=weight, penalty=0.05, info=extra)
+    chosen = recorded(tmp_path, "chosen", rate=0.0, x=X[KEPT], y=Y[KEPT])
+    wanted = {"sample_weight": ERRORS[KEPT].mean() - (weight * ERRORS).mean()}
+    wanted["penalty"] = -0.05 * float(THETA @ THETA)
+    close(exact(ll.reconcile(regular, chosen)), wanted)
+    plain = recorded(tmp_path, "plain", rate=0.0)
+    index = np.r_[:32, :32, 32:64]
+    again = recorded(tmp_path, "again", rate=0.0, x=X[index], y=Y[index])
+    wanted = {"unseen_rows": ERRORS[:64].mean() - ERRORS.mean()}
+    wanted["double_count"] = ERRORS[index].mean() - ERRORS[:64].mean()
+    close(exact(ll.reconcile(plain, again)), wanted)
+
+
 def test_a_remainder_that_is_padded_with_rows_that_weigh_nothing(tmp_path):
     pad = np.zeros((26, 3))
     weight = np.append(np.ones(70), np.zeros(26))
@@ -66,6 +83,19 @@ def test_a_loss_that_a_model_scales_has_no_penalty(tmp_path, scale):
     result = ll.reconcile(plain, scaled)
     close(exact(result), {"accumulation_scaling": (scale - 1) * np.dot(ROWS, loss) / 70})
     assert result.divergence.cause == "accumulation_scaling"
+
+
+def test_a_loss_scaled_with_its_penalty_is_not_taken_for_one(tmp_path):
+    """Nothing says by how much: all of it stays unexplained, in a training beside it, too."""
+    loss, regular = RNG.random(3), [{"class": "Dense", "kernel_regularizer": "l2"}]
+    plain = divided(tmp_path, "plain", loss, ROWS, configuration={"layers": [{"class": "Dense"}]})
+    said = {"custom_compute_loss": True, "layers": regular}
+    made = Made(tmp_path, "scaled")
+    made.call(0, driver="fit", model=0, weight_kind="rows", epochs_said=True, configuration=said)
+    made.steps((loss + 0.1) / 4, epoch=0, weight=ROWS, penalty=(loss + 0.1) / 4 - loss)
+    result = ll.reconcile(plain, made.close())
+    assert not result.causes
+    assert result.unexplained == result.gap
 
 
 def test_gathered_steps_whose_losses_are_divided(tmp_path):

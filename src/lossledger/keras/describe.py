@@ -93,6 +93,7 @@ def configuration(model: Any) -> dict[str, Any]:
         "jit_compile": bool(getattr(model, "jit_compile", False)),
         "run_eagerly": bool(getattr(model, "run_eagerly", False)),
         "custom_train_step": not type(model).train_step.__module__.startswith("keras."),
+        "custom_compute_loss": not type(model).compute_loss.__module__.startswith("keras.") or None,
         "replicas": replicas(model),
         "seed": _seed(),
     }

@@ -74,11 +74,11 @@ def hidden_steps(a: Fold, b: Fold, pair: Pair) -> Step | None:
 
 
 def _left_out(more: Ledger, less: Ledger) -> Mask | None:
-    """Which steps the other side has no counterpart of, where it has all others."""
+    """Which steps the other side has no counterpart of, where it has all others, or some again."""
     if not len(less):
         return None
     found = match(more["batch_id"], less["batch_id"])
-    if found.known and found.all_of_b:
+    if found.known and not (found.only_b & ~found.again_b).any():
         return found.only_a & ~found.again_a
     beyond = _beyond(more, less)
     if beyond is not None:

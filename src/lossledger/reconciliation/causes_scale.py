@@ -65,6 +65,8 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     if pair.same_call or pair.goes_on or other_start:
         return None
     scales = a.ledger.scale, b.ledger.scale
+    if not all(map(math.isfinite, scales)):
+        return None
     if not near(*scales):
         told = f"A step's loss is {scales[0]:.6g} times its data term in a, {scales[1]:.6g} in b."
         return _by(a, b, "accumulation_scaling", scales[1] / scales[0], told)

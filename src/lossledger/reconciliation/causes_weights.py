@@ -33,7 +33,8 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     if alike(own, count).all():
         return None
     changed = _over_weights(fold, each)
-    if not (paired or near(changed.value, other.value)) or near(fold.value, other.value):
+    data = [_without_penalty(each).value for each in (fold, changed, other)]
+    if not (paired or near(data[1], data[2])) or near(data[0], data[2]):
         return None
     of_classes = "class_weight" in reading.call.arguments
     cause = "class_weight" if of_classes else "sample_weight"
@@ -47,6 +48,11 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     advice = 'Leave such rows out, or compile with reduction="mean_with_sample_weight" and '
     advice += "average by the sum of the weights."
     return Step(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
+
+
+def _without_penalty(fold: Fold) -> Fold:
+    columns = fold.ledger.columns
+    return fold.of_losses(columns["loss"] - np.nan_to_num(columns["penalty"], nan=0.0))
 
 
 def _over_weights(fold: Fold, each: int) -> Fold:

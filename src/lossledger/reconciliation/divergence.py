@@ -202,7 +202,10 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
             "accumulation_scaling",
             f"{told}: of the same data term, {scales[0]:.6g} times and {scales[1]:.6g} times.",
         )
-    known = [0.0 if math.isnan(each["penalty"]) else each["penalty"] for each in (found.a, found.b)]
+    known = [
+        each["penalty"] if side.fold and side.fold.ledger.has("penalty") else 0.0
+        for side, each in ((pair.a, found.a), (pair.b, found.b))
+    ]
     data = [loss - each for loss, each in zip(losses, known, strict=True)]
     if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)) and any(known):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."

@@ -28,7 +28,7 @@ class Ledger:
         start: Entries before the epoch.
         kind: What the column `weight` is.
         scale: What a step's loss is of its data term, where that is one factor in every step;
-            there is no `penalty` then.
+            there is no `penalty` then. NaN where it may be scaled, by nobody knows how much.
     """
 
     columns: Mapping[str, np.ndarray]

@@ -10,7 +10,7 @@ from lossledger.call import Call, entries_of
 from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.fold import Form, Ledger
-from lossledger.reconciliation.moves import alike, near
+from lossledger.reconciliation.moves import SAME, alike, near
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import SUPERSEDED, Run
 from lossledger.statement import bounds
@@ -96,6 +96,8 @@ def ledger_of(
         if name in kept and not np.isfinite(kept[name]).any():
             del kept[name]
     ledger = _scaled(Ledger(kept, span[0] - begin, call.weight_kind))
+    if call.configuration.get("custom_compute_loss"):
+        ledger = _unknown(ledger)
     unknown = [part for part in form.loss.split("+") if part not in ("loss", "data", *outputs)]
     if unknown or (form.loss == "data" and not ledger.has("penalty")):
         raise LossLedgerError(
@@ -126,6 +128,18 @@ def _scaled(ledger: Ledger) -> Ledger:
     if whole:
         scale = float(round(size)) if scale > 1 else 1 / round(size)
     return replace(ledger.with_loss(loss, penalty=np.zeros(len(loss))), scale=scale)
+
+
+def _unknown(ledger: Ledger) -> Ledger:
+    """The entries without what a model's own compute_loss takes away from the data term.
+
+    No regularizer does: it may have scaled data term and penalty together.
+    """
+    taken = ledger.columns["penalty"] < -SAME * np.abs(ledger.columns["loss"])
+    if not len(taken) or not taken.all():
+        return ledger
+    loss = ledger.columns["loss"]
+    return replace(ledger.with_loss(loss, penalty=np.full(len(loss), np.nan)), scale=np.nan)
 
 
 def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.ndarray]]) -> None:

@@ -56,7 +56,7 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     left = b.value - a.value
     if near(a.value, b.value) or not math.isfinite(left):
         return None
-    if pair.same_entries:
+    if pair.same_entries or not all(math.isfinite(fold.ledger.scale) for fold in (a, b)):
         return None
     if pair.same_call:
         return _epochs(a, b, pair, left)
