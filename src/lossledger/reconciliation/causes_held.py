@@ -6,7 +6,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import Step, alike, counted, near, number
+from lossledger.reconciliation.moves import Change, alike, counted, near, number
 from lossledger.reconciliation.pair import ROUNDS, Pair
 
 
@@ -35,7 +35,7 @@ _WAYS = (
 )
 
 
-def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Sample weights, class weights or a mask in each batch's loss, on one side or otherwise.
 
     At the same weights, on the same batches: `sum(w (l_a - l_b)) / sum(w)` over them, the other
@@ -66,7 +66,7 @@ def weighted_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
         f"average; {number(float(ours[place]))} and {number(float(theirs[place]))} in batch "
         f"{int(found.a[place])}.{_totals(way.cause, a, b)}"
     )
-    return Step(way.cause, changed, other, evidence, way.advice)
+    return Change(way.cause, changed, other, evidence, way.advice)
 
 
 def _differs(cause: str, a: Fold, b: Fold, pair: Pair, found: Match) -> bool:
@@ -103,7 +103,7 @@ def _with_losses(fold: Fold, places: np.ndarray, losses: np.ndarray) -> Fold:
     return fold.of_losses(loss)
 
 
-def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def other_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Rows that the other side has not, where the weights stood still on both.
 
     Both folds are then means over rows at the same weights, and what tells them apart is which
@@ -129,4 +129,4 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
         f"{rows[1]:,} rows {number(b.value)} in b: they are not the same rows."
     )
     advice = "Measure both on the same rows: steps_per_epoch and validation_split leave rows out."
-    return Step(cause, a.over(b.ledger), b, evidence, advice)
+    return Change(cause, a.over(b.ledger), b, evidence, advice)

@@ -8,7 +8,7 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import loss_weights_of, outputs_of, weights_within
 from lossledger.reconciliation.fold import Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, counted, near, number, signed
+from lossledger.reconciliation.moves import Change, alike, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 from lossledger.vectors import Floats
@@ -18,7 +18,7 @@ _ZERO = 2e-7
 """A penalty that is the float32 rounding of a difference, relatively to the loss."""
 
 
-def nonfinite(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """NaN or infinity, averaged in or dropped.
 
     The fold of the finite losses alone, less the fold of all.
@@ -40,14 +40,14 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Step | None:
         f"{number(folds[1].value)}."
     )
     advice = "Find the step that gave it (`lossledger show --epoch`); average with np.nanmean only "
-    return Step("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
+    return Change("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
 
 
 def _seen(fold: Fold) -> Floats:
     return fold.losses[fold.ledger.start :]
 
 
-def penalty(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def penalty(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Regularizers and `add_loss`, in the one number and not in the other.
 
     On each side `fold(l - penalty) - fold(l)`, where one side has no penalty, or another
@@ -70,10 +70,10 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Step | None:
     ]
     evidence = f"Penalties add {parts[0]} to a and {parts[1]} to b."
     advice = "Compare the data terms, or train both with the same regularizers."
-    return Step("penalty", changed[0], changed[1], evidence, advice)
+    return Change("penalty", changed[0], changed[1], evidence, advice)
 
 
-def _forgotten(a: Fold, b: Fold) -> Step | None:
+def _forgotten(a: Fold, b: Fold) -> Change | None:
     """A penalty on one side that a step of the user's leaves out on the other, which records none.
 
     Only where nothing else tells the two apart: then its loss is the other's data term.
@@ -90,7 +90,7 @@ def _forgotten(a: Fold, b: Fold) -> Step | None:
         "has the data terms alone."
     )
     advice = "Add sum(model.losses) in the step, as compute_loss does."
-    return Step("penalty", *((changed, b) if known is a else (a, changed)), evidence, advice)
+    return Change("penalty", *((changed, b) if known is a else (a, changed)), evidence, advice)
 
 
 def _has_penalty(fold: Fold) -> bool:
@@ -131,7 +131,7 @@ def _is_none(ledger: Ledger) -> bool:
     return bool(((penalties == 0) | (penalties <= _ZERO * np.abs(ledger["loss"]))).all())
 
 
-def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def loss_weights(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Other weights of the losses of several outputs.
 
     `l + sum((m_i - w_i) l_i)` on each side, m the mean of both sides' weights w; the loss against
@@ -155,10 +155,10 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Step | None:
     told = [" + ".join(f"{value:g} {name}" for name, value in each.items()) for each in weights]
     evidence = f"The loss is {told[0]} in a, {told[1]} in b."
     advice = "Compile both with the same loss_weights, or compare the outputs' own losses."
-    return Step("loss_weights", changed[0], changed[1], evidence, advice)
+    return Change("loss_weights", changed[0], changed[1], evidence, advice)
 
 
-def _without_output(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def _without_output(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """An output that has a loss on one side only: `p + sum(w_i l_i)` over those of the other."""
     names = [outputs_of(each.call) for each in (pair.a, pair.b)]
     first = len(names[0]) > len(names[1])
@@ -180,10 +180,10 @@ def _without_output(a: Fold, b: Fold, pair: Pair) -> Step | None:
         f"{number(changed.value)}."
     )
     advice = "Give every output a loss on both sides, or compare the outputs' own losses."
-    return Step("loss_weights", *((changed, b) if first else (a, changed)), evidence, advice)
+    return Change("loss_weights", *((changed, b) if first else (a, changed)), evidence, advice)
 
 
-def _summed(a: Fold, b: Fold, first: bool) -> Step | None:
+def _summed(a: Fold, b: Fold, first: bool) -> Change | None:
     named, loss = (a, b) if first else (b, a)
     if not set(named.form.loss.split("+")) <= set(loss.ledger.columns):
         return None
@@ -194,7 +194,7 @@ def _summed(a: Fold, b: Fold, first: bool) -> Step | None:
     )
     advice = "Multiply each output's loss by its weight in loss_weights before adding."
     changed = (a, summed) if first else (summed, b)
-    return Step("loss_weights", *changed, evidence, advice)
+    return Change("loss_weights", *changed, evidence, advice)
 
 
 def _weights(reading: Reading) -> dict[str, float]:

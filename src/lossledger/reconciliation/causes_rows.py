@@ -6,12 +6,12 @@ import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
-from lossledger.reconciliation.moves import Step, alike, counted, number
+from lossledger.reconciliation.moves import Change, alike, counted, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.vectors import Mask
 
 
-def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Rows that one side leaves out of its number, or never trains on.
 
     The fold of all steps of the side that has more, less the fold of those steps of it whose
@@ -32,7 +32,7 @@ def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     return None
 
 
-def double_count(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def double_count(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Steps counted twice, as after a resume.
 
     The fold of all steps, less the fold without those that the run itself marks as trained again;
@@ -50,7 +50,7 @@ def double_count(a: Fold, b: Fold, pair: Pair) -> Step | None:
     return None
 
 
-def hidden_steps(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def hidden_steps(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Steps that a log with a stride, or of executions of several steps, never shows.
 
     The fold of all steps, less the fold of the last one of every so many.
@@ -70,7 +70,7 @@ def hidden_steps(a: Fold, b: Fold, pair: Pair) -> Step | None:
         f"{number(folds[1].value)} in b."
     )
     advice = "Keep each step's loss: a log with a stride, or of executions, leaves steps out."
-    return Step("hidden_steps", folds[0], folds[1], evidence, advice)
+    return Change("hidden_steps", folds[0], folds[1], evidence, advice)
 
 
 def _left_out(more: Ledger, less: Ledger) -> Mask | None:
@@ -128,7 +128,7 @@ def _first_times(ledger: Ledger, again: Mask) -> Mask:
 
 def _without(
     cause: Literal["unseen_rows", "double_count"], which: str, folds: tuple[Fold, Fold], mask: Mask
-) -> Step:
+) -> Change:
     fold = folds[0] if which == "a" else folds[1]
     ledger, other = fold.ledger, "b" if which == "a" else "a"
     kept = fold.over(ledger.keep(~mask))
@@ -152,7 +152,7 @@ def _without(
         advice = "Where a training resumes or restores weights, drop the losses of the steps that "
         advice += "it trains again; see that neither steps_per_epoch nor the data repeat rows."
     changed = (kept, folds[1]) if which == "a" else (folds[0], kept)
-    return Step(cause, *changed, evidence, advice)
+    return Change(cause, *changed, evidence, advice)
 
 
 def _mean(losses: np.ndarray, rows: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import SAME, Step, alike, counted, near
+from lossledger.reconciliation.moves import SAME, Change, alike, counted, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
 
@@ -21,7 +21,7 @@ _WEIGHTS = {"sample_weight", "class_weight", "loss_weights", "mask"}
 _MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
-def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """A batch's loss is a sum on one side and a mean on the other.
 
     To the mean over the d losses of a batch, all of its rows or, under a mask, the valid: `l / d`
@@ -51,10 +51,10 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Step | None:
         evidence += " No record says so, but only then are the means over all rows equal."
     advice = 'Give both losses the same reduction, "sum_over_batch_size".'
     ours, theirs = (fold for fold in changed if fold is not None)
-    return Step("reduction", ours, theirs, evidence, advice)
+    return Change("reduction", ours, theirs, evidence, advice)
 
 
-def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def scaling(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """The same losses, times one factor: `l_b = f l_a` in every step of both.
 
     f or 1/f the replicas or the steps that one update gathers, as recorded; else the batch's rows,
@@ -82,7 +82,7 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Step | None:
     return _of_one_factor(a, b, pair, found, theirs / ours)
 
 
-def _of_one_factor(a: Fold, b: Fold, pair: Pair, found: Match, ratio: Floats) -> Step | None:
+def _of_one_factor(a: Fold, b: Fold, pair: Pair, found: Match, ratio: Floats) -> Change | None:
     """What a factor that all losses have in common is, where it is the rows or a whole number."""
     whole = float(np.median(ratio))
     size = round(min(max(whole, 1 / whole), LARGEST + 1))
@@ -126,7 +126,7 @@ def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, F
     return sums[0], sums[1]
 
 
-def _by(a: Fold, b: Fold, cause: str, factor: "Floats | float", evidence: str) -> Step:
+def _by(a: Fold, b: Fold, cause: str, factor: "Floats | float", evidence: str) -> Change:
     """b's data terms without the factor; one of each step in the order of b's epoch."""
     ledger = b.ledger
     columns = ledger.columns
@@ -137,7 +137,7 @@ def _by(a: Fold, b: Fold, cause: str, factor: "Floats | float", evidence: str) -
         "reduction": 'Divide a summed loss by its rows, or compile with "sum_over_batch_size".',
         "replica_scaling": "Log the loss before it is divided by the number of replicas.",
     }.get(cause, "Log the loss before it is divided by the steps that one update gathers.")
-    return Step(cause, a, b.of_losses(loss), evidence, advice)
+    return Change(cause, a, b.of_losses(loss), evidence, advice)
 
 
 def _scaled_by(pair: Pair, size: int) -> str | None:

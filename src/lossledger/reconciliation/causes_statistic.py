@@ -5,7 +5,7 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import Step, counted, near, number, share
+from lossledger.reconciliation.moves import Change, counted, near, number, share
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
 
@@ -13,7 +13,7 @@ _BY_WEIGHTS = "mean_with_sample_weight"
 _STATED = "State the same statistic on both sides: `--statistic` of `lossledger show` has them all."
 
 
-def convention(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """The same entries under another statistic.
 
     `f_b(E) - f_a(E)`, f the statistic (its weights included), E the entries of the side whose
@@ -34,10 +34,10 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Step | None:
         if fold is not other
     )
     evidence = f"{a.form.text} in a, {b.form.text} in b; {about}."
-    return Step("convention", changed[0], changed[1], evidence, _STATED)
+    return Change("convention", changed[0], changed[1], evidence, _STATED)
 
 
-def _other_batch(a: Fold, b: Fold, pair: Pair) -> Step:
+def _other_batch(a: Fold, b: Fold, pair: Pair) -> Change:
     """The loss of a later batch, less that of the other's batch, of the same epoch."""
     places = [len(fold.ledger) - 1 for fold in (a, b)]
     changed = [
@@ -45,7 +45,7 @@ def _other_batch(a: Fold, b: Fold, pair: Pair) -> Step:
     ]
     of = "of one epoch" if pair.same_entries else "of their epochs"
     evidence = f"The loss of batch {places[0]} in a, of batch {places[1]} in b, {of}."
-    return Step("convention", changed[0], changed[1], evidence, "Compare the same batch.")
+    return Change("convention", changed[0], changed[1], evidence, "Compare the same batch.")
 
 
 def _averaged(fold: Fold, other: Form) -> Fold:
@@ -56,7 +56,7 @@ def _averaged(fold: Fold, other: Form) -> Fold:
     return fold.by(statistic=form.statistic, parameters=form.parameters, weight=form.weight)
 
 
-def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """A running mean that goes on over earlier epochs.
 
     `sum(w l) / sum(w)` over the epoch, less the same over all steps since the first.
@@ -75,10 +75,10 @@ def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Step | None:
     )
     advice = "Call model.reset_metrics() before each train_on_batch, or at each epoch's beginning."
     changed = (reset, b) if cumulative is a else (a, reset)
-    return Step("state_not_reset", *changed, evidence, advice)
+    return Change("state_not_reset", *changed, evidence, advice)
 
 
-def weighting(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Another weight for each step's loss.
 
     `sum(v l) / sum(v) - sum(w l) / sum(w)` over the same entries: those of the side that has more
@@ -106,7 +106,7 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Step | None:
     advice = "Average with the rows as weights: np.average(losses, weights=rows)."
     if {"elements", "sample_weight"} & set(kinds):
         advice = "Average the epoch with the weights that the batches' own means have."
-    return Step("weighting", changed if mine else a, b if mine else changed, evidence, advice)
+    return Change("weighting", changed if mine else a, b if mine else changed, evidence, advice)
 
 
 def _kind(fold: Fold) -> str:
@@ -118,7 +118,7 @@ def _has(fold: Fold, kind: str) -> bool:
     return kind in ("one", fold.ledger.kind) or fold.ledger.has(kind)
 
 
-def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Step | None:
+def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Change | None:
     """The same weight kind over other batches: what a batch's own mean was over decides."""
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if pair.same_entries or kind not in ("one", "rows"):
@@ -141,7 +141,7 @@ def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Step | None:
         f"and {number(changed[1].value)}."
     )
     advice = f"Weight the batches by {named}: then their size doesn't matter."
-    return Step("weighting", changed[0], changed[1], evidence, advice)
+    return Change("weighting", changed[0], changed[1], evidence, advice)
 
 
 def _own(fold: Fold, by_weights: bool) -> str:

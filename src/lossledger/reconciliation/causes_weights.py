@@ -5,13 +5,13 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Floats, Fold, Ledger
-from lossledger.reconciliation.moves import Step, alike, near, number
+from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
 
 _OVER_ROWS = (None, "sum_over_batch_size", "mean", "auto")
 
 
-def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Sample weights on one side in the place of rows that the other has, or has not.
 
     As of padding, or of rows that are left out, whose weight is 0; or of a row that is there
@@ -47,7 +47,7 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     )
     advice = 'Leave such rows out, or compile with reduction="mean_with_sample_weight" and '
     advice += "average by the sum of the weights."
-    return Step(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
+    return Change(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
 
 
 def _without_penalty(fold: Fold) -> Fold:
@@ -66,7 +66,7 @@ def _over_weights(fold: Fold, each: int) -> Fold:
     return kept.of_losses(loss, rows=count, weight=count)
 
 
-def zeros(a: Fold, b: Fold, pair: Pair) -> Step | None:
+def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """A mask on one side, sample weights of 0 and 1 of the same targets on the other.
 
     The mask's mean is over v valid targets, that of the weights over all n rows of d targets
@@ -104,7 +104,7 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Step | None:
         "is over all, the others as zeros."
     )
     advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
-    return Step("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
+    return Change("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
 
 
 def _data(ledger: Ledger) -> Floats:

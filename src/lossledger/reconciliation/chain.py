@@ -11,12 +11,12 @@ from lossledger.reconciliation.causes_scale import reduction, scaling
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.causes_weights import weights_for_rows, zeros
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import Step, is_rounding
+from lossledger.reconciliation.moves import Change, is_rounding
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.result import Cause, gap_of, same, total
 from lossledger.reconciliation.slugs import SLUGS
 
-STAGES: Sequence[Callable[[Fold, Fold, Pair], Step | None]] = (
+STAGES: Sequence[Callable[[Fold, Fold, Pair], Change | None]] = (
     # First, though not in the table: no difference of what is not finite says anything.
     nonfinite,
     convention,

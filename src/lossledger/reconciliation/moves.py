@@ -33,7 +33,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Step:
+class Change:
     """A change of one fold or of both that brings the two nearer to each other.
 
     Its amount is what it does to a, less what it does to b: `(a' - a) + (b - b')`.
