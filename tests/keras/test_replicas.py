@@ -34,6 +34,10 @@ class Trained:
         self.reported = json.loads((folder / "reported.json").read_text())
         self.x, self.y = (self.arrays[f"data/{k}"].astype("f8") for k in (0, 1))
 
+    def state(self, name):
+        found = sum(key.startswith(f"{name}/") for key in self.arrays)
+        return [self.arrays[f"{name}/{place}"] for place in range(found)]
+
     def weights(self, name):
         return [self.arrays[f"{name}/{k}"].astype("f8") for k in range(4)]
 
@@ -83,7 +87,7 @@ def test_the_training_is_the_same_to_the_last_bit(trained):
         np.testing.assert_array_equal(array, recorded.arrays[name], err_msg=name)
     assert run.complete
     assert run.info["warnings"] == []
-    assert [call.steps for call in run.calls] == [6, 6, 6, 6, 3, 6, 1]
+    assert [call.steps for call in run.calls][:7] == [6, 6, 6, 6, 3, 6, 1]
 
 
 def test_a_step_is_the_fold_of_its_replicas(trained):
@@ -161,3 +165,54 @@ def test_gradients_of_unequal_shares(trained):
     assert causes(result)["replica_scaling"] == pytest.approx(own, abs=1e-6)
     assert abs(result.unexplained) < 1e-6
     assert "3 + 2 rows" in " ".join(cause.evidence for cause in result.causes)
+
+
+LOOPS = {
+    "whole": ("by_run", "by_step", "by_turns", "in_scope"),
+    "ordered": ("by_own_batches",),
+    "weighted": ("by_turns",),
+    "stream": ("by_turns",),
+    "endless": ("by_run",),
+    "one": ("by_turns",),
+    "alone": ("by_turns",),
+}
+"""The trainings of `mirrored_loop.py`, each with `fit` first, and how a loop was driven."""
+
+CALLS = [f"{case}/{drive}" for case, drives in LOOPS.items() for drive in ("by_fit", *drives)]
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_a_loop_trains_as_fit_does(trained, case):
+    for left in trained[:2]:
+        told = left.reported[-1]
+        fit = left.state(f"{case}/by_fit")
+        for drive in LOOPS[case]:
+            loop = left.state(f"{case}/{drive}")
+            for a, b in zip(fit, loop, strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=drive)
+            assert told[f"{case}/{drive}"]["history"] == told[f"{case}/by_fit"]["history"]
+            if batches := told[f"{case}/{drive}"]["told"]:
+                assert batches == told[f"{case}/by_fit"]["told"]
+
+
+NAMES = ["epoch", "batch", "loss", "weight", "rows", "penalty", "learning_rate", "batch_id"]
+
+
+@pytest.mark.parametrize("case", LOOPS)
+def test_the_entries_of_a_loop_are_those_of_fit(trained, case):
+    _, recorded, run = trained
+    number = {name: 7 + place for place, name in enumerate(CALLS)}
+    fit = run.entries(NAMES, call=number[f"{case}/by_fit"], replicas=True).to_pydict()
+    for drive in LOOPS[case]:
+        call = number[f"{case}/{drive}"]
+        assert run.calls[call].driver == "loop"
+        assert run.entries(NAMES, call=call, replicas=True).to_pydict() == fit
+        losses = recorded.reported[-1][f"{case}/{drive}"]["losses"]
+        assert losses is None or run.entries(["loss"], call=call)["loss"].to_pylist() == losses
+
+
+def test_what_a_loop_can_not_train_is_an_error(trained):
+    refused = trained[0].reported[-1]["refused"]
+    assert "Received: a model of MultiWorkerMirroredStrategy" in refused["workers"]
+    assert "Received: jit_compile=True, and 2 replicas" in refused["xla"]
+    assert "inside the scope of MirroredStrategy" in refused["outside"]

@@ -56,7 +56,7 @@ ALONE = {
     "tensorflow": {
         *("keras.tensorflow", "keras.tensorflow_ring", "keras.tensorflow_replicas"),
         *("keras.tensorflow_buffer", "keras.describe"),
-        *("loop.tensorflow", "loop.order"),
+        *("loop.tensorflow", "loop.tensorflow_replicas", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
     "torch": {"keras.torch", "keras.describe", "loop.torch"},
