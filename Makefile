@@ -78,10 +78,12 @@ fuzz: $(VENV)/.with-fuzz
 
 bench: $(ALL)
 	@$(QUIET) QUICK=$(QUICK) $(BIN)/python benchmarks
+	@[ "$(QUICK)" ] || $(BIN)/python tests/unit/test_docs.py  # the guide shows some of it
 
 docs: $(VENV)/.with-docs
 	@$(BIN)/zensical build --strict --clean
-	@echo "== the site begins at build/docs/index.html"
+	@echo "== the site begins at build/docs/index.html; its search needs a server:"
+	@echo "   python3 -m http.server -d build/docs"
 
 clean:
 	rm -rf $(VENV) runs dist build .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -27,8 +27,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 ROUNDS = int(os.environ.get("ROUNDS", 3))
 FIRST = int(os.environ.get("FIRST", 5))
 EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
-"""Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step.
-On PyTorch, where a step takes far longer than that, a quarter of them."""
+"""Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step."""
 
 Train = Callable[[int], Any]
 
@@ -155,7 +154,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
     for way, train in trained.items():
         if "Loop" in way and settles:
             train(300 if name == "toy" and "a time" not in way else 30)
-    epochs = EPOCHS[name] if settles else EPOCHS[name] // 4 or 1
+    epochs = EPOCHS[name]
     rounds = [
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
         for _ in range(ROUNDS)

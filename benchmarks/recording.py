@@ -3,9 +3,10 @@
 Three equal models train in one process on the same batches by turns, a few steps each: one is
 recorded, two are not. A turn counts with the median of its steps, and the difference of two models
 is the median over the rounds, with its 95 % interval (of the order statistics). The two without a
-recording tell what such a difference is where there is none. `fit` is timed within, by its later
-epochs: what begins and ends a call is a row of its own. The recorder's thread works now and then,
-in anybody's turn: its processor time is measured apart, while only the recorded model trains.
+recording tell what such a difference is where there is none. `fit` is timed within, by a callback
+at the batches of its later epochs; the rest of the call is a row of its own. The recorder's thread
+works now and then, in anybody's turn: its processor time is measured apart, while only the recorded
+model trains.
 
     python benchmarks/recording.py                      # every backend that is installed
     python benchmarks/recording.py --backend jax --seconds 60
@@ -66,8 +67,8 @@ def convnet(keras):
 
 MODELS = {"toy": toy, "mlp": mlp, "convnet": convnet}
 CALL = "a call of fit"
-STEPS, EPOCHS = 20, 4
-"""Of an epoch, and of a call of `fit`, of which the first is not counted."""
+STEPS, EPOCHS = 100, 2
+"""Of an epoch, and of a call of `fit`; the first of each is not counted."""
 BATCHES = 5
 """Of a turn of `train_on_batch`, of which the first is not counted."""
 ALONE = 4
@@ -158,23 +159,21 @@ def compare(keras, models, train, x, y, seconds):
 
 
 def fit(keras, model, x, y):
-    """Some epochs; returns seconds a step, of the median of the later ones, and of the rest."""
+    """Some epochs; returns seconds of the median step of the later ones, and of what is no step."""
     marks = []
 
     class Clock(keras.callbacks.Callback):
         async_safe = True
 
-        def on_epoch_begin(self, epoch, logs=None):
-            marks.append(time.perf_counter())
-
-        def on_epoch_end(self, epoch, logs=None):
+        def on_train_batch_end(self, batch, logs=None):
             marks.append(time.perf_counter())
 
     began = time.perf_counter()
     model.fit(x, y, batch_size=32, epochs=EPOCHS, verbose=0, callbacks=[Clock()])
     whole = time.perf_counter() - began
-    epochs = [end - begin for begin, end in zip(marks[::2], marks[1::2], strict=True)]
-    return statistics.median(epochs[1:]) / STEPS, whole - sum(epochs)
+    epochs = [marks[k : k + STEPS] for k in range(0, len(marks), STEPS)]
+    steps = [b - a for epoch in epochs[1:] for a, b in itertools.pairwise(epoch)]
+    return statistics.median(steps), whole - sum(epoch[-1] - epoch[0] for epoch in epochs)
 
 
 def train_on_batch(keras, model, x, y):

@@ -6,6 +6,12 @@ import shutil
 import signal
 import tempfile
 
+from hypothesis import settings
+
+# No test is decided by a clock.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 # A shell starts what it runs in the background with Ctrl-C ignored, nohup with SIGHUP, and so would
 # be all that tests start; some of them are about it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from lossledger import shares
-from lossledger.continued import Place, places_of
+from lossledger.continued import Standing, standings_of
 from lossledger.entry import NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
@@ -30,11 +30,11 @@ class Call:
         model: The number of the model that it trained.
         steps: Its entries that count, when the calls were first looked at: of a run that was
             resumed, those that were not trained again.
-        info: What `calls.jsonl` says of it; see the guide for the keys.
+        info: What `calls.jsonl` says of it; its keys are in `docs/format.md`.
         reported: What the driver reported, in order.
         epochs_from: How its epochs are known: counted by the driver, said by the user, found in
             the fingerprints of its batches, or not at all (then all its steps are epoch 0).
-        place: How it stands to the others in a run that was resumed.
+        standing: How it stands to the others in a run that was resumed.
         line: The number of the call that it goes on from, or of the one that that one goes on
             from, and so forth; its own where it began anew. Calls of a line count epochs on.
         before: Entries that count of the calls of its line before it.
@@ -47,14 +47,14 @@ class Call:
     reported: tuple[Mapping[str, Any], ...]
     epochs_from: Source
     _epochs: Epochs | None = field(default=None, repr=False)
-    place: Place = field(default_factory=lambda: Place(0))
+    standing: Standing = field(default_factory=lambda: Standing(0))
     line: int = 0
     before: int = 0
 
     @property
     def whole(self) -> "Call":
         """The call with all its entries, those that were trained again, too."""
-        return replace(self, steps=self.steps + self.place.superseded)
+        return replace(self, steps=self.steps + self.standing.superseded)
 
     @property
     def attempt(self) -> int:
@@ -141,12 +141,12 @@ def read_calls(
     seen = _look(folder, promised)
     infos, reported = noted(folder, written)
     numbers = sorted({*infos, *seen})
-    places = _places(folder, infos, seen)
+    standings = _standings(folder, infos, seen)
     lines: dict[int, int] = {}
     known: dict[int, tuple[Source, Epochs | None]] = {}
     for number in numbers:
         info = infos.setdefault(number, {})
-        before = places[number].continues
+        before = standings[number].continues
         lines[number] = number if before is None else lines[before]
         said = steps_per_epoch or info.get("steps_per_epoch")
         if number not in seen or seen[number].counted:
@@ -155,17 +155,17 @@ def read_calls(
         elif said:
             known[number] = ("said", Epochs(0, "said", int(said)))
     rest = [number for number in numbers if number not in known]
-    known |= _found(folder, {n: (lines[n], places[n].steps) for n in rest})
+    known |= _found(folder, {n: (lines[n], standings[n].steps) for n in rest})
     calls: list[Call] = []
     totals: dict[int, int] = {}
     for number in numbers:
-        info, items, place = infos[number], tuple(reported.get(number, ())), places[number]
+        info, items, standing = infos[number], tuple(reported.get(number, ())), standings[number]
         model = info.get("model", seen[number].model if number in seen else 0)
         line, (source, epochs) = lines[number], known[number]
         before = totals.get(line, 0)
-        totals[line] = before + place.steps
+        totals[line] = before + standing.steps
         calls.append(
-            Call(number, model, place.steps, info, items, source, epochs, place, line, before)
+            Call(number, model, standing.steps, info, items, source, epochs, standing, line, before)
         )
     return calls
 
@@ -216,15 +216,15 @@ def evaluations(
     return [found[epoch]] if -epoch <= len(found) else []
 
 
-def _places(
+def _standings(
     folder: Path, infos: Mapping[int, Mapping[str, Any]], seen: Mapping[int, "_Seen"]
-) -> dict[int, Place]:
+) -> dict[int, Standing]:
     """How the calls stand to each other; of a run that never was resumed all that they have."""
-    places = {number: Place(0) for number in infos}
+    standings = {number: Standing(0) for number in infos}
     if any(info.get("attempt") for info in infos.values()):
         counts = {number: (one.model, one.steps) for number, one in seen.items()}
-        return places | places_of(folder, infos, counts)
-    return places | {number: Place(one.steps) for number, one in seen.items()}
+        return standings | standings_of(folder, infos, counts)
+    return standings | {number: Standing(one.steps) for number, one in seen.items()}
 
 
 def _found(

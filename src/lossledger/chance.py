@@ -3,12 +3,10 @@
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from lossledger.vectors import Floats
 
 LEVEL = 0.99
 """Of so many comparisons of things that differ by chance alone, noise covers the amount."""

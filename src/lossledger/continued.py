@@ -25,7 +25,7 @@ _TRIED = 4096
 
 
 @dataclass(frozen=True)
-class Place:
+class Standing:
     """What of a call counts, and what it goes on from.
 
     Args:
@@ -87,9 +87,9 @@ _Cut: TypeAlias = tuple[_Call, int, int]
 """A call, after how many entries it is cut, and the step of the first that is cut off."""
 
 
-def places_of(
+def standings_of(
     folder: Path, infos: Mapping[int, Mapping[str, Any]], steps: Mapping[int, tuple[int, int]]
-) -> dict[int, Place]:
+) -> dict[int, Standing]:
     """Where each call of a resumed run stands.
 
     The first call of a model after a resume goes on
@@ -122,7 +122,7 @@ def places_of(
         attempts[call.model] = attempt
         before.append(call)
     return {
-        number: Place(
+        number: Standing(
             call.kept, call.steps - call.kept, call.since, call.continues, call.again, call.seen
         )
         for number, call in calls.items()

@@ -5,7 +5,6 @@ column names below. A column that a block lacks is null for its rows. A name tha
 below is the loss of a named output (float32), as Keras names it (`a_loss`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,13 +84,3 @@ def number(value: Any) -> float:
         return float(np.ravel(np.asarray(value))[0])
     except (TypeError, ValueError, IndexError, RuntimeError):
         return float("nan")
-
-
-def floats(values: Sequence[Any]) -> np.ndarray:
-    """`number` of each, float64."""
-    try:
-        # What Keras returns is numbers: these at once, in a tenth of the time.
-        found = np.array(values, "f8")
-    except (TypeError, ValueError, RuntimeError):
-        found = np.zeros(0)
-    return found if found.shape == (len(values),) else np.array([number(v) for v in values], "f8")

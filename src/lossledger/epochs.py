@@ -6,8 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossledger.passes import LANE, Ids, Sums, lanes_of, period_of, repeats
+from lossledger.passes import LANE, Sums, lanes_of, period_of, repeats
 from lossledger.uneven import cut_short, gone_back, in_order
+from lossledger.vectors import Ids
 
 _WARM_UP = 8
 _RESTARTS = 8

@@ -19,9 +19,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
-Pair: TypeAlias = tuple[Array, Array]
+from lossledger.vectors import Floats, Integers
+
+Pair: TypeAlias = tuple[Floats, Floats]
 
 _HALF = 27
 _LOW = np.int64(2**_HALF - 1)
@@ -38,7 +38,7 @@ def to_float(number: Fraction) -> float:
         return math.inf if number > 0 else -math.inf
 
 
-def exact_sum(values: Array, factors: Array | None = None) -> Fraction:
+def exact_sum(values: Floats, factors: Floats | None = None) -> Fraction:
     """The exact sum of `values`, or of `values * factors`.
 
     Each number is split into an integer mantissa and an exponent; mantissas (their halves, so
@@ -56,7 +56,7 @@ def exact_sum(values: Array, factors: Array | None = None) -> Fraction:
     return total
 
 
-def _chunk_sum(values: Array, factors: Array | None) -> Fraction:
+def _chunk_sum(values: Floats, factors: Floats | None) -> Fraction:
     mantissas, exponents = _decompose(values)
     ours: tuple[tuple[Integers | np.int64, int], ...] = ((np.int64(1), 0),)
     if factors is not None:
@@ -72,7 +72,7 @@ def _chunk_sum(values: Array, factors: Array | None) -> Fraction:
     return Fraction(units) * Fraction(2) ** lowest
 
 
-def _decompose(values: Array) -> tuple[Integers, Integers]:
+def _decompose(values: Floats) -> tuple[Integers, Integers]:
     """Integer mantissas (53 bits) and exponents with `value = mantissa * 2**exponent`."""
     mantissas, exponents = np.frexp(values)
     return np.ldexp(mantissas, 53).astype(np.int64), exponents.astype(np.int64) - 53
@@ -96,7 +96,7 @@ def _add_by_bin(integers: Integers, bins: Integers) -> int:
     return total
 
 
-def running_mean(values: Array, weights: Array, first: Integers) -> Array:
+def running_mean(values: Floats, weights: Floats, first: Integers) -> Floats:
     """The weighted mean of each group so far, at every entry.
 
     Non-finite values follow IEEE 754, from where they stand to the end of their group, as in an
@@ -128,7 +128,7 @@ def running_mean(values: Array, weights: Array, first: Integers) -> Array:
         return mean if heard.all() else np.where(_since(~heard, first), np.nan, mean)
 
 
-def _poison(products: Array, finite: NDArray[np.bool_], first: Integers) -> Array:
+def _poison(products: Floats, finite: NDArray[np.bool_], first: Integers) -> Floats:
     """What the non-finite products of the group so far add up to; 0.0 without any."""
     up = _since(products == np.inf, first)
     down = _since(products == -np.inf, first)
@@ -142,7 +142,7 @@ def _since(marks: NDArray[np.bool_], first: Integers) -> NDArray[np.bool_]:
     return counts[1:] > counts[first]
 
 
-def _weight_sums(weights: Array, first: Integers) -> Pair:
+def _weight_sums(weights: Floats, first: Integers) -> Pair:
     """As `_group_sums`; rows and elements are integers, which a float64 adds exactly to 2^53."""
     zeros = np.zeros(len(weights))
     if (weights == np.rint(weights)).all() and np.abs(weights).sum() < 2**53:
@@ -178,21 +178,21 @@ def _group_sums(addends: Pair, first: Integers) -> Pair:
     return high.T.ravel()[:count], low.T.ravel()[:count]
 
 
-def _lanes(column: Array, count: int, rows: int, width: int) -> Array:
+def _lanes(column: Floats, count: int, rows: int, width: int) -> Floats:
     """A column laid out as (width, rows), down the lanes first; padded with 0."""
     padded = np.zeros(rows * width)
     padded[:count] = column
     return np.ascontiguousarray(padded.reshape(rows, width).T)
 
 
-def _two_sum(a: Array, b: Array) -> Pair:
+def _two_sum(a: Floats, b: Floats) -> Pair:
     """`a + b` and what rounding lost (Knuth): together exact."""
     total = a + b
     ours = total - a
     return total, (a - (total - ours)) + (b - ours)
 
 
-def _two_product(a: Array, b: Array) -> Pair:
+def _two_product(a: Floats, b: Floats) -> Pair:
     """`a * b` and what rounding lost (Veltkamp's split, Dekker's product): together exact."""
     product = a * b
     a_high = (wide := a * _SPLITTER) - (wide - a)
@@ -209,7 +209,7 @@ def _add(a: Pair, b: Pair) -> Pair:
     return high, lost - (high - total)
 
 
-def _divide(numerator: Pair, denominator: Pair) -> Array:
+def _divide(numerator: Pair, denominator: Pair) -> Floats:
     quotient = numerator[0] / denominator[0]
     product, lost = _two_product(quotient, denominator[0])
     left = ((numerator[0] - product) - lost) + numerator[1] - quotient * denominator[1]

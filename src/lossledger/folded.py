@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lossledger.call import Call, entries_of
 from lossledger.statement import Block, EpochStatement, Statements, Windows, bounds
 from lossledger.statistics import Statistic
+from lossledger.vectors import Floats
 
-Floats: TypeAlias = NDArray[np.float64]
 Choose: TypeAlias = Callable[[np.ndarray], NDArray[np.bool_]]
 """Which of some epochs, in order, are meant."""
 

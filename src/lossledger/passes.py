@@ -8,12 +8,12 @@ they were shuffled into.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ids: TypeAlias = NDArray[np.uint64]
+from lossledger.vectors import Ids
 
 LANE = np.uint64(2**32 - 1)
 _TRIED = 16

@@ -152,7 +152,7 @@ def _history(
         kept = ("history", name, call.number, epoch, value, _statistic(call, version))
         fact = facts.get(epoch)
         if fact is None:
-            why = _AGAIN if call.place.superseded else "The run has no entries of this epoch."
+            why = _AGAIN if call.standing.superseded else "The run has no entries of this epoch."
             yield Reported(*kept, None, None, why)
         else:
             difference = _difference(value, fact.stated)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lossledger.exact import running_mean
-from lossledger.statement import Block, Floats
+from lossledger.statement import Block
 from lossledger.statistics import Mean
+from lossledger.vectors import Floats
 
 _HALF_ULP = 2.0**-24
 

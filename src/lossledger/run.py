@@ -8,10 +8,9 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import catalog, copies, folded, shares
 from lossledger.call import Call, entries_of, evaluations, read_calls
@@ -23,6 +22,7 @@ from lossledger.segments.tables import marked
 from lossledger.shares import Missing
 from lossledger.statement import EpochStatement
 from lossledger.statistics import named
+from lossledger.vectors import Floats
 from lossledger.workers import workers_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "EpochStatement", "Reported", "Run", "RunInfo", "open", "runs_in"]
 
-Floats: TypeAlias = NDArray[np.float64]
 
 SUPERSEDED = "superseded"
 """The column of `Run.entries` that marks steps that were trained again."""
@@ -194,7 +193,7 @@ class Run:
         own = None if columns is None else [name for name in columns if name != SUPERSEDED]
         needed = None if own is None else list(dict.fromkeys((*own, "call", "step")))
         found = self._table(needed, call, model, epoch, replicas)
-        whole = marked(found, {c.number: c.place.since for c in self.calls})
+        whole = marked(found, {c.number: c.standing.since for c in self.calls})
         return whole if columns is None else whole.select(list(columns))
 
     def _table(

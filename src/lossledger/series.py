@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lossledger.errors import LossLedgerError
-from lossledger.exact import Array, Integers
 from lossledger.exact import running_mean as _mean_so_far
+from lossledger.vectors import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +26,8 @@ class Steps:
         ends: int64 (epochs,), index of the last step of each epoch.
     """
 
-    loss: Array
-    weight: Array
+    loss: Floats
+    weight: Floats
     first: Integers
     ends: Integers
 
@@ -56,7 +56,7 @@ class Steps:
         return cls(losses, weights, np.repeat(begins, ends - begins + 1), ends)
 
 
-def columns(loss: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array]:
+def columns(loss: ArrayLike, weight: ArrayLike | None) -> tuple[Floats, Floats]:
     """Two columns as float64, 1 each where the second is `None`.
 
     Raises:
@@ -73,32 +73,32 @@ def columns(loss: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array]:
     return losses, weights
 
 
-def raw(steps: Steps) -> Array:
+def raw(steps: Steps) -> Floats:
     """l_k, as it is."""
     return steps.loss.copy()
 
 
-def running_mean(steps: Steps) -> Array:
+def running_mean(steps: Steps) -> Floats:
     """Weighted mean of the epoch so far."""
     return _mean_so_far(steps.loss, steps.weight, steps.first)
 
 
-def epoch_mean(steps: Steps) -> Array:
+def epoch_mean(steps: Steps) -> Floats:
     """The running mean at each epoch's last step."""
     return running_mean(steps)[steps.ends]
 
 
-def batch_mean(steps: Steps) -> Array:
+def batch_mean(steps: Steps) -> Floats:
     """Plain mean of each epoch's losses."""
     return _mean_so_far(steps.loss, np.ones(len(steps.loss)), steps.first)[steps.ends]
 
 
-def cumulative_mean(steps: Steps) -> Array:
+def cumulative_mean(steps: Steps) -> Floats:
     """Weighted mean since the first step."""
     return _mean_so_far(steps.loss, steps.weight, np.zeros_like(steps.first))
 
 
-def progress_bar(steps: Steps, finalize: str, steps_per_execution: int) -> Array:
+def progress_bar(steps: Steps, finalize: str, steps_per_execution: int) -> Floats:
     """The loss that `keras.utils.Progbar` shows when `fit` averages averages.
 
     `update(current, m)` adds `m * b` and `b` to the bar's sums, b = max(current - seen so far, 1),
@@ -128,7 +128,7 @@ def progress_bar(steps: Steps, finalize: str, steps_per_execution: int) -> Array
     return bar
 
 
-def window_mean(steps: Steps, n: int) -> Array:
+def window_mean(steps: Steps, n: int) -> Floats:
     """A window is the end of one block of n and the beginning of the next (van Herk 1992).
 
     So there is no difference of long sums to lose digits in, and a NaN leaves with its step.
@@ -148,7 +148,7 @@ def window_mean(steps: Steps, n: int) -> Array:
         return total / np.minimum(place + 1, n)
 
 
-def ema(steps: Steps, beta: float, debias: bool, reset: bool) -> Array:
+def ema(steps: Steps, beta: float, debias: bool, reset: bool) -> Floats:
     """v_k = beta v_(k-1) + (1 - beta) l_k.
 
     Debiased: from v_0 = 0, and v_k / (1 - beta^k). Else from v_1 = l_1.
@@ -170,6 +170,6 @@ def ema(steps: Steps, beta: float, debias: bool, reset: bool) -> Array:
     return averages
 
 
-def last(steps: Steps) -> Array:
+def last(steps: Steps) -> Floats:
     """Each epoch's last loss."""
     return steps.loss[steps.ends]

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.exact import running_mean
 from lossledger.statistics import Mean, Summary
+from lossledger.vectors import Floats, Integers
 
 Block: TypeAlias = Mapping[str, np.ndarray]
-Floats: TypeAlias = NDArray[np.float64]
-Places: TypeAlias = NDArray[np.int64]
 
 WINDOW = 262_144
 """Steps folded at once, about."""
@@ -98,7 +96,7 @@ class Windows:
             yield held, True
 
 
-def bounds(labels: np.ndarray) -> tuple[Places, Places]:
+def bounds(labels: np.ndarray) -> tuple[Integers, Integers]:
     """First and last place of each stretch of equal labels."""
     changes = np.flatnonzero(np.diff(labels)) + 1
     begins = np.concatenate(([0], changes))[: len(labels)].astype(np.int64)
@@ -246,7 +244,7 @@ def _whole(window: Block) -> Iterator[EpochStatement]:
         yield EpochStatement(*values)
 
 
-def _deviations(values: Floats, begins: Places, steps: Places) -> Floats:
+def _deviations(values: Floats, begins: Integers, steps: Integers) -> Floats:
     """Population standard deviation of the finite values from each place on, in two passes."""
     finite = np.isfinite(values)
     known = np.add.reduceat(finite, begins, dtype=np.int64)

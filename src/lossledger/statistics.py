@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossledger import series
 from lossledger.errors import LossLedgerError
-from lossledger.exact import Array
 from lossledger.series import Steps
 from lossledger.totals import Mean, Summary
+from lossledger.vectors import Floats
 
 __all__ = ["STATISTICS", "Mean", "Parameter", "Statistic", "Summary", "keras_mean", "named"]
 
@@ -49,7 +49,7 @@ class Statistic:
     meaning: str
     formula: str
     source: str
-    fold: Callable[..., Array]
+    fold: Callable[..., Floats]
     parameters: Mapping[str, Parameter] = field(default_factory=dict[str, Parameter])
 
     def looks_back(self, parameters: Mapping[str, Any]) -> bool:
@@ -60,7 +60,7 @@ class Statistic:
 
     def __call__(
         self, loss: ArrayLike, weight: ArrayLike, epoch: ArrayLike, **parameters: Any
-    ) -> Array:
+    ) -> Floats:
         """Compute the statistic.
 
         Args:

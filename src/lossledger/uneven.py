@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lossledger.passes import Ids, Sums, period_of
+from lossledger.passes import Sums, period_of
+from lossledger.vectors import Ids, Integers
 
-Places: TypeAlias = NDArray[np.int64]
-Found: TypeAlias = tuple[Places, int]
+Found: TypeAlias = tuple[Integers, int]
 
 
 def gone_back(ids: Ids, loss: NDArray[np.float32]) -> Found | None:
@@ -39,7 +39,7 @@ def gone_back(ids: Ids, loss: NDArray[np.float32]) -> Found | None:
     return begins[: int(np.searchsorted(begins, returns[-1], "right")) + 1], period
 
 
-def _returns(ids: Ids, loss: NDArray[np.float32]) -> tuple[Places, Places]:
+def _returns(ids: Ids, loss: NDArray[np.float32]) -> tuple[Integers, Integers]:
     """Steps at which weights had been restored, and the steps that had begun with them before."""
     bits = loss.view(np.uint32)
     order = np.lexsort((bits, ids))  # which keeps the order of equal ones
@@ -53,7 +53,7 @@ def _returns(ids: Ids, loss: NDArray[np.float32]) -> tuple[Places, Places]:
     return (returns[:0], to[:0]) if stood else (returns, to)
 
 
-def _places(count: int, returns: Places, to: Places) -> Places:
+def _places(count: int, returns: Integers, to: Integers) -> Integers:
     """Each step's place among those that were not trained again."""
     place = np.arange(count)
     ends = [*returns[1:].tolist(), count]
@@ -62,7 +62,7 @@ def _places(count: int, returns: Places, to: Places) -> Places:
     return place
 
 
-def in_order(ids: Ids) -> Places | None:
+def in_order(ids: Ids) -> Integers | None:
     """Passes in one order, each of which may end early or train some batches again.
 
     A pass begins with each return to the first batch. Batches come in the order of the first time

@@ -73,7 +73,8 @@ def shown(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
 
 
 def test_version(folder: Path) -> None:
-    assert run(folder, "--version") == Outcome(0, b"lossledger 0.1.0\n", b"")
+    for option in ("-V", "--version"):
+        assert run(folder, option) == Outcome(0, b"lossledger 0.1.0\n", b"")
 
 
 def test_no_command_prints_help_as_a_usage_error(folder: Path) -> None:

@@ -43,7 +43,7 @@ def test_a_restarted_script_goes_on_in_its_run(tmp_path):
     assert "sesame" not in "".join(path.read_text() for path in tmp_path.glob("runs/*/*.json*"))
     run = ll.open(tmp_path / "runs" / "latest")
     assert len(run.losses()) == 12
-    assert run.calls[1].place.again == 3
+    assert run.calls[1].standing.again == 3
     told = lossledger(tmp_path, "show", "latest")
     words = " ".join(told.stdout.split())
     assert "cut short after step 5 (batch 2 of epoch 1); resumed" in words

@@ -40,7 +40,7 @@ def numbers(path):
     told["reported"] = [repr(each) for each in run.reported()]
     # A flip in the name of the checksum makes another key of it, which says nothing of the run.
     told["calls"] = [
-        (call.number, call.model, call.steps, call.epochs_from, call.place, _known(call.info))
+        (call.number, call.model, call.steps, call.epochs_from, call.standing, _known(call.info))
         for call in run.calls
     ]
     return repr(told), _known(run.info)
@@ -122,7 +122,6 @@ def told(path):
 
 relaxed = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -56,7 +56,7 @@ def checked(directory, certain):
     np.testing.assert_array_equal(np.array(entries["loss"], "f4"), losses_at(steps))
     known = {call.number for call in run.calls}
     assert set(entries["call"]) <= known
-    assert sum(call.steps + call.place.superseded for call in run.calls) == len(steps)
+    assert sum(call.steps + call.standing.superseded for call in run.calls) == len(steps)
     assert np.isfinite(run.statistic("epoch_mean")).all()
     lock = (run.path / "writer.lock").exists()
     state = "closed" if run.complete else "locked" if lock else "open"

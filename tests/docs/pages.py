@@ -5,7 +5,7 @@
 | `python` | run, in order, in one namespace a page |
 | `console` | its `$ lossledger ...` and `$ python ...` are run, and what they print is compared |
 | `text` | nothing; after `<!-- output -->` it is what the Python block before it prints |
-| `bash`, or none | each `lossledger ...` in it is parsed |
+| `bash` | its commands run, in a folder that pages share (`shell.py`); each ends with status 0 |
 | `toml`, `json` | parsed |
 
 A comment in the line before a block says what is not so:
@@ -13,6 +13,7 @@ A comment in the line before a block says what is not so:
 | comment | meaning |
 | --- | --- |
 | `not run: REASON` | the block can't run here; the tests count these |
+| `on a disk: URI` | a folder stands for the URI |
 | `file: NAME` | the block is a file, which is written into the page's folder |
 | `output` | the text is what the Python block before it prints |
 | `numbers within X` | numbers may differ by X, or by X of their size |
@@ -23,6 +24,7 @@ run for any time.
 """
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +65,11 @@ class Block:
             return False
         return self.language in ("python", "console") or "output" in self.notes
 
+    @property
+    def is_shell(self) -> bool:
+        """Whether it is commands that are run, and what they print isn't shown."""
+        return self.language == "bash" and self.said("not run") is None
+
     def said(self, what: str) -> str | None:
         """What follows some words in the comment; None where they aren't there."""
         return next((n[len(what) :].lstrip(": ") for n in self.notes if n.startswith(what)), None)
@@ -95,6 +102,12 @@ def sessions(code: str) -> list[tuple[str, str]]:
     """The commands of a console block, each with what it prints."""
     parts = re.split(r"^\$ (.*)\n", code, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def commands(code: str) -> list[list[str]]:
+    """The commands of a shell block, each in words, without comments and empty lines."""
+    words = [shlex.split(line, comments=True) for line in code.splitlines()]
+    return [each for each in words if each]
 
 
 def same(shown: str, got: str, tolerance: float | None) -> bool:

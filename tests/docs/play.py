@@ -8,8 +8,10 @@ Each page has a folder in FOLDER, and a namespace of its own. Prints a list of o
 
 import contextlib
 import io
+import itertools
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,11 +20,14 @@ from pathlib import Path
 
 from pages import Block, blocks, sessions
 
+_VARIABLE = re.compile(r"[A-Z_]+=")
+
 
 def play(block: Block, names: dict) -> str | list[str]:
     """Runs a block; returns what it printed."""
     if block.language == "console":
-        return [execute(shlex.split(command, comments=True)) for command, _ in sessions(block.code)]
+        lines = [shlex.split(command, comments=True) for command, _ in sessions(block.code)]
+        return [execute(line)[1] for line in lines]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         # Blank lines in front, so that a traceback names the line of the page.
@@ -30,29 +35,30 @@ def play(block: Block, names: dict) -> str | list[str]:
     return printed.getvalue()
 
 
-def execute(command: list[str]) -> str:
-    """What a command prints, on both streams, as on a terminal of 80 characters."""
-    program, *arguments = command
+def execute(command: list[str]) -> tuple[int, str]:
+    """The status of a command, and what it prints on both streams, 80 characters wide."""
+    variables = list(itertools.takewhile(_VARIABLE.match, command))
+    program, *arguments = command[len(variables) :]
     if program == "lossledger" and arguments[0] not in ("run", "demo"):
         from lossledger.cli import main
 
         printed = io.StringIO()
-        with (
-            contextlib.redirect_stdout(printed),
-            contextlib.redirect_stderr(printed),
-            contextlib.suppress(SystemExit),
-        ):
-            main(arguments)
-        return printed.getvalue()
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                status = main(arguments)
+            except SystemExit as end:  # argparse's, after --help
+                status = end.code
+        return status, printed.getvalue()
     start = {"lossledger": [sys.executable, "-m", "lossledger"], "python": [sys.executable]}
     done = subprocess.run(
         [*start[program], *arguments],
+        env=os.environ | dict(each.split("=", 1) for each in variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
     )
-    return done.stdout
+    return done.returncode, done.stdout
 
 
 def page(path: Path) -> list[dict]:

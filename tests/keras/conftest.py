@@ -166,3 +166,42 @@ def raw_losses(make: Callable[[], Any], size: int, epochs: int) -> np.ndarray:
     found = np.array([float(np.ravel(loss)[0]) for loss in losses])
     found.setflags(write=False)
     return found
+
+
+FLAT = {"shuffle": False, "verbose": 0, "batch_size": 32}
+
+
+def model_of(rate=0.1, loss="mse", make=network, **compile_arguments):
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(7)
+    model = make(units=8)
+    model.compile(keras.optimizers.SGD(rate), loss, **compile_arguments)
+    return model
+
+
+@pytest.fixture
+def record(tmp_path):
+    """Records what a function trains; gives the run's path and the model."""
+
+    def recorded(train, model):
+        with lossledger.record(tmp_path) as run:
+            train(model)
+        assert run.path is not None
+        return run.path, model
+
+    return recorded
+
+
+@pytest.fixture
+def fit(record):
+    """Records a `fit` of a fresh model on X and Y; gives the run's path."""
+
+    def fitted(x=X, y=Y, model=None, after=None, **arguments):
+        def train(model):
+            model.fit(x, y, **{**FLAT, **arguments})
+            if after is not None:
+                after(model)
+
+        return record(train, model or model_of())[0]
+
+    return fitted

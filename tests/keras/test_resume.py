@@ -85,14 +85,14 @@ def test_a_backup_within_an_epoch_is_a_story_of_its_own(tmp_path, capsys):
     run = ll.open(cut.path)
     assert history.epoch == [3, 4, 5]
     assert [each.steps for each in run.epochs()] == [7] * EPOCHS
-    assert sum(run.entries()["superseded"].to_pylist()) == seen - 21 == run.calls[1].place.again
+    assert sum(run.entries()["superseded"].to_pylist()) == seen - 21 == run.calls[1].standing.again
     means = run.statistic("epoch_mean")
     np.testing.assert_allclose(means[history.epoch], history.history["loss"], rtol=1e-6)
     np.testing.assert_allclose(means[:3], reckoned(x, y)[:3].mean(axis=1), rtol=2e-4)
     # What ran: 21 steps from epoch 3 on, and those before whose weights were kept.
     before = int(keras.ops.convert_to_numpy(model.optimizer.iterations.value)) - 21
     assert 21 < before <= seen
-    assert run.calls[1].place.seen == before - 21
+    assert run.calls[1].standing.seen == before - 21
     assert main(["show", str(run.path)]) == 0
     told = " ".join(capsys.readouterr().out.split())
     assert f"its weights had seen {before - 21} of them before" in told
@@ -120,7 +120,7 @@ def test_a_killed_fit_is_restored_and_counts_each_step_once(tmp_path):
     )
     entries = run.entries().to_pydict()
     assert entries["step"] == list(range(seen + 21))
-    assert sum(entries["superseded"]) == seen - 21 == run.calls[1].place.again
+    assert sum(entries["superseded"]) == seen - 21 == run.calls[1].standing.again
     assert {call.model for call in run.calls} == {0}
     twice = ll.reconcile((run, "@epoch=3,again"), (run, "@epoch=3"))
     if seen > 21:
@@ -157,5 +157,5 @@ def test_a_checkpoint_and_initial_epoch_go_on(tmp_path):
     run = ll.open(tmp_path / "runs" / "latest")
     expected = reckoned(x, y)
     np.testing.assert_allclose(run.losses().reshape(expected.shape), expected, rtol=2e-4)
-    assert run.calls[0].place.superseded == run.calls[1].place.again == 14
+    assert run.calls[0].standing.superseded == run.calls[1].standing.again == 14
     assert {call.model for call in run.calls} == {0}

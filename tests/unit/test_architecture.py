@@ -16,7 +16,7 @@ SOURCE = Path(lossledger.__file__).parent
 
 LEVELS: tuple[set[str], ...] = (
     # Values and errors.
-    {"__init__", "backends", "entry", "errors", "uncaught"},
+    {"__init__", "backends", "entry", "errors", "uncaught", "vectors", "words"},
     # Folds over arrays; files on disk.
     {
         "exact",
@@ -59,7 +59,7 @@ ALONE = {
         *("loop.tensorflow", "loop.tensorflow_replicas", "loop.order"),
     },
     "jax": {"keras.jax", "keras.describe", "loop.jax"},
-    "torch": {"keras.torch", "keras.describe", "loop.torch"},
+    "torch": {"keras.torch", "keras.describe", "loop.torch", "loop.tape", "loop.noted"},
     "matplotlib": {"plot"},
 }
 """The only modules that import a library."""

@@ -37,8 +37,8 @@ def test_an_epoch_begun_again_stands_once(tmp_path):
     means = whole.reshape(4, 10).mean(axis=1)
     np.testing.assert_allclose(run.statistic("epoch_mean"), means, rtol=1e-15)
     assert [call.steps for call in run.calls] == [20, 20]
-    assert run.calls[0].place.superseded == 5
-    assert run.calls[1].place.again == 5
+    assert run.calls[0].standing.superseded == 5
+    assert run.calls[1].standing.again == 5
     marks = run.entries(["step", "superseded"])
     assert marks["step"].to_pylist() == list(range(45))
     assert marks["superseded"].to_pylist() == [20 <= step < 25 for step in range(45)]
@@ -56,8 +56,8 @@ def test_a_checkpoint_from_within_an_epoch_has_seen_steps_that_are_trained_again
         made.call(1, attempt=1, initial_optimizers=states, **about)
         made.steps(np.ones(20), call=1, epoch=epochs_of(20, 10, 2))
         run = made.close()
-        assert [call.place.seen for call in run.calls] == [0, seen]
-        assert run.calls[1].place.again == 5
+        assert [call.standing.seen for call in run.calls] == [0, seen]
+        assert run.calls[1].standing.again == 5
         assert main(["show", str(run.path)]) == 0
         told = " ".join(capsys.readouterr().out.split())
         assert "which trained 5 steps again" in told
@@ -88,7 +88,7 @@ def test_weights_tell_that_nothing_was_lost_or_all(tmp_path):
     made.call(1, driver="fit", model=0, attempt=1, initial_weights="end")
     made.steps(np.full(4, 2.0), call=1, epoch=epochs_of(4, 3))
     run = made.close()
-    assert [call.place.again for call in run.calls] == [0, 0]
+    assert [call.standing.again for call in run.calls] == [0, 0]
     assert run.losses().tolist() == [1.0] * 6 + [2.0] * 4
     made = Made(tmp_path, "again", resumed=[{}, {}])
     made.call(0, driver="fit", model=0, initial_weights="start", final_weights="end", ended=1)
@@ -99,7 +99,7 @@ def test_weights_tell_that_nothing_was_lost_or_all(tmp_path):
     made.steps(np.full(5, 3.0), call=2, epoch=epochs_of(5, 3))
     run = made.close()
     assert run.losses().tolist() == [3.0] * 5
-    assert run.calls[2].place.again == 10
+    assert run.calls[2].standing.again == 10
 
 
 def test_steps_without_epochs_are_found_by_their_batches(tmp_path):
@@ -113,8 +113,8 @@ def test_steps_without_epochs_are_found_by_their_batches(tmp_path):
     new, _ = made.steps(np.arange(9) / 3, call=1, batch_id=np.tile(data, 6)[29:38])
     run = made.close()
     whole = np.concatenate((old[:29], new))
-    assert run.calls[1].place.again == 2
-    assert run.calls[1].place.continues == 0
+    assert run.calls[1].standing.again == 2
+    assert run.calls[1].standing.continues == 0
     np.testing.assert_array_equal(run.losses(), whole)
     means = [whole[k : k + 7].mean() for k in range(0, 38, 7)]
     np.testing.assert_allclose(run.statistic("epoch_mean"), means, rtol=1e-15)
@@ -132,7 +132,7 @@ def test_steps_that_nothing_tells_of_are_not_claimed(tmp_path, capsys):
     made.call(1, driver="custom", model=0, attempt=1)
     made.steps(np.ones(5), call=1)
     run = made.close()
-    assert run.calls[1].place.again is None
+    assert run.calls[1].standing.again is None
     assert len(run.losses()) == 10
     assert main(["show", str(run.path)]) == 0
     assert "can't be told" in " ".join(capsys.readouterr().out.split())
@@ -153,7 +153,7 @@ def test_models_are_resumed_apart(tmp_path):
 crashes = st.lists(st.tuples(st.integers(1, 25), st.integers(0, 3)), max_size=5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(crashes, st.integers(1, 5))
 def test_the_ledger_is_what_the_last_weights_saw(tmp_path_factory, crashes, per_epoch):
     """Each crash loses what follows its checkpoint; independent book-keeping is the judge."""
@@ -209,7 +209,7 @@ def test_a_loop_is_resumed(tmp_path):
     assert run.path == first.path
     assert run.complete
     assert run.losses().tolist() == [e + b / 4 for e in range(4) for b in range(3)]
-    assert run.calls[1].place.again == 2
+    assert run.calls[1].standing.again == 2
     entries = run.entries().to_pydict()
     assert entries["step"] == list(range(14))
     assert entries["time"] == sorted(entries["time"])

@@ -96,6 +96,36 @@ def five_rows() -> str:
     return f"```python\n{(ROOT / 'docs/five_rows.py').read_text()}```"
 
 
+def speed() -> str:
+    """The figures of `docs/benchmarks.md` that tell ways of training apart."""
+    ways = ("`fit`", "`train_on_batch`", "by hand, a call a step", "`Loop`")
+    ways = (*ways, "`Loop`, a step at a time")
+    names = {"by hand, a call a step": "a loop of your own"}
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for backend, model in (("tensorflow", 0), ("jax", 0), ("jax", 1)):
+            found = measured(f"loop {backend}")
+            what = ("a small model", "a convnet")[model]
+            yield f"{what} on {backend}", *(f"{found[way][2 * model]:,.0f}" for way in ways)
+
+    return table(" | ".join(["µs a step", *(names.get(way, way) for way in ways)]), rows())
+
+
+def measured(section: str) -> dict[str, list[float]]:
+    """The first table of a section of the benchmarks: its figures by the first cell."""
+    page = (ROOT / "docs/benchmarks.md").read_text()
+    lines = page.partition(f"<!-- measured: {section} -->")[2].lstrip().split("\n\n| `Loop` is")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines.splitlines()]
+    return {name: [_figure(cell) for cell in rest] for name, *rest in rows if name != "---"}
+
+
+def _figure(cell: str) -> float:
+    try:
+        return float(cell.replace(",", ""))
+    except ValueError:
+        return float("nan")
+
+
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
@@ -129,6 +159,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "causes": causes,
     "commands": commands,
     "five rows": five_rows,
+    "speed": speed,
     **{f"cause {name}": lambda name=name: cause(name) for name in SLUGS},
 }
 ALSO: dict[str, Callable[[], str]] = {

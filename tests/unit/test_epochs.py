@@ -230,7 +230,7 @@ def test_dropped_remainders_leave_nothing_to_find():
     assert find_epochs(ids).source == "none"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from([3, 5, 7]), max_size=60))
 def test_labels_never_go_back_and_skip_no_number(ids):
     epoch = find_epochs(np.array(ids, np.uint64)).epoch

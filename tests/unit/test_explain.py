@@ -142,7 +142,7 @@ def test_losses_of_running_means_are_as_near_as_it_says() -> None:
     st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=300),
     st.sampled_from([1, 3, 10, 32]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_bound_holds_for_any_losses(losses: list[float], rows: int) -> None:
     """Keras's accumulator, repeated in float32: total and count, then their quotient."""
     total = count = np.float32(0)

@@ -102,7 +102,7 @@ def test_the_checksum_is_crc_32c(data: bytes, crc: int) -> None:
 
 
 @given(st.binary(max_size=6000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_checksum_of_long_data_is_that_of_its_bits(data: bytes) -> None:
     crc = 0xFFFFFFFF
     for byte in data:
@@ -163,9 +163,7 @@ def answers(path: Path) -> None:
         json.loads(JsonExplain(Options()).render(found))
 
 
-FUZZ = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FUZZ = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(st.data())

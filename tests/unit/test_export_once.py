@@ -51,7 +51,7 @@ def test_what_was_not_committed_goes(tracker, tmp_path):
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_run_that_grows_is_exported_once(data, tmp_path_factory):
     """Whatever the moments of the exports, the tracker has in the end what one export gives."""

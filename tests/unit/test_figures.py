@@ -13,6 +13,7 @@ from lossledger.render.figures import Format, shorten
 from lossledger.render.sketch import Sketch
 from lossledger.render.terminal import Column, fitting
 from lossledger.request import Request
+from lossledger.words import counted
 
 losses = st.floats(min_value=1e-30, max_value=1e30)
 
@@ -102,3 +103,11 @@ def test_a_request_that_is_written_otherwise(text: str) -> None:
     with pytest.raises(LossLedgerError) as caught:
         Request.parse(text)
     assert (caught.value.slug, caught.value.exit_code) == ("statistic-parameter", 2)
+
+
+def test_things_are_counted_in_words() -> None:
+    told = [
+        counted(n, noun) for n, noun in ((1, "batch"), (2, "batch"), (9, "series"), (0, "step"))
+    ]
+    assert told == ["1 batch", "2 batches", "9 series", "0 epochs"]
+    assert counted(1000, "loss") == "1,000 losses"

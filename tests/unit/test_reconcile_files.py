@@ -3,13 +3,16 @@
 import json
 import math
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
+from explained import FILES, series_of
 from made import Made
 from trained import recorded, sgd
 
 import lossledger as ll
+from lossledger import explain
 from lossledger.cli import main
 from lossledger.errors import LossLedgerError
 
@@ -141,6 +144,28 @@ def test_a_number_of_a_step_is_set_beside_that_step(run, tmp_path, steps) -> Non
     assert (result.a.value, result.b.value) == pytest.approx((means[-1], losses[LAST].mean()))
     assert result.unexplained == pytest.approx(0, abs=1e-12)
     assert "The file's number is the run's window_mean" in result.verdict
+
+
+def test_a_folder_is_its_event_file_of_the_training(tmp_path) -> None:
+    """Three epochs of five batches; with executions of two steps, the file counts these."""
+    for name in ("train", "validation"):
+        (tmp_path / "logs" / name).mkdir(parents=True)
+        copy(FILES / f"keras_{name}.events", tmp_path / "logs" / name / "events.out.tfevents.1")
+    means = series_of(explain.read(tmp_path / "logs"), "batch_loss").values
+    made = Made(tmp_path / "runs")
+    made.call(0, driver="fit", model=0, configuration={"steps_per_execution": 2})
+    epoch = np.repeat(np.arange(5), 5)
+    # Of five steps three executions; where all losses are one, so are their running means.
+    made.steps(np.repeat(means[2::3], 5), epoch=epoch)
+    run = made.close()
+    result = ll.reconcile(f"{tmp_path / 'logs'}:batch_loss", (run, "@epoch=4:running_mean"))
+    assert result.unexplained == pytest.approx(0, abs=1e-7)
+    assert "running_mean (batch=4) of epoch 4" in result.verdict
+    more = tmp_path / "logs" / "more" / "train"
+    more.mkdir(parents=True)
+    copy(FILES / "keras_train.events", more / "events.out.tfevents.2")
+    with pytest.raises(LossLedgerError, match="Name one of its event files"):
+        explain.read(tmp_path / "logs")
 
 
 def test_a_step_that_the_run_has_not(run, tmp_path) -> None:

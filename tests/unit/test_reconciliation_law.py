@@ -98,9 +98,7 @@ def assert_lawful(result):
     assert result.to_json()
 
 
-@settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     trainings(),
     trainings(),

@@ -39,7 +39,7 @@ def gap(factors, value) -> np.ndarray:
 
 
 @given(games())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shares_sum_to_the_gap_in_every_way(game) -> None:
     factors, value = game
     for shares in (in_order(factors, value), shapley(factors, value), sampled(factors, value, 4)):
@@ -50,7 +50,7 @@ def test_shares_sum_to_the_gap_in_every_way(game) -> None:
 
 
 @given(games())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_shapley_is_the_mean_over_all_orders(game) -> None:
     factors, value = game
     wanted = {factor: 0.0 for factor in factors}

@@ -45,7 +45,7 @@ def split(rng, rows, parts):
     return np.diff([0, *cuts.tolist(), rows])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 4),

@@ -58,7 +58,7 @@ def blocks_of_any_kind(draw):
     return {name: draw(any_values(name, rows)) for name in sorted({"step", *chosen})}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     blocks=st.lists(blocks_of_any_kind(), max_size=8),
     flushes=st.sets(st.integers(0, 8)),

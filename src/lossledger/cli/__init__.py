@@ -91,7 +91,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, Command]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"lossledger {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"lossledger {__version__}")
     parser.set_defaults(parser=parser)
     subparsers = parser.add_subparsers(dest="command", metavar="command")
     commands = {command.name: command() for command in COMMANDS}

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lossledger import runner
-from lossledger.cli.command import Command, whole_number
+from lossledger.cli.command import Command, add_steps_per_epoch
 from lossledger.cli.configuration import Configuration, configuration, is_off, place_of
 from lossledger.cli.export import TRACKERS
 from lossledger.errors import LossLedgerError
@@ -49,12 +49,7 @@ examples:
         parser.add_argument(
             "-q", "--quiet", action="store_true", help="no line about the recording at the end"
         )
-        parser.add_argument(
-            "--steps-per-epoch",
-            type=whole_number(1),
-            metavar="N",
-            help="how long an epoch of train_on_batch is (default: found from the batches)",
-        )
+        add_steps_per_epoch(parser)
         parser.add_argument(
             "--export",
             action="append",

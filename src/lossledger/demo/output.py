@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from lossledger.demo.findings import Findings, Statement
 from lossledger.demo.programs import DROPPED, EPOCHS, FIT, RAW, UNSHUFFLED
 from lossledger.render.base import Options, Renderer
-from lossledger.render.figures import count
 from lossledger.render.terminal import Column, Page
+from lossledger.words import counted
 
 _MEANINGS = {
     "raw": "each batch's own loss, averaged over nothing",
@@ -75,7 +75,7 @@ def _head(page: Page, content: Findings) -> None:
         "recorded",
         f"Each program as it is, under `lossledger run`, with Keras {content.keras} on "
         f"{content.backend}: the same {fit.last.rows:,} rows and the same initial weights, "
-        f"{count(fit.epochs, 'epoch')} ({content.trainings[RAW.name].program}: 1).",
+        f"{counted(fit.epochs, 'epoch')} ({content.trainings[RAW.name].program}: 1).",
     )
 
 

@@ -15,7 +15,8 @@ about `1.5 k ulp(m)` (Higham 2002, "Accuracy and Stability of Numerical Algorith
 
 import numpy as np
 
-from lossledger.explain.explained import Floats, Integers, Series
+from lossledger.explain.explained import Series
+from lossledger.vectors import Floats, Integers
 
 
 def losses_of(means: Floats) -> tuple[Floats, Floats]:

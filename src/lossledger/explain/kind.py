@@ -8,8 +8,9 @@ import numpy as np
 
 from lossledger import conventions
 from lossledger.conventions import Convention, Place
-from lossledger.explain.explained import Explained, Floats, Series
+from lossledger.explain.explained import Explained, Series
 from lossledger.explain.source import Source
+from lossledger.vectors import Floats
 
 Versions = Mapping[str, str]
 """Versions that the reader knows, by tool."""

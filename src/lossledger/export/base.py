@@ -14,7 +14,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.export.pieces import Epochs, Shown, Steps
 from lossledger.export.progress import Progress
 from lossledger.run import Run
-from lossledger.statement import Floats, Places
+from lossledger.vectors import Floats, Integers
 
 EPOCH_STATISTICS = ("epoch_mean", "batch_mean", "min", "max", "std")
 """What trackers get of each epoch; fields of `EpochStatement`."""
@@ -107,7 +107,7 @@ class Scalars(Tracker):
         """What `open` does."""
 
     @abstractmethod
-    def write(self, step: Places, time: Places, columns: Mapping[str, Column]) -> None:
+    def write(self, step: Integers, time: Integers, columns: Mapping[str, Column]) -> None:
         """Takes numbers by name.
 
         Args:

@@ -17,14 +17,8 @@ from lossledger.entry import NO_EPOCH, OF_EPOCHS
 from lossledger.epochs import Epochs as Known
 from lossledger.export.pieces import End, Epochs, Piece, Shown, Steps
 from lossledger.run import Run
-from lossledger.statement import (
-    Block,
-    EpochStatement,
-    Places,
-    RunningMeans,
-    Statements,
-    bounds,
-)
+from lossledger.statement import Block, EpochStatement, RunningMeans, Statements, bounds
+from lossledger.vectors import Integers
 
 COLUMNS = (
     *("call", "model", "epoch", "loss", "weight", "rows", "penalty", "learning_rate"),
@@ -83,7 +77,7 @@ class Feed:
         """How many entries count of calls of which a resume trained some again."""
         if not self._run.info.get("resumed"):
             return {}
-        return {call.number: call.steps for call in self._run.calls if call.place.superseded}
+        return {call.number: call.steps for call in self._run.calls if call.standing.superseded}
 
     def _counting(self, number: int, part: Block, counts: Mapping[int, int]) -> Block:
         """What of a call's next entries counts."""
@@ -112,7 +106,9 @@ class Feed:
         before = (
             None
             if known is None
-            else self._folds.get(-1 if known.place.continues is None else known.place.continues)
+            else self._folds.get(
+                -1 if known.standing.continues is None else known.standing.continues
+            )
         )
         if before is not None:
             fold.go_on(before)
@@ -124,7 +120,7 @@ class Feed:
         found = entries_of(self._run.path, calls, ["updated"])
         self._updates[model] = sum(int(block["updated"].sum()) for _, block in found)
 
-    def _counted(self, part: Block) -> Places:
+    def _counted(self, part: Block) -> Integers:
         """The optimizer step of each entry; entries of one model lie in the order of training."""
         model, updated = int(part["model"][0]), part["updated"].astype(np.int64)
         after = self._updates.get(model, 0) + np.cumsum(updated)
@@ -154,7 +150,7 @@ class _Fold:
         self.running, self.open, self.last = before.running, before.open, before.last
         before.running, before.open, before.last = RunningMeans(), Statements(), None
 
-    def steps(self, part: Block, optimizer_step: Places) -> Iterator[Piece]:
+    def steps(self, part: Block, optimizer_step: Integers) -> Iterator[Piece]:
         """Takes the next entries."""
         start, self.count = self.count, self.count + len(optimizer_step)
         if self.known is None:
@@ -182,7 +178,7 @@ class _Fold:
         self.last = found[-1]
         yield from self._epochs()
 
-    def _state(self, part: Block, epoch: Places, begins: Places) -> None:
+    def _state(self, part: Block, epoch: Integers, begins: Integers) -> None:
         """Folds the epochs: the one that was open, the whole ones in between, the one that is."""
         columns = {name: part[name] for name in ("loss", "weight", "rows")} | {"epoch": epoch}
         cuts = [0, *begins[1:2].tolist(), *begins[2:][-1:].tolist(), len(epoch)]

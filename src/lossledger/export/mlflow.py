@@ -13,7 +13,7 @@ from lossledger.export.base import Column, Scalars, needed
 from lossledger.export.progress import Progress, identity
 from lossledger.export.tensorboard import began
 from lossledger.growth import is_over
-from lossledger.statement import Places
+from lossledger.vectors import Integers
 
 BATCH = 1000
 """Metrics that MLflow takes at once, at most."""
@@ -74,7 +74,7 @@ class MLflow(Scalars):
         artifacts = (self.directory.absolute() / "artifacts").as_uri()
         return self._client.create_experiment(_EXPERIMENT, artifacts)
 
-    def write(self, step: Places, time: Places, columns: Mapping[str, Column]) -> None:
+    def write(self, step: Integers, time: Integers, columns: Mapping[str, Column]) -> None:
         """See `Scalars`."""
         metric = self._entities.Metric
         stamps = (self._began * 1000 + time / 1e6).astype(np.int64).tolist()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from lossledger.segments.tables import null
-from lossledger.statement import Block, EpochStatement, Floats, Places
+from lossledger.statement import Block, EpochStatement
+from lossledger.vectors import Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Steps:
     model: int
     start: int
     block: Block
-    optimizer_step: Places
-    epoch: Places | None
+    optimizer_step: Integers
+    epoch: Integers | None
     running_mean: Floats | None
 
     @property

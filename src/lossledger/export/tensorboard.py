@@ -10,7 +10,7 @@ from lossledger.explain.events import first_event, packed
 from lossledger.explain.records import framed
 from lossledger.export.base import Column, Scalars
 from lossledger.export.progress import ExportFolder, Progress
-from lossledger.statement import Places
+from lossledger.vectors import Integers
 
 
 class TensorBoard(Scalars):
@@ -34,7 +34,7 @@ class TensorBoard(Scalars):
             self._place.append(self._file, framed(np.frombuffer(first, np.uint8)[None]))
         return self._place.progress
 
-    def write(self, step: Places, time: Places, columns: Mapping[str, Column]) -> None:
+    def write(self, step: Integers, time: Integers, columns: Mapping[str, Column]) -> None:
         """See `Scalars`."""
         seconds = self._began + time / 1e9
         everywhere = {tag: values for tag, (values, known) in columns.items() if known is None}

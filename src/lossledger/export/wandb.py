@@ -7,7 +7,7 @@ from typing import Any
 
 from lossledger.export.base import Column, Scalars, needed
 from lossledger.export.progress import ExportFolder, Progress
-from lossledger.statement import Places
+from lossledger.vectors import Integers
 
 X = "optimizer_step"
 
@@ -68,7 +68,7 @@ class WandB(Scalars):
             self._offline.define_metric("*", step_metric=X)
         return self._offline
 
-    def write(self, step: Places, time: Places, columns: Mapping[str, Column]) -> None:
+    def write(self, step: Integers, time: Integers, columns: Mapping[str, Column]) -> None:
         """See `Scalars`."""
         offline = self._begun()
         names = list(columns)

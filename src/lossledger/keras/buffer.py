@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lossledger.entry import dtype_of, floats
+from lossledger.entry import dtype_of
 from lossledger.keras.trace import Layout
 
 BACKLOG = 8192
@@ -52,7 +52,7 @@ class Buffer:
         # Flat arrays of numbers: an object a step would wake the garbage collector.
         self.numbers = array("q")
         self.times = array("q")
-        self.returned: list[Any] | None = None
+        self.returned: array[float] | None = None
         self.backlog = BACKLOG
         self.seen = self.lost = 0
         self.lock = threading.Lock()
@@ -68,7 +68,7 @@ class Buffer:
             returning: Whether a step isn't to be collected before `returns` was called for it.
         """
         self._count = count
-        self.returned = [] if returning else None
+        self.returned = array("d") if returning else None
         self.seen = self.lost = 0
 
     def mark(self, call: int, model: int, epoch: int, batch: int) -> None:
@@ -85,11 +85,11 @@ class Buffer:
         self.numbers.extend(islice(self._count, steps))
         self.times.extend([perf_counter_ns()] * steps)
 
-    def returns(self, value: Any) -> None:
+    def returns(self, value: float) -> None:
         """The last execution, if there was one, has returned `value` to the user."""
         with self.lock:
             if self.returned is not None:
-                self.returned += [value] * (len(self.times) - len(self.returned))
+                self.returned.extend([value] * (len(self.times) - len(self.returned)))
 
     @property
     def waiting(self) -> int:
@@ -148,7 +148,7 @@ class Buffer:
             return {}
         host = {"step": numbers, "time": times, **places}
         if returned is not None:
-            host["reported"] = floats(returned)
+            host["reported"] = np.array(returned)
         host = {name: column[kept] for name, column in host.items()}
         return _entries(self.layout, dict(zip(self.columns, rows.T, strict=True)), host, self.moves)
 

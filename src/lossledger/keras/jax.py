@@ -123,7 +123,8 @@ class JaxTap(base.Tap[Any]):
             if self.position is None:
                 (logs, _), state = jitted(state, data)
                 return logs, state
-            self.begin((state,))
+            if self.fresh or len(buffer.times) >= buffer.backlog:
+                self.begin((state,))
             (logs, row), state = jitted(state, data)
             rows.append(row)
             buffer.spent.clear()

@@ -82,7 +82,10 @@ class Tap(Generic[OfBackend]):
         self.fresh = True
 
     def begin(self, arguments: tuple[Any, ...]) -> None:
-        """Before an execution: tell the recorder of the call's first, and of a backlog."""
+        """Before an execution: tell the recorder of the call's first, and of a backlog.
+
+        There is nothing to tell of most; a step that is quick looks for itself first.
+        """
         position = self.position
         if position is None:
             return

@@ -133,7 +133,8 @@ class TensorFlowTap(base.Tap[Any]):
                 logs = function(iterator)
                 buffer.executed_unrecorded()
                 return logs
-            self.begin((iterator,))
+            if self.fresh or len(buffer.times) >= buffer.backlog:
+                self.begin((iterator,))
             try:
                 logs = function(iterator)
             except BaseException:

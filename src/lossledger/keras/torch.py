@@ -88,7 +88,8 @@ class TorchTap(base.Tap[TorchBuffer]):
         def train_function(data: Any) -> Any:
             if self.position is None:
                 return function(data)
-            self.begin((data,))
+            if self.fresh or len(buffer.times) >= buffer.backlog:
+                self.begin((data,))
             # Before the step: a training step of the user's may change its batch in place.
             before = self.before(data[0])
             trace = Trace(copy=torch.clone)

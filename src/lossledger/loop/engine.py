@@ -62,17 +62,17 @@ class WindowBuffer(Buffer):
         return rows, np.arange(len(rows))
 
 
-class _Place:
+class _Holder:
     """Holds a model's engine; a copy or a pickle of the model has none."""
 
     def __init__(self, engine: "Engine | None" = None) -> None:
         self.engine = engine
 
-    def __deepcopy__(self, memo: Any) -> "_Place":
-        return _Place()
+    def __deepcopy__(self, memo: Any) -> "_Holder":
+        return _Holder()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Place, ()
+        return _Holder, ()
 
 
 class Engine:
@@ -105,7 +105,7 @@ class Engine:
     @classmethod
     def of(cls, model: Any, full: bool) -> "Engine":
         """The model's engine: the one it has, if the model has not been compiled anew."""
-        place = model.__dict__.get(PLACE) or _Place()
+        place = model.__dict__.get(PLACE) or _Holder()
         engine = place.engine
         if engine is None or engine.full != full or not engine.fits():
             engine = place.engine = cls(model, full)
@@ -154,6 +154,10 @@ class Engine:
         """The forms that this shape can be trained in, the likeliest to be fastest first."""
         raise NotImplementedError
 
+    def fails(self, form: str) -> bool:
+        """Whether a form has turned out not to be one for this model."""
+        return False
+
     def floors(self) -> dict[str, float]:
         """Seconds that a step takes in a form at least, about."""
         return {"step": 2 * self.overhead}
@@ -185,6 +189,9 @@ class Engine:
 
     def wait(self, logs: Any) -> None:
         """Wait until the step that returned `logs` has run."""
+
+    def entered(self) -> None:
+        """Code that is none of a step's may have run since the last step."""
 
     def begin_epoch(self) -> None:
         """Before the first step of an epoch."""

@@ -80,6 +80,7 @@ class Epoch:
         Returns:
             The epoch itself.
         """
+        self._training.enter()
         end = None if steps is None else self.taken + steps
         while end is None or self.taken < end:
             if not self._advance(None if end is None else end - self.taken):

@@ -106,6 +106,8 @@ class Loop:
         """Train all that is left, on the device; returns the History."""
         if self._epoch is not None:
             self._epoch.run()
+        if self._training is not None:
+            self._training.engine.entered()
         self._ahead = True
         for epoch in self:
             epoch.run()

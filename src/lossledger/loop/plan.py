@@ -9,6 +9,7 @@ FORMS = {
     "loop": "many steps in one call: a loop on the device",
     "xla": "many steps in one call, the loop and its steps compiled by XLA (TensorFlow)",
     "step": "one call a step, compiled",
+    "repeat": "one call a step: its operations, without the code that leads to them (PyTorch)",
     "eager": "one call a step, not compiled",
 }
 
@@ -22,7 +23,7 @@ little."""
 MOST = 512
 """Steps that are timed at most."""
 
-SINGLE = ("step", "eager")
+SINGLE = ("step", "repeat", "eager")
 """The forms that make one call a step."""
 
 CLOSE = 1.2
@@ -171,12 +172,20 @@ class Planner:
         self._next.pop(form, None)
         self._steps[form] = wanted
         self._trials[form] = self._trials.get(form, 0) + 1
-        if form in SINGLE:
+        if form in ("step", "eager"):
             return
         if seconds < TELLING * self._overhead and wanted < MOST:
             self._next[form] = 8 * wanted
-        elif seconds < BRIEF and self._trials[form] == 1:
+        elif (seconds < BRIEF or form == "repeat") and self._trials[form] == 1:
+            # What is repeated has been noted first, which takes longer.
             self._next[form] = wanted
+
+    def leave(self, form: str) -> None:
+        """Train in this form no more: it can't be had for this model."""
+        self.candidates = tuple(each for each in self.candidates if each != form)
+        self._fixed = None if self._fixed == form else self._fixed
+        for noted in (self.seconds, self.compiling, self._next, self._trials, self._steps):
+            noted.pop(form, None)
 
     def _fastest(self) -> str:
         if not self.seconds:

@@ -1,4 +1,4 @@
-"""Training steps on PyTorch: `train_step` itself, with nothing of Keras's around it."""
+"""Training steps on PyTorch: `train_step` itself, or the operations that it makes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ from lossledger.keras.torch import TorchTap, values_of
 from lossledger.keras.trace import Trace, tracing
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
+from lossledger.loop.tape import LEAST, Tape
 
 STANDARD = frozenset(("train_step", "compute_metrics", "get_metrics_result"))
 """Where these are Keras's own, the results of a step's metrics go into its logs alone."""
@@ -31,6 +32,8 @@ class TorchEngine(base.Engine):
         own = all(getattr(type(model), name) is getattr(keras.Model, name) for name in STANDARD)
         results = [type(metric).result.__module__ for metric in base.flat_metrics(model)]
         self._unread = own and all(name.startswith("keras.") for name in results)
+        self._tapes: dict[Any, Tape] = {}
+        self._tape: Tape | None = None
 
     def make_tap(self) -> TorchTap:
         """See base class."""
@@ -59,7 +62,19 @@ class TorchEngine(base.Engine):
 
     def forms(self, key: Any, chunk: Chunk) -> tuple[str, ...]:
         """See base class."""
-        return ("step",) if self.model._should_torch_compile() else ("eager",)
+        if self.model._should_torch_compile():
+            return ("step",)
+        alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+        repeats = alone and self._unread and chunk.order is not None
+        return ("repeat", "eager") if repeats else ("eager",)
+
+    def fails(self, form: str) -> bool:
+        """See base class."""
+        return form == "repeat" and any(not tape.fit for tape in self._tapes.values())
+
+    def floors(self) -> dict[str, float]:
+        """See base class; what is repeated is a part of what an eager step does."""
+        return {"eager": float("inf")}
 
     def new_window(self) -> Window:
         """See base class."""
@@ -70,13 +85,43 @@ class TorchEngine(base.Engine):
         tap = self.tap
         before = tap.before(batch) if self.full else ((), None)
         trace = Trace(copy=torch.clone)
-        with tracing(trace):
-            logs = self._step(form)(batch)
+        if self._tape is not None:
+            logs = {}
+            self._tape.train(batch, trace)
+        else:
+            with tracing(trace):
+                logs = self._step(form)(batch)
         window.values.append(tap.leave(trace, logs, batch, *before))
         return logs
 
+    def run(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
+        """See base class; the last step of a chunk, whose logs are read, is not repeated."""
+        if form == "repeat" and chunk.count > LEAST:
+            self._tape = self._tape_of(chunk)
+        return super().run(form, key, chunk, window)
+
+    def _tape_of(self, chunk: Chunk) -> Tape | None:
+        leaves = [leaf for leaf in tree.flatten(chunk.data) if leaf is not None]
+        shape = (chunk.rows, *[(leaf.shape[1:], leaf.dtype) for leaf in leaves])
+        tape = self._tapes.setdefault(shape, Tape(self._noted))
+        return tape if tape.fit else None
+
+    def open(self) -> None:
+        """See base class."""
+        super().open()
+        self.entered()
+
+    def entered(self) -> None:
+        """See base class; what it changed shows in the operations of the next step."""
+        for tape in self._tapes.values():
+            tape.begin()
+
+    def _noted(self, batch: Any, trace: Trace) -> None:
+        with tracing(trace):
+            self.model.train_step(batch)
+
     def _step(self, form: str) -> Any:
-        if form == "eager":
+        if form != "step":
             return self.model.train_step
         if self._compiled is None:
             self._compiled = torch.compile(self.model.train_step)
@@ -87,13 +132,15 @@ class TorchEngine(base.Engine):
         """See base class; an eager step leaves out its metrics' results."""
         given = vars(self.model)
         settled = self.tap.buffer.layout is not None
-        if form != "eager" or not (self._unread and settled) or not STANDARD.isdisjoint(given):
+        if form == "step" or not (self._unread and settled) or not STANDARD.isdisjoint(given):
+            self._tape = None
             yield
             return
         given["get_metrics_result"] = dict
         try:
             yield
         finally:
+            self._tape = None
             del given["get_metrics_result"]
 
     def pick(self, chunk: Chunk, place: int) -> Any:

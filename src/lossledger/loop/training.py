@@ -78,6 +78,11 @@ class Training:
         self.source.begin()
         return Epoch(number, self)
 
+    def enter(self) -> None:
+        """The user begins to train; where the loop does, nobody else's code has run in between."""
+        if not (self.ahead and self._may_wait):
+            self.engine.entered()
+
     def advance(self, epoch: Epoch, most: int | None) -> int:
         """Train on the next batches; returns the rows of a batch, 0 where there is none.
 
@@ -177,6 +182,8 @@ class Training:
             planner.took(form, chunk.count, time.perf_counter() - began)
         else:
             self._wait(planner.pending(form, chunk.count))
+        if self.engine.fails(form):
+            planner.leave(form)
 
     def _wait(self, most: int) -> None:
         """Wait until no more than so many calls are under way."""

@@ -5,12 +5,10 @@ What a statistic has seen goes in front of the next block as one entry that stan
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.statement import bounds
 from lossledger.statistics import STATISTICS
-
-Floats = NDArray[np.float64]
+from lossledger.vectors import Floats, Integers
 
 
 class RunningMean:
@@ -21,7 +19,7 @@ class RunningMean:
         self._mean = 0.0
         self._weight = 0.0
 
-    def feed(self, loss: Floats, weight: Floats, epoch: NDArray[np.int64]) -> Floats:
+    def feed(self, loss: Floats, weight: Floats, epoch: Integers) -> Floats:
         """The running mean at each step.
 
         Args:

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lossledger.page.pack import Packed, pack
-
-Floats = NDArray[np.float64]
+from lossledger.vectors import Floats
 
 ENTRIES = 1 << 20
 """Entries up to which a page carries all of them."""

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.statement import Block
-
-Floats = NDArray[np.float64]
+from lossledger.vectors import Floats, Integers
 
 HIGH = 4.0
 """Standard deviations of its epoch by which a spike lies above the average before it."""
@@ -94,13 +92,13 @@ class Notable:
 class Places:
     """Of each entry of a block: its place in its epoch, the rows before it, the epoch's std."""
 
-    batch: NDArray[np.int64]
+    batch: Integers
     row: Floats
     std: Floats
 
 
 def _steps(
-    places: NDArray[np.int64], call: int, block: Block, before: Floats, score: Floats, facts: Places
+    places: Integers, call: int, block: Block, before: Floats, score: Floats, facts: Places
 ) -> Sequence[NotableStep]:
     def step(i: int) -> NotableStep:
         row = int(facts.row[i])

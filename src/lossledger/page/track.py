@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.call import Call, entries_of
 from lossledger.page.folds import Ema, RunningMean
@@ -14,8 +13,7 @@ from lossledger.page.gather import Axis, Envelope, Gathered, Whole
 from lossledger.page.notable import Notable, Places
 from lossledger.page.pack import pack
 from lossledger.statement import Block, EpochStatement
-
-Floats = NDArray[np.float64]
+from lossledger.vectors import Floats, Integers
 
 EPOCHS = 4096
 """Epochs whose means a track carries; of more, every k-th."""
@@ -37,8 +35,8 @@ class Stated:
     """
 
     epochs: Sequence[tuple[Call, EpochStatement]]
-    begins: NDArray[np.int64]
-    rows: NDArray[np.int64]
+    begins: Integers
+    rows: Integers
 
     @classmethod
     def of(

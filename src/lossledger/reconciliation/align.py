@@ -1,7 +1,7 @@
 """Lays two series of steps side by side: which steps trained on the same batch, in which order.
 
 A `batch_id` is two 32-bit lanes, each a sum over the batch's rows modulo 2^32 (see
-`lossledger.epochs`). So lanes add: two epochs with equal sums hold the same rows, whatever the
+`lossledger.passes`). So lanes add: two epochs with equal sums hold the same rows, whatever the
 order, and whatever the batches.
 """
 
@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ids: TypeAlias = NDArray[np.uint64]
-Places: TypeAlias = NDArray[np.int64]
-Mask: TypeAlias = NDArray[np.bool_]
+from lossledger.passes import LANE
+from lossledger.vectors import Ids, Integers, Mask
+
 Order: TypeAlias = Literal[
     "same", "shifted", "permuted", "truncated", "repeated", "rebatched", "other", "unknown"
 ]
-
-_LANE = np.uint64(2**32 - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +32,8 @@ class Match:
         known: Whether batches have fingerprints; else places were paired, one by one.
     """
 
-    a: Places
-    b: Places
+    a: Integers
+    b: Integers
     only_a: Mask
     only_b: Mask
     again_a: Mask
@@ -82,7 +79,7 @@ def match(a: Ids, b: Ids) -> Match:
     return Match(left, right, only[0], only[1], again[0], again[1])
 
 
-def _times(labels: Places) -> Places:
+def _times(labels: Integers) -> Integers:
     """How often each label has come before."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
@@ -93,7 +90,7 @@ def _times(labels: Places) -> Places:
     return times
 
 
-def _without(places: Places, count: int) -> Mask:
+def _without(places: Integers, count: int) -> Mask:
     mask = np.ones(count, bool)
     mask[places] = False
     return mask
@@ -106,7 +103,7 @@ def same_rows(a: Ids, b: Ids) -> bool:
 
 def _sums(ids: Ids) -> tuple[int, int]:
     high = int((ids >> np.uint64(32)).sum(dtype=np.uint64)) % 2**32
-    low = int((ids & _LANE).sum(dtype=np.uint64)) % 2**32
+    low = int((ids & LANE).sum(dtype=np.uint64)) % 2**32
     return high, low
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import loss_weights_of, outputs_of, weights_within
-from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.fold import Fold, Ledger
 from lossledger.reconciliation.moves import Step, alike, counted, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
+from lossledger.vectors import Floats
 
 _ALONE = "loss"
 _ZERO = 2e-7
@@ -59,7 +60,9 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Step | None:
             _has_penalty(f) or w for f, w in zip(folds, without, strict=True)
         ):
             return None
-    elif not all(_has_penalty(fold) for fold in folds) or not _penalties_differ(a, b, pair):
+    elif not all(map(_has_penalty, folds)):
+        return _forgotten(a, b)
+    elif not _penalties_differ(a, b, pair):
         return None
     changed = [fold if fold.form.loss not in ("loss", "data") else _data(fold) for fold in folds]
     parts = [
@@ -68,6 +71,26 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Step | None:
     evidence = f"Penalties add {parts[0]} to a and {parts[1]} to b."
     advice = "Compare the data terms, or train both with the same regularizers."
     return Step("penalty", changed[0], changed[1], evidence, advice)
+
+
+def _forgotten(a: Fold, b: Fold) -> Step | None:
+    """A penalty on one side that a step of the user's leaves out on the other, which records none.
+
+    Only where nothing else tells the two apart: then its loss is the other's data term.
+    """
+    if not any(map(_has_penalty, (a, b))) or near(a.value, b.value):
+        return None
+    known, other = (a, b) if _has_penalty(a) else (b, a)
+    changed = _data(known)
+    if not near(changed.value, other.value):
+        return None
+    names = "ab" if known is a else "ba"
+    evidence = (
+        f"Penalties add {signed(known.value - changed.value)} to {names[0]}; {names[1]}'s own step "
+        "has the data terms alone."
+    )
+    advice = "Add sum(model.losses) in the step, as compute_loss does."
+    return Step("penalty", *((changed, b) if known is a else (a, changed)), evidence, advice)
 
 
 def _has_penalty(fold: Fold) -> bool:

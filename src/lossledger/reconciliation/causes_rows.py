@@ -4,10 +4,11 @@ from typing import Literal
 
 import numpy as np
 
-from lossledger.reconciliation.align import Mask, match, same_rows
+from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
 from lossledger.reconciliation.moves import Step, alike, counted, number
 from lossledger.reconciliation.pair import Pair
+from lossledger.vectors import Mask
 
 
 def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:

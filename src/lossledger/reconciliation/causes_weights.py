@@ -17,7 +17,7 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     As of padding, or of rows that are left out, whose weight is 0; or of a row that is there
     twice. `sum(n l) / sum(s)` of a batch's mean l over n rows and the sum s of its weights, which
     is the mean over the other side's rows, less `sum(n l) / sum(n)`. Only where these are one
-    number, or where each batch's weights add to the rows of the other's.
+    number, or where each batch's weights add to the rows of the other's, as of a padded remainder.
     """
     weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
     if pair.same_entries or weighs[0] == weighs[1] or {a.form.shape, b.form.shape} != {"mean"}:
@@ -26,10 +26,11 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     fold, other, reading = (a, b, pair.a) if mine else (b, a, pair.b)
     each = reading.call.losses_per_row or 1
     rows, count = other.ledger["rows"], fold.ledger["sample_weight"] / each
-    paired = len(rows) == len(count) and bool(alike(count, rows).all())
+    own = fold.ledger["rows"]
+    paired = len(rows) == len(count) and bool(alike(count, rows).all() and (own == rows).any())
     if reduction_of(reading.call) not in _OVER_ROWS or not near(count.sum(), rows.sum()):
         return None
-    if np.array_equal(fold.ledger["rows"], count):
+    if alike(own, count).all():
         return None
     changed = _over_weights(fold, each)
     if not (paired or near(changed.value, other.value)) or near(fold.value, other.value):
@@ -39,7 +40,7 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Step | None:
     names = "ab" if mine else "ba"
     evidence = (
         f"{names[0]}'s weights add to {number(float(count.sum()))} over "
-        f"{int(fold.ledger['rows'].sum()):,} rows, as many as {names[1]} has. A batch's mean is "
+        f"{int(own.sum()):,} rows, as many as {names[1]} has. A batch's mean is "
         f"over its rows, those that weigh nothing too: {number(fold.value)}; over the weights' "
         f"sum it is {number(changed.value)}."
     )

@@ -202,8 +202,9 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
             "accumulation_scaling",
             f"{told}: of the same data term, {scales[0]:.6g} times and {scales[1]:.6g} times.",
         )
-    data = [loss - each["penalty"] for loss, each in zip(losses, (found.a, found.b), strict=True)]
-    if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)):
+    known = [0.0 if math.isnan(each["penalty"]) else each["penalty"] for each in (found.a, found.b)]
+    data = [loss - each for loss, each in zip(losses, known, strict=True)]
+    if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)) and any(known):
         return "penalty", f"{told}, and the data terms are equal: the penalty differs."
     loaded = _loaded(pair, _place(pair, found))
     if len(loaded) == 1:

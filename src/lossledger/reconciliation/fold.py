@@ -6,13 +6,11 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.errors import LossLedgerError
 from lossledger.statistics import STATISTICS, Mean
+from lossledger.vectors import Floats, Mask
 
-Floats: TypeAlias = NDArray[np.float64]
-Mask: TypeAlias = NDArray[np.bool_]
 Shape: TypeAlias = Literal["mean", "cumulative", "last", "other"]
 
 _MEANS = {"epoch_mean": "recorded", "running_mean": "recorded", "batch_mean": "one"}

@@ -132,7 +132,7 @@ def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.nda
     """The entries of an epoch, those that were trained again marked, in the order of training."""
     same = [c for c in run.calls if (c.model, c.driver) == (call.model, call.driver)]
     same = [c for c in same if c.number <= call.number]
-    ours = [c for c in same if c.line == call.line or c.place.superseded]
+    ours = [c for c in same if c.line == call.line or c.standing.superseded]
     seen = {c.number: 0 for c in ours}
     counts = {c.number: c.steps for c in ours}
     for each, block in entries_of(run.path, [c.whole for c in ours], [*parts][:-1]):

@@ -9,6 +9,7 @@ import numpy as np
 
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.slugs import Kind
+from lossledger.words import counted as counted
 
 SAME = 3e-6
 """How far two float32 losses of one step may be apart, relatively, by rounding alone."""
@@ -67,12 +68,6 @@ def signed(value: float) -> str:
 def share(part: float, whole: float) -> str:
     """A part in per cent."""
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
-
-
-def counted(count: int, noun: str) -> str:
-    """A number of things."""
-    plural = "es" if noun.endswith(("s", "ch")) else "s"
-    return f"{count:,} {noun}{plural if count != 1 else ''}"
 
 
 def alike(a: np.ndarray, b: np.ndarray, size: "np.ndarray | float" = 0.0) -> np.ndarray:

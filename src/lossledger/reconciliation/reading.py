@@ -156,8 +156,8 @@ def _before(run: Run, call: Call) -> tuple[Call, ...]:
     for each in reversed([each for each in run.calls if each.number < call.number]):
         if each.model == call.model and each.steps:
             begins = _weights(first, "initial")
-            led = begins and _weights(each, "final") == begins and not each.place.superseded
-            if not led and first.place.continues != each.number:
+            led = begins and _weights(each, "final") == begins and not each.standing.superseded
+            if not led and first.standing.continues != each.number:
                 break
             found.insert(0, each)
             first = each

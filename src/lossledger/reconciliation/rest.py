@@ -208,8 +208,10 @@ def _epochs(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
     return Cause("convention", left, "exact", None, evidence, advice)
 
 
-def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause:
-    """Two calls of which the one goes on where the other ended."""
+def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause | None:
+    """Two calls of which the one goes on where the other ended, and that differ in nothing else."""
+    if set(pair.factors) - {"order"} or _same_rows(pair) is False:
+        return None
     other = "a" if pair.goes_on == "b" else "b"
     evidence = (
         f"{pair.goes_on}'s call began with the weights that {other}'s ended with: {a.form.text} is "

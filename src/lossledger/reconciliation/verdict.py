@@ -88,6 +88,11 @@ def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
     told = [f"{name} {note}" for name, note in notes if note.startswith(DIFFERS)]
     if told:
         return f"{head}: {'; '.join(told)}."
+    if pair.goes_on:
+        return (
+            f"{head}: {pair.goes_on} goes on from the weights that the other ended with, and that "
+            "isn't all that differs."
+        )
     if parted is None:
         return f"{head}."
     where = "before the first step" if parted.step is None else f"at step {parted.step:,}"

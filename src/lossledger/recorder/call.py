@@ -1,5 +1,6 @@
 """One call as it is being recorded: a `fit`, a series of `train_on_batch`, a loop of the user's."""
 
+import math
 import weakref
 from collections.abc import Mapping
 from functools import partial
@@ -186,11 +187,15 @@ class RecordedCall:
 
     def returned(self, result: Any) -> None:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
-        if self.buffer is not None:
-            result = None if self._hidden else result
-            # A number is read when it is collected; a list the user may change before.
-            several = isinstance(result, list | tuple | Mapping)
-            self.buffer.returns(loss_of(result, self.loss_name) if several else result)
+        buffer = self.buffer
+        if buffer is None:
+            return
+        layout = buffer.layout
+        if layout is not None and layout.hidden_by is not None:
+            value = math.nan
+        else:
+            value = result if type(result) is float else loss_of(result, self.loss_name)
+        buffer.returns(value)
 
     @property
     def _inside(self) -> bool:

@@ -21,6 +21,7 @@ from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
+from lossledger.words import counted
 
 if TYPE_CHECKING:
     import inspect
@@ -156,8 +157,8 @@ class Recording:
             return inner[-1].summary().replace("lossledger: ", own)
         if path is None:
             return f"lossledger: nothing recorded: {self.trouble.why_nothing}"
-        calls = _counted(self._calls - self._first_call, "call")
-        steps = _counted(self.collector.steps, "step")
+        calls = counted(self._calls - self._first_call, "call")
+        steps = counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
         return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
 
@@ -249,23 +250,23 @@ class Recording:
 
     def begin_batch(
         self, model: Any, signature: "inspect.Signature", args: Any, kwargs: Any
-    ) -> None:
+    ) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
         call = self.models.call(model)
-        # A batch between two steps of a `Loop` breaks its series; the next one is another call. A
-        # series whose beginning could not be kept isn't taken up later, as if it began there.
-        begins = call is None or call.driver == "loop"
-        if begins and self._records(model) and not self.output.failed:
-            from lossledger.keras.patches import bound_arguments
+        # A batch between two steps of a `Loop` breaks its series; the next one is another call.
+        if call is not None and call.driver != "loop":
+            return call
+        # A series whose beginning could not be kept isn't taken up later, as if it began there.
+        if not self._records(model) or self.output.failed:
+            return None
+        from lossledger.keras.patches import bound_arguments
 
-            arguments = bound_arguments(signature, model, *args, **kwargs)
-            if arguments is not None:
-                self._begin(model, "train_on_batch", arguments)
+        arguments = bound_arguments(signature, model, *args, **kwargs)
+        return None if arguments is None else self._begin(model, "train_on_batch", arguments)
 
-    def end_batch(self, model: Any, result: Any) -> None:
+    def call_of(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := self.models.call(model)) is not None and call.driver != "loop":
-            call.returned(result)
+        return self.models.call(model)
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -394,7 +395,3 @@ class Recording:
                 call.check(tap)
                 tap.attach(None)
         self.collector.collect()  # what was said of the call
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from lossledger.call import evaluations
 from lossledger.errors import LossLedgerError
 from lossledger.render.base import Options
-from lossledger.render.figures import count
 from lossledger.request import Request
 from lossledger.run import Call, EpochStatement, Run
 from lossledger.statistics import named
+from lossledger.words import counted
 
 
 def chosen_calls(run: Run, options: Options) -> list[Call]:
@@ -37,7 +37,8 @@ def chosen_epochs(
     found = [(call, _meant(statements, epoch)) for call, statements in every]
     if not any(statements for _, statements in found):
         has = [
-            f"{count(len(statements), 'epoch')} in call {call.number}" for call, statements in every
+            f"{counted(len(statements), 'epoch')} in call {call.number}"
+            for call, statements in every
         ]
         raise LossLedgerError(
             f"There is no such epoch. Received: --epoch {epoch}. The run has "

@@ -8,9 +8,10 @@ import numpy as np
 from lossledger.conventions import Convention
 from lossledger.explain.explained import Explained, Series, holds
 from lossledger.render.base import Renderer
-from lossledger.render.figures import Format, count, shorten
+from lossledger.render.figures import Format, shorten
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
+from lossledger.words import counted
 
 SERIES = 40
 SECTIONS = 8
@@ -40,7 +41,7 @@ class TerminalExplain(Renderer[Explained]):
             page.space()
             page.fact("more", f"--{content.tool} VERSION keeps the rows that hold for it")
         if len(sections) > SECTIONS:
-            page.title(f"{count(len(sections) - SECTIONS, 'series')} more: --json has them all")
+            page.title(f"{counted(len(sections) - SECTIONS, 'series')} more: --json has them all")
         return page.text()
 
     def _table(self, page: Page, every: Sequence[Series]) -> None:

@@ -2,8 +2,8 @@
 
 from lossledger.export.exporting import Exported
 from lossledger.render.base import Renderer
-from lossledger.render.figures import count
 from lossledger.render.objects import to_json
+from lossledger.words import counted
 
 
 class TerminalExport(Renderer[Exported]):
@@ -11,9 +11,9 @@ class TerminalExport(Renderer[Exported]):
 
     def render(self, content: Exported) -> str:
         """Gives the line."""
-        what = f"{count(content.added, 'number')} added" if content.added else "nothing to add"
+        what = f"{counted(content.added, 'number')} added" if content.added else "nothing to add"
         then = f"  next: {content.next}" if content.next else ""
-        has = count(content.entries, "step")
+        has = counted(content.entries, "step")
         return f"{content.tracker}: {what}, {has} in all -> {content.where}{then}"
 
 

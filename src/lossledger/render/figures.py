@@ -51,11 +51,6 @@ def difference(value: float | None) -> str:
     return f"{value:+.1e}" if abs(value) < 1e-3 else f"{value:+.4g}"
 
 
-def count(number: int, noun: str) -> str:
-    """Writes a number of things: `1 step`, `1,000 steps`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def shorten(length: int, limit: int) -> tuple[Sequence[int], int]:
     """Which of a long list to show: as many of its start as of its end.
 

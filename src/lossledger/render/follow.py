@@ -8,9 +8,10 @@ import numpy as np
 from lossledger.call import noted
 from lossledger.export.pieces import Epochs, Piece, Steps
 from lossledger.render.base import Options
-from lossledger.render.figures import Format, count
+from lossledger.render.figures import Format
 from lossledger.run import Run
 from lossledger.statement import EpochStatement
+from lossledger.words import counted
 
 EPOCHS = 20
 """Epochs of one call that are told at once, at most: a run may have gone on for long."""
@@ -67,7 +68,7 @@ class Follow:
 
     def foot(self, complete: bool) -> Iterator[str]:
         """The lines that say how it ended, as `run.json` has it by then."""
-        steps = count(sum(self._steps.values()), "step")
+        steps = counted(sum(self._steps.values()), "step")
         how = "complete" if complete else "incomplete: whatever recorded it has ended"
         yield f"{how}, {steps}  next: lossledger show {self._run.where}"
 
@@ -85,12 +86,12 @@ class Follow:
         for each in epochs.first:
             yield self._epoch(each)
         if epochs.between:
-            yield f"...  {count(epochs.between, 'epoch')} left out"
+            yield f"...  {counted(epochs.between, 'epoch')} left out"
         for each in epochs.last:
             yield self._epoch(each)
 
     def _epoch(self, each: EpochStatement) -> str:
-        parts = [f"epoch {each.epoch:>4}", f"{count(each.steps, 'step'):>12}"]
+        parts = [f"epoch {each.epoch:>4}", f"{counted(each.steps, 'step'):>12}"]
         for name in ("epoch_mean", "batch_mean", "min", "max"):
             parts.append(f"{name} {self._text(getattr(each, name))}")
         if each.nonfinite:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from lossledger.growth import condition
 from lossledger.page.content import Content, Line
-from lossledger.render.figures import Format, count
+from lossledger.render.figures import Format
 from lossledger.render.markup import Column, Html, element, joined, table
 from lossledger.run import Call, EpochStatement, Run
+from lossledger.words import counted
 
 WARNINGS = 8
 
@@ -46,7 +47,7 @@ def _drivers(lines: list[Line]) -> str:
     if not drivers:
         return "no calls"
     names = " and ".join(dict.fromkeys(drivers))
-    models = f", {count(len(lines), 'model')}" if len(lines) > 1 else ""
+    models = f", {counted(len(lines), 'model')}" if len(lines) > 1 else ""
     return f"{names}{'' if len(drivers) == 1 else f', {len(drivers)} calls'}{models}"
 
 
@@ -163,13 +164,13 @@ def summary(content: Content) -> str:
         high = max((e.max for e in epochs if math.isfinite(e.max)), default=math.nan)
         first, last = epochs[0], epochs[-1]
         parts.append(
-            f"{whose}: raw losses of {count(line.track.entries, 'step')} from "
+            f"{whose}: raw losses of {counted(line.track.entries, 'step')} from "
             f"{form.text(low)} to {form.text(high)}, the first {form.text(first.first)}, the last "
-            f"{form.text(last.last)}; {count(len(epochs), 'epoch')}, epoch_mean from "
+            f"{form.text(last.last)}; {counted(len(epochs), 'epoch')}, epoch_mean from "
             f"{form.text(first.epoch_mean)} to {form.text(last.epoch_mean)}."
         )
     more = len(content.lines) - 6
-    parts += [f"And {count(more, 'model')} more."] if more > 0 else []
+    parts += [f"And {counted(more, 'model')} more."] if more > 0 else []
     return " ".join(parts) or "No step was recorded: there is nothing to draw."
 
 

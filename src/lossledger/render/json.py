@@ -40,8 +40,8 @@ class JsonShow(Renderer[Run]):
                         "call": call.number,
                         "model_name": call.info.get("model_name"),
                         "steps": call.steps,
-                        "superseded": call.place.superseded,
-                        "continues": call.place.continues,
+                        "superseded": call.standing.superseded,
+                        "continues": call.standing.continues,
                         "epochs_from": call.epochs_from,
                         "reported": [vars(each) for each in reported[call.number]],
                     }

@@ -1,9 +1,10 @@
 """`list`: a line a run, and the same as JSON; needs no numpy."""
 
 from lossledger.render.base import Listed, Listing, Renderer
-from lossledger.render.figures import Format, count
+from lossledger.render.figures import Format
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
+from lossledger.words import counted
 
 UNKNOWN = "-"
 NAME = 20
@@ -32,7 +33,7 @@ class TerminalList(Renderer[Listing]):
             ]
         )
         if content.older:
-            page.fact("...", f"{count(content.older, 'older run')} left out: -n 0 lists all")
+            page.fact("...", f"{counted(content.older, 'older run')} left out: -n 0 lists all")
         for run in runs:
             if run.problem:
                 page.fact("problem", f"{run.id}: {run.problem}", "red")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from lossledger.render.figures import count, shorten
+from lossledger.render.figures import shorten
+from lossledger.words import counted
 
 
 class Html(str):
@@ -72,7 +73,7 @@ def table(columns: Sequence[Column], caption: str, *, limit: int = 200) -> Html:
     lines: list[str] = []
     for order, place in enumerate(places):
         if left_out and order == limit // 2:
-            told = f"{count(left_out, 'row')} left out here"
+            told = f"{counted(left_out, 'row')} left out here"
             lines.append(
                 element("tr", element("td", told, colspan=str(len(columns)), class_="cut"))
             )

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lossledger.render.figures import count, difference
+from lossledger.render.figures import difference
 from lossledger.run import Reported
 from lossledger.statistics import STATISTICS
+from lossledger.words import counted
 
 NOTES = 8
 """Notes of one kind, at most."""
@@ -37,7 +38,7 @@ def notes(reported: Sequence[Reported], keras: Any) -> Iterator[str]:
         groups.setdefault((item.place, item.name), []).append(item)
     for place, (key, items) in enumerate(groups.items()):
         if place == NOTES:
-            yield f"and {count(len(groups) - NOTES, 'name')} more: run.reported() has them all"
+            yield f"and {counted(len(groups) - NOTES, 'name')} more: run.reported() has them all"
             return
         yield _note(*key, items, keras)
 
@@ -47,7 +48,7 @@ def _note(place: str, name: str, items: Sequence[Reported], keras: Any) -> str:
     where = _PLACES.get(place, "{name} in {place}").format(name=name, place=place)
     stated = [item for item in items if item.agreement is not None]
     if not stated:
-        return f"{where}: {count(numbers, 'number')}. {items[-1].why}"
+        return f"{where}: {counted(numbers, 'number')}. {items[-1].why}"
     kind = STATISTICS.get(items[0].statistic or "")
     under = f"Keras {keras}" if keras else "Keras"
     formula = f" = {kind.formula}" if kind else ""
@@ -56,7 +57,7 @@ def _note(place: str, name: str, items: Sequence[Reported], keras: Any) -> str:
         return f"{what}. {_alone(items[0])}"
     if len(items) == 1:
         return f"{what}: {difference(items[0].difference)} from the entries. {items[0].why}"
-    return f"{what}: {count(numbers, 'number')}. {_together(stated)}"
+    return f"{what}: {counted(numbers, 'number')}. {_together(stated)}"
 
 
 def _alone(item: Reported) -> str:

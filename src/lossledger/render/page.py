@@ -34,14 +34,14 @@ class PageReport(Renderer[Content]):
             live: `generation` of what is in the page; `None` for a page that stands alone.
         """
         script, style = _script(), _style()
-        whole, first = drawn(content), glance(content)
+        whole, few = drawn(content), glance(content)
         parts: dict[str, str] = {
             "title": text(title(content)),
             "policy": policy(script, style, live=live is not None),
             "style": style,
             "script": script,
-            "data": _inert({**(first or whole), "live": live}),
-            "whole": _inert(whole if first else None),
+            "data": _inert({**(few or whole), "live": live}),
+            "whole": _inert(whole if few else None),
             "live": "<p id=live role=status>live</p>" if live is not None else "",
             "version": text(__version__),
             **page_sections(content),

@@ -6,9 +6,10 @@ from typing import Any
 from lossledger.reconciliation.moves import spans
 from lossledger.reconciliation.result import Cause, Reconciliation, Side
 from lossledger.render.base import Options, Renderer
-from lossledger.render.figures import Format, count
+from lossledger.render.figures import Format
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
+from lossledger.words import counted
 
 DIFFERENCES = 12
 """Differences that are listed, at most."""
@@ -127,7 +128,7 @@ class _Page:
         found = self.content.differences
         if not found:
             return
-        self._page.title(f"{count(len(found), 'difference')} on record")
+        self._page.title(f"{counted(len(found), 'difference')} on record")
         for each in found[:DIFFERENCES]:
             self._page.fact(each.name, f"{_short(each.a)} in a, {_short(each.b)} in b")
         if len(found) > DIFFERENCES:

@@ -7,12 +7,13 @@ from typing import Any
 from lossledger.page.content import Content, Line
 from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, NotableStep
 from lossledger.reconciliation.result import Reconciliation, Side
-from lossledger.render.figures import Format, count, difference
+from lossledger.render.figures import Format, difference
 from lossledger.render.markup import Column, Html, element, joined, table
 from lossledger.render.notes import notes
 from lossledger.render.waterfall import waterfall
 from lossledger.run import Call, EpochStatement
 from lossledger.statistics import STATISTICS
+from lossledger.words import counted
 
 _CALLS = 40
 """Calls whose notes are written out, at most."""
@@ -226,7 +227,7 @@ def reported(content: Content) -> Html:
         Column("why", [each.why for _, each in items], number=False),
     ]
     whole = table(columns, "Reported beside stated")
-    label = element("summary", f"All {count(len(items), 'number')}")
+    label = element("summary", f"All {counted(len(items), 'number')}")
     return joined([*told, element("details", label, whole)])
 
 
@@ -254,10 +255,10 @@ def configuration(content: Content) -> Html:
     if names:
         parts.append(_facts(names, subjects, lambda name, place: known.differing[name][place]))
     if known.left_out:
-        parts.append(element("p", f"{count(known.left_out, 'call')} more are left out."))
+        parts.append(element("p", f"{counted(known.left_out, 'call')} more are left out."))
     if known.same:
         inner = _facts(list(known.same), ["all"], lambda name, place: known.same[name])
-        label = element("summary", f"{count(len(known.same), 'name')} that say the same in all")
+        label = element("summary", f"{counted(len(known.same), 'name')} that say the same in all")
         parts.append(element("details", label, inner))
     return joined(parts)
 

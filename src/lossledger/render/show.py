@@ -10,13 +10,14 @@ from lossledger.call import entries_of
 from lossledger.growth import condition
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
-from lossledger.render.figures import Format, count, difference, shorten
+from lossledger.render.figures import Format, difference, shorten
 from lossledger.render.notes import NOTES, notes
 from lossledger.render.sketch import Sketch
 from lossledger.render.story import again, story
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
+from lossledger.words import counted
 
 CALLS = 12
 EPOCHS = 24
@@ -58,7 +59,7 @@ class _Show:
         self.pictures = _Pictures(self.run, stated, rows, self.options.blocks)
         for place, (call, epochs) in enumerate(stated):
             if left_out and place == CALLS // 2:
-                self.page.title(f"{count(left_out, 'call')} left out here: --call N shows one")
+                self.page.title(f"{counted(left_out, 'call')} left out here: --call N shows one")
             self.call(call, epochs, rows)
         if not calls:
             self.page.title("Nothing was trained: the run has no calls.")
@@ -86,7 +87,7 @@ class _Show:
         for warning in warnings[:NOTES]:
             page.fact("warning", f"[{warning.get('slug')}] {warning.get('message')}", "yellow")
         if len(warnings) > NOTES:
-            page.fact("", f"and {count(len(warnings) - NOTES, 'warning')} more, in run.json")
+            page.fact("", f"and {counted(len(warnings) - NOTES, 'warning')} more, in run.json")
         for unseen in run.info.get("unseen", [])[:NOTES]:
             page.fact("unseen", f"{unseen.get('what')}, {unseen.get('where')}", "yellow")
 
@@ -96,16 +97,18 @@ class _Show:
         missing = run.missing
         for each in missing[:NOTES]:
             ends = "it has none" if each.last is None else f"the last that it has is {each.last}"
-            what = f"worker {each.worker}'s rows of {count(each.steps, 'step')} of call {each.call}"
+            what = (
+                f"worker {each.worker}'s rows of {counted(each.steps, 'step')} of call {each.call}"
+            )
             page.fact("missing", f"{what}: {ends}", "red")
         if len(missing) > NOTES:
-            page.fact("", f"and {count(len(missing) - NOTES, 'more share')}")
+            page.fact("", f"and {counted(len(missing) - NOTES, 'more share')}")
 
     def call(self, call: Call, epochs: Sequence[EpochStatement], limit: int) -> None:
         page = self.page
         model = call.info.get("model_name")
         trained = f"model {call.model}{f' ({model})' if model else ''}"
-        steps = f"{count(call.steps, 'step')} weighted by {call.weight_kind}"
+        steps = f"{counted(call.steps, 'step')} weighted by {call.weight_kind}"
         page.title(f"call {call.number}: {call.driver}, {trained}, {steps}")
         if call.arguments:
             page.fact("arguments", _arguments(call.arguments))
@@ -157,7 +160,7 @@ class _Show:
             first, last = epochs[limit // 2].epoch, epochs[-limit // 2 - 1].epoch
             self.page.fact(
                 "...",
-                f"{count(left_out, 'epoch')} left out, {first} to {last}: --epoch E shows one",
+                f"{counted(left_out, 'epoch')} left out, {first} to {last}: --epoch E shows one",
             )
 
     def steps(self, call: Call, epoch: EpochStatement) -> None:
@@ -178,7 +181,7 @@ class _Show:
 
     def _left_out(self, number: int, noun: str) -> None:
         if number:
-            self.page.fact("...", f"{count(number, noun)} left out; --json has them all")
+            self.page.fact("...", f"{counted(number, noun)} left out; --json has them all")
 
     def statistics(self) -> None:
         for per in ("epoch", "step"):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lossledger.render.figures import count
 from lossledger.run import Call, Run
+from lossledger.words import counted
 
 
 def story(run: Run) -> Iterator[str]:
@@ -23,7 +23,7 @@ def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
     found = []
     for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
-        seen = sum(call.place.seen for call in calls)
+        seen = sum(call.standing.seen for call in calls)
         found.append({**each, "again": trained_again(calls), "seen": seen})
     return {"resumed": found} if found else {}
 
@@ -35,16 +35,16 @@ def _attempts(run: Run) -> list[Mapping[str, Any]]:
 
 def again(call: Call) -> str:
     """What of a call was trained again later, "" where nothing was."""
-    number = call.place.superseded
+    number = call.standing.superseded
     if not number:
         return ""
     were = "was" if number == 1 else "were"
-    return f"{count(number, 'more step')} {were} trained again after a resume, and count no more"
+    return f"{counted(number, 'more step')} {were} trained again after a resume, and count no more"
 
 
 def trained_again(calls: Sequence[Call]) -> int | None:
     """Steps that some calls trained again; `None` where it can't be told."""
-    known = [call.place.again for call in calls]
+    known = [call.standing.again for call in calls]
     return None if None in known else sum(number or 0 for number in known)
 
 
@@ -68,6 +68,6 @@ def _went_on(calls: Sequence[Call]) -> str:
         return f"{where}; whether steps were trained again can't be told: they have no epochs"
     if not number:
         return where
-    seen = sum(call.place.seen for call in calls)
+    seen = sum(call.standing.seen for call in calls)
     more = f"; its weights had seen {seen:,} of them before" if seen else ""
-    return f"{where}, which trained {count(number, 'step')} again{more}"
+    return f"{where}, which trained {counted(number, 'step')} again{more}"

@@ -26,6 +26,7 @@ from lossledger.replay.description import (
 )
 from lossledger.replay.entries import Entries, read
 from lossledger.run import Run
+from lossledger.vectors import Floats
 
 if TYPE_CHECKING:
     from lossledger.replay.training import Workshop
@@ -93,7 +94,7 @@ def compare(
     share, how = _sharing(players, order)
     needed: dict[frozenset[str], None] = {frozenset(): None, frozenset(players): None}
 
-    def asked(swapped: frozenset[str]) -> shares.Floats:
+    def asked(swapped: frozenset[str]) -> Floats:
         needed.setdefault(swapped)
         return np.zeros(1)
 
@@ -114,7 +115,7 @@ def _players(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 def _sharing(
     players: Sequence[str], order: Order | Sequence[str]
-) -> tuple[Callable[[shares.Value], dict[str, shares.Floats]], str]:
+) -> tuple[Callable[[shares.Value], dict[str, Floats]], str]:
     """How shares are reckoned, and the same in words."""
     if order == "stated":
         return partial(shares.in_order, players), "the swaps one after another, as listed"
@@ -146,7 +147,7 @@ def _values(
     sides: tuple[dict[str, Any], dict[str, Any]],
     needed: Sequence[frozenset[str]],
     repeat: int,
-) -> dict[frozenset[str], shares.Floats]:
+) -> dict[frozenset[str], Floats]:
     """The number that each set of swaps gives, float64 (repeat,)."""
     from lossledger.replay.training import Workshop
 
@@ -163,7 +164,7 @@ def _values(
         swapped: entries[place * repeat : (place + 1) * repeat]
         for place, swapped in enumerate(trainings)
     }
-    values: dict[frozenset[str], shares.Floats] = {}
+    values: dict[frozenset[str], Floats] = {}
     for swapped in needed:
         state = _state(sides, swapped, workshop.rows) | {"epochs": _side(sides, swapped, "epochs")}
         how = reading(state)

@@ -130,20 +130,14 @@ def reading(state: Mapping[str, Any]) -> Reading:
     Raises:
         LossLedgerError: No such statistic, or none over entries.
     """
-    name, parameters = request(state["statistic"])
+    asked = Request.parse(state["statistic"])
     return Reading(
         state["epochs"],
-        named(name),
-        parameters,
+        named(asked.name),
+        asked.parameters,
         state["reset_metrics"],
         state["remainder"] == "keep",
     )
-
-
-def request(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the parameters of a statistic: `ema:beta=0.9`."""
-    parsed = Request.parse(text)
-    return parsed.name, dict(parsed.parameters)
 
 
 def equal(a: Any, b: Any) -> bool:

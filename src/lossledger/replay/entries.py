@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lossledger.replay.description import Reading
 from lossledger.statistics import STATISTICS
+from lossledger.vectors import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +18,10 @@ class Entries:
         epoch: int64 (steps,), from 0.
     """
 
-    loss: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    epoch: NDArray[np.int64]
+    loss: Floats
+    weight: Floats
+    rows: Integers
+    epoch: Integers
 
 
 def read(entries: Entries, how: Reading, batch_size: int) -> float:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from lossledger.chance import LEVEL, Estimate, Floats
+from lossledger.chance import LEVEL, Estimate
 from lossledger.reconciliation.result import Cause, Difference, Reconciliation, Side
 from lossledger.replay.description import FACTORS, PLAYERS, UNTRAINED, is_seed
+from lossledger.vectors import Floats
 
 Sides = tuple[Mapping[str, Any], Mapping[str, Any]]
 

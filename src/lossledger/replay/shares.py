@@ -13,9 +13,9 @@ from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float64]
+from lossledger.vectors import Floats
+
 Value: TypeAlias = Callable[[frozenset[str]], Floats]
 
 

@@ -1,0 +1,184 @@
+"""Pairs of trainings whose losses differ for a known reason: losses that were evaluated.
+
+Amounts are reckoned apart, from plain Keras (the losses of `train_on_batch` with the metrics
+reset, of forward passes, of weights as they are) and float64 numpy.
+"""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import lossledger
+
+from .conftest import FLAT, KERAS, X, Y, batches, model_of, network
+from .reconciled import ROWS, assert_causes, per_row, raw, summed
+
+
+def test_moving_weights(fit):
+    kept = []
+    run = fit(after=lambda model: kept.append((model, model.evaluate(X, Y, verbose=0))))
+    (model, evaluated), losses = kept[0], raw()
+    wanted = {("moving_weights", "measured"): evaluated - np.dot(ROWS, losses) / 70}
+    for live in ({}, {"model": model, "x": X, "y": Y}):
+        found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate", **live)
+        assert_causes(found, wanted)
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize("rate", [0.0, 0.003])
+def test_an_evaluation_in_other_batches(fit, rate):
+    """Of a sum over the batch; as the weights moved, the final ones tell both apart."""
+    kept = []
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+
+    def evaluate(model):
+        kept.append((model, model.evaluate(X, Y, batch_size=10, verbose=0)))
+
+    run = fit(model=model_of(rate, loss), after=evaluate)
+    model, evaluated = kept[0]
+    rows, parts = per_row(model), batches(32)
+    whole = np.dot([len(rows[p]) for p in parts], [rows[p].sum() for p in parts]) / 70
+    trained = lossledger.reconcile(run, run).a.value
+    wanted = {("reduction", "measured"): evaluated - whole}
+    if rate:
+        assert "Pass model=" in lossledger.reconcile(run, f"{run}:evaluate").verdict
+        wanted["moving_weights", "measured"] = whole - trained
+    live = {"model": model, "x": X, "y": Y} if rate else {}
+    found, _ = summed(run, f"{run}:evaluate", **live)
+    assert_causes(found, wanted, 1)
+
+
+@pytest.mark.one_backend
+def test_class_weights_and_moving_weights(fit):
+    """The training weighs rows by their class, at weights on their way; `evaluate` does neither."""
+    labels, kept = (X[:, :1] > 0.5).astype("float32"), []
+
+    def evaluate(model):
+        kept.append((model, model.evaluate(X, labels, verbose=0)))
+
+    run = fit(y=labels, class_weight={0: 1.0, 1: 3.0}, after=evaluate)
+    model, evaluated = kept[0]
+    rows, weights = per_row(model, X, labels), np.where(labels[:, 0] > 0.5, 3.0, 1.0)
+    found, result = summed(run, f"{run}:evaluate", model=model, x=X, y=labels)
+    weighed = (weights * rows).mean()
+    wanted = {("class_weight", "measured"): evaluated - weighed}
+    wanted["moving_weights", "measured"] = weighed - result.a.value
+    assert_causes(found, wanted)
+
+
+@pytest.mark.one_backend
+def test_an_evaluation_beside_a_part_of_the_loss(fit):
+    """What leads from the number to the mean of all is exact; only the rest is of the weights."""
+    make = functools.partial(network, kernel_regularizer=keras.regularizers.L2(0.05))
+    still = fit(model=model_of(0.0, make=make), after=lambda m: m.evaluate(X, Y, verbose=0))
+    found, result = summed(f"{still}@loss=data", f"{still}:evaluate")
+    assert_causes(found, {("penalty", "exact"): result.gap})
+    moved = fit(after=lambda model: model.evaluate(X, Y, verbose=0))
+    found, result = summed(f"{moved}:batch_mean", f"{moved}:evaluate")
+    losses = raw()
+    mean = np.dot(ROWS, losses) / 70
+    wanted = {("weighting", "exact"): mean - losses.mean()}
+    wanted["moving_weights", "measured"] = result.b.value - mean
+    assert_causes(found, wanted)
+    assert "weighting" in result.verdict
+
+
+def test_dropout_in_training_and_in_inference(fit):
+    def noisy(units):
+        inputs = keras.Input((3,))
+        hidden = keras.layers.Dense(units, activation="relu")(inputs)
+        hidden = keras.layers.Dropout(0.5, seed=1)(hidden)
+        return keras.Model(inputs, keras.layers.Dense(1)(hidden))
+
+    kept = []
+
+    def evaluate(model):
+        kept.append((model, model.evaluate(X, Y, verbose=0)))
+
+    still = fit(model=model_of(0.0, make=noisy), after=evaluate)
+    found, result = summed(still, f"{still}:evaluate")
+    assert found == {("inference_mode", "measured"): result.gap}
+    run = fit(model=model_of(make=noisy), after=evaluate)
+    result = lossledger.reconcile(run, f"{run}:evaluate")
+    assert not result.causes
+    assert "together" in result.verdict
+    model = kept[-1][0]
+    before = [np.array(keras.ops.convert_to_numpy(v)) for v in model.variables]
+    found, result = summed(run, f"{run}:evaluate", model=model, x=X, y=Y)
+    for variable, value in zip(model.variables, before, strict=True):
+        assert np.array_equal(keras.ops.convert_to_numpy(variable), value)
+    assert set(found) == {("inference_mode", "measured"), ("moving_weights", "measured")}
+    # The expected square of inverted dropout of rate 1/2: that of its mean, and the variance.
+    first, bias, second, last = (w.astype(np.float64) for w in model.get_weights())
+    hidden = np.maximum(X @ first + bias, 0)
+    variance = ((hidden * second.ravel()) ** 2).sum(1).mean()
+    (mode,) = [each for each in result.causes if each.cause == "inference_mode"]
+    assert abs(mode.amount + variance) < 2 * mode.noise
+    assert last.shape == (1,)
+    model.set_weights([w * 2 for w in model.get_weights()])
+    with pytest.raises(lossledger.LossLedgerError, match="hasn't the weights"):
+        lossledger.reconcile(run, f"{run}:evaluate", model=model, x=X, y=Y)
+
+
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.one_backend
+def test_rows_evaluated_that_end_inside_a_batch(fit, other):
+    x, y = (X[:45] + 1, Y[:45]) if other else (X[:45].copy(), Y[:45])
+    still = model_of(0.0)
+    run = fit(
+        model=still,
+        shuffle=True,
+        validation_data=(x, y),
+        after=lambda m: m.evaluate(x, y, verbose=0),
+    )
+    amount = per_row(still, x, y).mean() - per_row(still).mean()
+    for number in ("evaluate", "val_loss"):
+        found, result = summed(run, f"{run}:{number}")
+        assert_causes(found, {("data" if other else "unseen_rows", "measured"): amount})
+        assert ("none of them among the training's 70" in result.causes[0].evidence) == other
+
+
+@pytest.mark.one_backend
+def test_a_part_held_out_for_validation(fit):
+    rows = per_row(model_of())
+    one, other = fit(model=model_of(0.0)), fit(model=model_of(0.0), validation_split=0.2)
+    found, _ = summed(one, other)
+    assert_causes(found, {("unseen_rows", "exact"): rows[:56].mean() - rows.mean()})
+
+
+@pytest.mark.one_backend
+def test_a_validation_over_its_first_rows(fit):
+    model = model_of()
+    validation = {"validation_data": (X, Y), "validation_batch_size": 16}
+    runs = [fit(**validation, **more) for more in ({}, {"validation_steps": 2})]
+    model.fit(X, Y, **FLAT)
+    rows = per_row(model)
+    found, _ = summed(*(f"{run}:val_loss" for run in runs))
+    assert_causes(found, {("unseen_rows", "measured"): rows[:32].mean() - rows.mean()})
+
+
+@pytest.mark.parametrize("method", ["evaluate", "test_on_batch"])
+@pytest.mark.one_backend
+def test_an_evaluation_inside_an_epoch(fit, method):
+    class Evaluates(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1 and method == "evaluate":
+                self.seen = self.model.evaluate(X[:40], Y[:40], batch_size=8, verbose=0)
+            elif batch == 1:
+                self.seen = float(self.model.test_on_batch(X[:40], Y[:40]))
+
+    evaluates = Evaluates()
+    run = fit(batch_size=16, callbacks=[evaluates])
+    losses, rows = raw(16), np.array([16, 16, 16, 16, 6.0])
+    mean = np.dot(rows, losses) / 70
+    if method == "test_on_batch" and KERAS < (3, 15):  # it resets nothing
+        wrong = (evaluates.seen * (40 + 32) + np.dot(rows[2:], losses[2:])) / (40 + 70)
+        found, _ = summed(f"{run}:reported", f"{run}:epoch_mean")
+        assert_causes(found, {("state_not_reset", "exact"): mean - wrong})
+        return
+    wrong = (evaluates.seen * 40 + np.dot(rows, losses)) - np.dot(rows[:2], losses[:2])
+    found, result = summed(f"{run}:reported", f"{run}:epoch_mean")
+    assert_causes(found, {("state_not_reset", "exact"): mean - wrong / (40 + 38)})
+    assert "of 40 rows after 2 steps" in result.causes[0].evidence
