@@ -17,6 +17,7 @@ tf.config.set_logical_device_configuration(
 )
 
 import keras  # noqa: E402
+import mirrored_loop  # noqa: E402
 
 RNG = np.random.default_rng(0)
 X = RNG.random((69, 3)).astype("float32")
@@ -61,6 +62,9 @@ def main(folder):
     left["several"] = model.get_weights()
     batch = np.ravel(model.train_on_batch(X[:8], Y[:8]))[0].item()
     reported.append([fit.history, batch])
+    loops, told = mirrored_loop.main(X, Y)
+    left |= loops
+    reported.append(told)
     arrays = {f"{name}/{k}": a for name, several in left.items() for k, a in enumerate(several)}
     np.savez(folder / "left.npz", **arrays)
     (folder / "reported.json").write_text(json.dumps(reported))

@@ -34,6 +34,10 @@ class Trained:
         self.reported = json.loads((folder / "reported.json").read_text())
         self.x, self.y = (self.arrays[f"data/{k}"].astype("f8") for k in (0, 1))
 
+    def state(self, name):
+        found = sum(key.startswith(f"{name}/") for key in self.arrays)
+        return [self.arrays[f"{name}/{place}"] for place in range(found)]
+
     def weights(self, name):
         return [self.arrays[f"{name}/{k}"].astype("f8") for k in range(4)]
 
@@ -83,7 +87,7 @@ def test_the_training_is_the_same_to_the_last_bit(trained):
         np.testing.assert_array_equal(array, recorded.arrays[name], err_msg=name)
     assert run.complete
     assert run.info["warnings"] == []
-    assert [call.steps for call in run.calls] == [6, 6, 6, 6, 3, 6, 1]
+    assert [call.steps for call in run.calls][:7] == [6, 6, 6, 6, 3, 6, 1]
 
 
 def test_a_step_is_the_fold_of_its_replicas(trained):
@@ -161,3 +165,56 @@ def test_gradients_of_unequal_shares(trained):
     assert causes(result)["replica_scaling"] == pytest.approx(own, abs=1e-6)
     assert abs(result.unexplained) < 1e-6
     assert "3 + 2 rows" in " ".join(cause.evidence for cause in result.causes)
+
+
+LOOPS = {
+    "whole/by_fit": ("whole/by_run", "whole/by_step", "whole/by_turns", "whole/in_scope"),
+    "ordered/by_fit": ("ordered/by_own_batches", "endless/by_run"),
+    "weighted/by_fit": ("weighted/by_turns",),
+    "stream/by_fit": ("stream/by_turns",),
+    "one/by_fit": ("one/by_turns",),
+    "alone/by_fit": ("alone/by_turns",),
+}
+"""The trainings of `mirrored_loop.py` by `fit`, and those that are to come to the same."""
+
+CALLS = (
+    *("whole/by_fit", *LOOPS["whole/by_fit"], "ordered/by_fit", "ordered/by_own_batches"),
+    *("weighted/by_fit", "weighted/by_turns", "stream/by_fit", "stream/by_turns"),
+    *("endless/by_run", "one/by_fit", "one/by_turns", "alone/by_fit", "alone/by_turns"),
+)
+"""All of them in order; the calls of `mirrored.py` itself come before."""
+
+
+@pytest.mark.parametrize("fit", LOOPS)
+def test_a_loop_trains_as_fit_does(trained, fit):
+    for left in trained[:2]:
+        told = left.reported[-1]
+        for loop in LOOPS[fit]:
+            for a, b in zip(left.state(fit), left.state(loop), strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=loop)
+            assert told[loop]["history"] == told[fit]["history"]
+            assert told[loop]["told"] in ([], told[fit]["told"])
+
+
+NAMES = ["epoch", "batch", "loss", "weight", "rows", "penalty", "learning_rate", "batch_id"]
+
+
+@pytest.mark.parametrize("fit", LOOPS)
+def test_the_entries_of_a_loop_are_those_of_fit(trained, fit):
+    _, recorded, run = trained
+    number = {name: 7 + place for place, name in enumerate(CALLS)}
+    expected = run.entries(NAMES, call=number[fit], replicas=True).to_pydict()
+    assert expected["replica"] in ([0, 1] * 6, [0] * 6)
+    for loop in LOOPS[fit]:
+        assert run.calls[number[loop]].driver == "loop"
+        assert run.entries(NAMES, call=number[loop], replicas=True).to_pydict() == expected
+        losses = recorded.reported[-1][loop]["losses"]
+        entries = run.entries(["loss"], call=number[loop])["loss"].to_pylist()
+        assert losses is None or entries == losses
+
+
+def test_what_a_loop_can_not_train_is_an_error(trained):
+    refused = trained[0].reported[-1]["refused"]
+    assert "Received: a model of MultiWorkerMirroredStrategy" in refused["workers"]
+    assert "Received: jit_compile=True, and 2 replicas" in refused["xla"]
+    assert "inside the scope of MirroredStrategy" in refused["outside"]

@@ -10,8 +10,6 @@ import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from lossledger.keras.describe import replicas
-
 _ITERATORS = {
     "jax": "JAXEpochIterator",
     "tensorflow": "TFEpochIterator",
@@ -19,15 +17,21 @@ _ITERATORS = {
 }
 
 
+def distributed(model: Any) -> bool:
+    """Whether a strategy of `tf.distribute` shares out the model's batches, be it to one device."""
+    return getattr(model, "_distribute_strategy", None) is not None
+
+
 def opened(model: Any, **arguments: Any) -> Any:
-    """Keras's iterator over the data; for arrays on TensorFlow one without its `tf.data` pipeline.
+    """Keras's iterator over the data; for arrays on TensorFlow one without its `tf.data` pipeline,
+    where no strategy shares them out.
 
     Args:
         model: The model trained.
         **arguments: What `fit` gives to its iterator.
     """
     arrays = tuple(arguments[name] for name in ("x", "y", "sample_weight"))
-    alone = keras.backend.backend() == "tensorflow" and replicas(model) == 1
+    alone = keras.backend.backend() == "tensorflow" and not distributed(model)
     if alone and can_convert_arrays(arrays):
         return EpochIterator(**arguments)
     return epoch_iterator(model, **arguments)

@@ -8,10 +8,9 @@ import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import ArrayDataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
-from lossledger.keras.describe import replicas
 from lossledger.loop.ahead import LEAVING, Ahead, InTurn
 from lossledger.loop.arrays import converted, gatherer, size_of
-from lossledger.loop.batches import batches, epoch_iterator
+from lossledger.loop.batches import batches, distributed, epoch_iterator
 from lossledger.loop.chunk import Chunk
 from lossledger.loop.order import Order
 from lossledger.loop.pack import Gatherer, Packer
@@ -241,7 +240,7 @@ def source(
         arguments: `shuffle` and `steps_per_epoch`.
         memory: Bytes of data that may be on the device at once.
     """
-    if keras.distribution.distribution() is not None or replicas(model) > 1:
+    if keras.distribution.distribution() is not None or distributed(model):
         return Shared(iterator, engine, memory)
     adapter = iterator.data_adapter
     if type(adapter) is ArrayDataAdapter:

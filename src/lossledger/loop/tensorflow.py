@@ -11,6 +11,7 @@ from tensorflow.compiler.tf2xla.python import xla
 
 from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.loop import engine as base
+from lossledger.loop.batches import distributed
 from lossledger.loop.chunk import Chunk, Window
 
 
@@ -99,7 +100,7 @@ class TensorFlowEngine(base.Engine):
             traced = self._traced_with.get(key[0])
             if traced is None:
                 traced = self._traced_with[key[0]] = self._traced(spec)
-                self._means = base.are_means(self.model)
+                self._means = base.are_means(self.model) and not distributed(self.model)
             self._steps[key] = traced
         return key
 
@@ -180,7 +181,8 @@ class TensorFlowEngine(base.Engine):
         """See base class; without what Keras's `assign` takes beside the assignment."""
         if self._pristine is None:
             self.model.reset_metrics()
-            if base.reset_to_constants(self.model) and self._steps:
+            plain = base.reset_to_constants(self.model) and not distributed(self.model)
+            if plain and self._steps:
                 variables = [v.value for v in self.model.metrics_variables]
                 self._pristine = [(v.handle, v.read_value()) for v in variables]
         else:

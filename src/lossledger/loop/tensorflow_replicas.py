@@ -75,10 +75,6 @@ class ReplicasEngine(TensorFlowEngine):
         """See base class."""
         return ("eager",) if self.eager else ("step",)
 
-    def reset_metrics(self) -> None:
-        """See base class."""
-        self.model.reset_metrics()
-
     def new_window(self) -> Window:
         """See base class."""
         shape = (self.capacity, replicas(self.model), len(self.tap.buffer.columns))
@@ -98,10 +94,6 @@ class ReplicasEngine(TensorFlowEngine):
         shares = {"step": step, WORKER: nobody, "replica": nobody, "rows": rows, "weight": weight}
         return fold(shares | {name: values})[name]
 
-    def results(self, logs: Any) -> dict[str, Any]:
-        """See base class."""
-        return base.Engine.results(self, logs)
-
 
 def check(model: Any) -> None:
     """Raise a `LossLedgerError` where a loop can't train the model under its strategy."""
@@ -109,14 +101,14 @@ def check(model: Any) -> None:
     if own is None and tf.distribute.has_strategy():
         raise LossLedgerError(
             f"A model made outside the scope of a strategy can't be trained inside it. Received: "
-            f"{model.name!r}, inside the scope of {type(around).__name__}. Make and compile it "
+            f"{model.name!r}, inside the scope of {_name(around)}. Make and compile it "
             "inside that scope, or train it outside.",
             slug="loop-distributed",
         )
     if own is not None and not isinstance(own, TRIED):
         raise LossLedgerError(
             "lossledger.Loop trains under MirroredStrategy and OneDeviceStrategy of tf.distribute. "
-            f"Received: a model of {type(own).__name__}. Train it with `fit` or, where Keras can't "
+            f"Received: a model of {_name(own)}. Train it with `fit` or, where Keras can't "
             "do that either, in a loop of your own, with `strategy.run` and `run.step`.",
             slug="loop-distributed",
         )
@@ -127,3 +119,10 @@ def check(model: Any) -> None:
             "the model with jit_compile=False.",
             slug="loop-distributed",
         )
+
+
+def _name(strategy: Any) -> str:
+    """Its name; TensorFlow's own class for several workers has another inside."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return "MultiWorkerMirroredStrategy"
+    return type(strategy).__name__
