@@ -142,3 +142,20 @@ def test_what_can_not_be_told() -> None:
         lossledger.Loop(network(), X, Y).run()
     with pytest.raises(lossledger.LossLedgerError, match="Received: 'fastest'"):
         lossledger.Loop(compiled(), X, Y, plan="fastest")
+
+
+@pytest.mark.one_backend
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("dense", X, Y), "Received: str"),
+        ((None, None), "Received: x=None"),
+        ((None, X[:0], Y[:0]), "Received: no rows, x of shape (0, "),
+    ],
+)
+def test_a_loop_says_what_it_was_not_given(given: Any, named: str) -> None:
+    model = keras.Sequential([keras.layers.Dense(1)]) if given[0] is None else given[0]
+    with pytest.raises(lossledger.LossLedgerError) as caught:
+        lossledger.Loop(model, *given[1:])
+    assert caught.value.slug == "nothing-to-train"
+    assert named in str(caught.value)

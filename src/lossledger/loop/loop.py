@@ -7,6 +7,7 @@ import keras
 from keras.src.trainers.data_adapters import array_slicing
 
 from lossledger.callback import Recorder
+from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
 from lossledger.keras.describe import replicas
 from lossledger.loop import batches, data
@@ -68,6 +69,7 @@ class Loop:
         arguments = dict(locals())
         for name in ("self", "model", "plan", "memory"):
             del arguments[name]
+        _check_given(model, x)
         self.model = model
         self._arguments: dict[str, Any] | None = arguments
         self._wanted = wanted(plan)
@@ -274,6 +276,19 @@ def _callbacks(model: Any, arguments: dict[str, Any], epochs: int, steps: int | 
         steps=steps,
         model=model,
     )
+
+
+def _check_given(model: Any, x: Any) -> None:
+    shapes = [getattr(leaf, "shape", ()) for leaf in keras.tree.flatten(x)]
+    if not isinstance(model, keras.Model):
+        what = f"A `Loop` trains a compiled keras.Model. Received: {type(model).__name__}"
+    elif x is None:
+        what = "A `Loop` needs data, as `fit` takes them. Received: x=None"
+    elif any(len(shape) and shape[0] == 0 for shape in shapes):
+        what = f"A `Loop` needs data. Received: no rows, x of shape {tuple(shapes[0])}"
+    else:
+        return
+    raise LossLedgerError(f"{what}. Write `Loop(model, x, y, ...)`.", slug="nothing-to-train")
 
 
 def _check_strategy(model: Any) -> None:
