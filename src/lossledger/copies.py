@@ -22,6 +22,8 @@ LOOK_SECONDS = 2.0
 """How often the store is asked whether a run has grown, in seconds."""
 ALIVE_SECONDS = 60.0
 """How old the `writer.lock` of a run that grows gets on the store, in seconds."""
+TRY_SECONDS = 10.0
+"""How long after the first try the last one may begin, in seconds."""
 TRIES = 5
 
 _FILE = re.compile(
@@ -32,6 +34,8 @@ _RUN = re.compile(r"[^\\/:\0.][^\\/:\0]*")
 _LATE = {"calls.jsonl": 1, "run.json": 2}
 """Files that promise others: put in place after them."""
 
+_FOR_GOOD = "NO_SUCH_BUCKET|ACCESS_DENIED|Could not create a OAuth2 access token"
+
 _T = TypeVar("_T")
 
 
@@ -41,11 +45,13 @@ def _tried(action: Callable[[], _T], remote: Remote) -> _T:
     Raises:
         LossLedgerError: It has it still (slug `store-unreachable`).
     """
+    begun = time.monotonic()
     for attempt in range(TRIES):
         try:
             return action()
         except OSError as error:
-            if attempt == TRIES - 1 or re.search("NO_SUCH_BUCKET|ACCESS_DENIED", str(error)):
+            late = attempt == TRIES - 1 or time.monotonic() - begun > TRY_SECONDS
+            if late or re.search(_FOR_GOOD, str(error)):
                 raise LossLedgerError(
                     f"The object store can't be read. Received: {remote}: {error}. See that the "
                     "folder's URI and the environment's credentials are right, and try again.",

@@ -21,6 +21,8 @@ _URI = re.compile(r"([a-z][a-z0-9+.-]+)://(?:([^/?#]*)@)?([^?#]*)(\?[^#]*)?", re
 _SECRET = re.compile(r"key|secret|token|password|credential|sig", re.IGNORECASE)
 _KEYS = ("s3", "gs", "gcs")
 """Schemes in which what stands before `@` is a key; elsewhere it is a name, perhaps a password."""
+GOOGLE_SECONDS = 5
+"""How long Google's client tries a request again, unless the URI says `retry_limit_seconds`."""
 _WHOLE = ("s3", "gcs", "abfs")
 """Stores on which an object appears when all of it is written, and not before."""
 
@@ -110,6 +112,10 @@ class Remote:
             sign = "&" if self._query else "?"
             with suppress(ValueError):  # a pyarrow that doesn't know it
                 return opened(f"{self.uri}{sign}allow_delayed_open=true")
+        if self._scheme.lower() in ("gs", "gcs") and "retry_limit_seconds" not in self._query:
+            # Google's client tries again for 15 minutes, where it has no credentials, too.
+            sign = "&" if self._query else "?"
+            return opened(f"{self.uri}{sign}retry_limit_seconds={GOOGLE_SECONDS}")
         return opened(self.uri)
 
     @contextmanager

@@ -18,7 +18,7 @@ from made import Made
 from s3 import S3
 
 import lossledger
-from lossledger import copies, uploads
+from lossledger import copies, objects, uploads
 from lossledger.errors import LossLedgerError, LossLedgerWarning
 from lossledger.live.growing import Growing
 from lossledger.objects import Remote, is_uri
@@ -211,6 +211,24 @@ def test_a_store_that_stays_down(server, runs, monkeypatch):
     os.kill(pid, signal.SIGKILL)  # it would go on for minutes
     server.fails = lambda method, path: False
     pushed_later(run, warning, runs)
+
+
+def test_google_without_credentials(runs, tmp_path, monkeypatch):
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")  # where nobody answers
+    monkeypatch.setattr(objects, "GOOGLE_SECONDS", 1)
+    with pytest.raises(LossLedgerError, match="OAuth2 access token") as raised:
+        lossledger.open("gs://bucket/runs/latest")
+    assert raised.value.slug == "store-unreachable"
+    monkeypatch.setattr(beside, "UPLOAD_PATIENCE", 1.0)
+    recording = recorded_in_vain("gs://bucket/runs")
+    run = next(recording)
+    pid = run._beside._running["upload"].process.pid
+    next(recording)
+    os.kill(pid, signal.SIGKILL)  # it would go on for minutes
+    assert lossledger.open(run.path).losses().tolist() == LOSSES
 
 
 def test_an_uploader_that_is_killed(server, runs):
