@@ -168,9 +168,8 @@ def test_gradients_of_unequal_shares(trained):
 
 
 LOOPS = {
-    "whole/by_fit": ("whole/by_run", "whole/by_step", "whole/by_turns", "whole/in_scope"),
+    "whole/by_fit": ("whole/by_run", "whole/by_turns", "whole/in_scope"),
     "ordered/by_fit": ("ordered/by_own_batches", "endless/by_run"),
-    "weighted/by_fit": ("weighted/by_turns",),
     "stream/by_fit": ("stream/by_turns",),
     "one/by_fit": ("one/by_turns",),
     "alone/by_fit": ("alone/by_turns",),
@@ -179,8 +178,8 @@ LOOPS = {
 
 CALLS = (
     *("whole/by_fit", *LOOPS["whole/by_fit"], "ordered/by_fit", "ordered/by_own_batches"),
-    *("weighted/by_fit", "weighted/by_turns", "stream/by_fit", "stream/by_turns"),
-    *("endless/by_run", "one/by_fit", "one/by_turns", "alone/by_fit", "alone/by_turns"),
+    *("stream/by_fit", "stream/by_turns", "endless/by_run"),
+    *("one/by_fit", "one/by_turns", "alone/by_fit", "alone/by_turns"),
 )
 """All of them in order; the calls of `mirrored.py` itself come before."""
 
