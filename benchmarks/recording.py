@@ -1,10 +1,10 @@
 """What recording costs a training step, against the same training without it.
 
 Three equal models train in one process on the same batches by turns, a few steps each: one is
-recorded, two are not. A turn counts with the median of its steps, and the difference of two models
-is the median over the rounds, with its 95 % interval (of the order statistics). The two without a
-recording tell what such a difference is where there is none. `fit` is timed within, by a callback
-at the batches of its later epochs; the rest of the call is a row of its own. The recorder's thread
+recorded, two are not. A turn of `train_on_batch` counts with the median of its steps, one of `fit`
+with the mean of its last epoch's, by a callback; the rest of the call is a row of its own. The
+difference of two models is the median over the rounds, with its 95 % interval (of the order
+statistics). The two without a recording tell what it is where there is none. The recorder's thread
 works now and then, in anybody's turn: its processor time is measured apart, while only the recorded
 model trains.
 
@@ -67,8 +67,10 @@ def convnet(keras):
 
 MODELS = {"toy": toy, "mlp": mlp, "convnet": convnet}
 CALL = "a call of fit"
-STEPS, EPOCHS = 100, 2
-"""Of an epoch, and of a call of `fit`; the first of each is not counted."""
+STEPS = 100
+"""Of an epoch; the first is not counted."""
+EPOCHS = 2
+"""Of a call of `fit`, of which the last is timed."""
 BATCHES = 5
 """Of a turn of `train_on_batch`, of which the first is not counted."""
 ALONE = 4
@@ -153,13 +155,14 @@ def compare(keras, models, train, x, y, seconds):
     orders = list(itertools.permutations(range(len(models))))
     while time.perf_counter() < end or len(times) < len(orders):
         # Each as often before as after each other: what slows the machine down slows all.
-        turns = {each: train(keras, models[each], x, y) for each in orders[len(times) % 6]}
+        order = orders[len(times) % len(orders)]
+        turns = {each: train(keras, models[each], x, y) for each in order}
         times.append([turns[each] for each in range(len(models))])
     return np.array(times)
 
 
 def fit(keras, model, x, y):
-    """Some epochs; returns seconds a step of the later ones, and of what is no step."""
+    """Some epochs; returns seconds a step of the last, and of what is no step."""
     marks = []
 
     class Clock(keras.callbacks.Callback):
@@ -173,8 +176,8 @@ def fit(keras, model, x, y):
     whole = time.perf_counter() - began
     epochs = [marks[k : k + STEPS] for k in range(0, len(marks), STEPS)]
     # Not the median step: JAX runs ahead of what it has computed, and then waits.
-    steps = [(epoch[-1] - epoch[0]) / (STEPS - 1) for epoch in epochs[1:]]
-    return statistics.median(steps), whole - sum(epoch[-1] - epoch[0] for epoch in epochs)
+    took = [epoch[-1] - epoch[0] for epoch in epochs]
+    return took[-1] / (STEPS - 1), whole - sum(took)
 
 
 def train_on_batch(keras, model, x, y):
