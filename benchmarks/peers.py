@@ -70,7 +70,7 @@ def training(part: str, options: argparse.Namespace) -> tuple[str, list[str], di
         return "with_keras.py", size, {"KERAS_BACKEND": part.removeprefix("keras-")}
     if part == "reading":
         return "reading.py", [str(options.steps), *options.tool], {}
-    return "with_torch.py", [*size, part], {}
+    return f"with_{part}.py", size, {}
 
 
 def measured(part: str, options: argparse.Namespace) -> dict:
