@@ -25,17 +25,17 @@ FULL = (
     ("page.py", {}),
     ("scale.py", {"DRIVERS": "fit", "LARGEST": "1e8"}),
     ("scale.py", {"DRIVERS": "train_on_batch"}),
-    ("long.py", {}),
+    ("long.py", {"KERAS_BACKEND": "jax"}),
 )
 """The scripts with their arguments, each with variables of its own."""
 QUICK = (
-    ("recording.py --seconds 1", {}),
+    ("recording.py --model toy --seconds 1", {}),
     ("peers.py --rounds 1 --epochs 1", {}),
     ("loop.py", {"ROUNDS": "1", "FIRST": "1"}),
     ("export.py", {}),
     ("page.py 1e4 1e5 live", {}),
     ("scale.py", {"LARGEST": "1e5"}),
-    ("long.py", {"STEPS": "1e4"}),
+    ("long.py", {"KERAS_BACKEND": "jax", "STEPS": "1e4"}),
 )
 MINUTES, QUICK_MINUTES = 90, 15
 """About, on two cores; the first time some more, to install the peers."""

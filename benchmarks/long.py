@@ -93,6 +93,7 @@ def numbered(run):
 def main():
     rows, told = [], []
     for name in ("--plain", "--recorded"):
+        section.doing(f"{STEPS:,} steps, {name.removeprefix('--')}")
         done = subprocess.run(
             [sys.executable, __file__, name], check=True, stdout=subprocess.PIPE, text=True
         )

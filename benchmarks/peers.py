@@ -51,7 +51,7 @@ def installed() -> Path:
     wanted = "\n".join((*PINNED, *WITHOUT_NEEDS))
     if made.exists() and made.read_text() == wanted:
         return python
-    print(f"== installing {wanted.replace(chr(10), ', ')} into {HOME}", file=sys.stderr)
+    section.doing(f"installing {wanted.replace(chr(10), ', ')} into {HOME}, a few minutes, once")
     subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
     (site,) = HOME.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith(("site-packages", "src"))]
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--tool", action="append", default=[], help="of those that read")
     options = parser.parse_args()
     for part in options.part or parts:
-        print(f"== {part}", file=sys.stderr)
+        section.doing(part)
         name = part if part != "reading" else f"reading {options.steps}"
         section.write(name, *parts_of(part, measured(part, options)))
 
