@@ -2,8 +2,11 @@
 
 const DPR = () => window.devicePixelRatio || 1;
 
+// A colour of the style sheet as the theme in force has it.
+const probe = document.head.appendChild(document.createElement("i"));
 function style(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
 }
 
 function clipped(u, paint) {
