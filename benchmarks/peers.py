@@ -56,7 +56,7 @@ def installed() -> Path:
     (site,) = HOME.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith(("site-packages", "src"))]
     (site / "outer.pth").write_text("\n".join(ours) + "\n")
-    pip = [python, "-m", "pip", "install", "-q"]
+    pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, *PINNED], check=True)
     subprocess.run([*pip, "--no-deps", *WITHOUT_NEEDS], check=True)
     made.write_text(wanted)
