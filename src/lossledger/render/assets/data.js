@@ -68,7 +68,6 @@ class Curve {
   get min() { return this.arrays.value || this.arrays.min; }
   get max() { return this.arrays.value || this.arrays.max; }
   get mean() { return this.arrays.value || this.arrays.mean; }
-  get length() { return this.mean.length; }
   // How many values of a bucket are not finite.
   lost(i) {
     if (this.arrays.nonfinite) return this.arrays.nonfinite[i];

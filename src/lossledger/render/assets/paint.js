@@ -20,7 +20,6 @@ function clipped(u, paint) {
 }
 
 const toX = (u, x) => u.valToPos(x, "x", true);
-const toY = (u, y) => u.valToPos(y, "y", true);
 
 // Linear or logarithmic maps, once a painting: valToPos a point is slow for many.
 function mapper(u, log) {
