@@ -54,9 +54,11 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 def opened(name: str | Path, options: argparse.Namespace) -> "Run":
     """The run of a name; what counts no epochs has those of `add_steps_per_epoch`."""
     from lossledger import run
+    from lossledger.cli import output
 
     folder = configuration().directory
-    return run.open(name, directory=folder, steps_per_epoch=options.steps_per_epoch)
+    with output.working():
+        return run.open(name, directory=folder, steps_per_epoch=options.steps_per_epoch)
 
 
 def add_steps_per_epoch(parser: argparse.ArgumentParser) -> None:

@@ -51,7 +51,10 @@ examples:
         from lossledger.export import export
 
         run = opened(options.run, options)
-        done = export(run, options.to, options.output, force=options.force, follow=options.follow)
+        with output.working():
+            done = export(
+                run, options.to, options.output, force=options.force, follow=options.follow
+            )
         if options.json:
             from lossledger.render.export import JsonExport as Export
         else:

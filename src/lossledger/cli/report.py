@@ -72,13 +72,15 @@ examples:
 
 
 def _write(found: "list[Run]", options: argparse.Namespace) -> int:
+    from lossledger.cli import output
     from lossledger.page.content import Content
     from lossledger.render.base import Options
     from lossledger.render.page import PageReport
 
     path = Path(options.output) if options.output else _default(found)
     _refuse(path, options.force)
-    page = PageReport(Options()).render(Content(found, options.beta))
+    with output.working():
+        page = PageReport(Options()).render(Content(found, options.beta))
     try:
         with path.open("w" if options.force else "x", encoding="utf-8", newline="\n") as file:
             file.write(page)

@@ -83,7 +83,9 @@ statistics:
             from lossledger.render.json import JsonShow as Show
         else:
             from lossledger.render.show import TerminalShow as Show
-        output.write(Show(choices).render(run))
+        with output.working():
+            text = Show(choices).render(run)
+        output.write(text)
         return 0
 
 
