@@ -5,7 +5,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ def lines(texts: Iterable[str]) -> None:
 
 
 @contextmanager
-def working() -> Iterator[None]:
+def working() -> Generator[None]:
     """Counts the seconds on standard error, if it is a terminal, until the result is there."""
     if not sys.stderr.isatty():
         yield
