@@ -150,10 +150,10 @@ class RecordedCall:
         with recording.guarded("weights-not-read"):
             weights = tap.weights(arguments)
             states = tap.states(arguments)
-            held = [*weights, *states.values()]
+            held = [each.held for each in states.values()] + ([weights] if weights else [])
 
             def kept() -> None:
-                recording.output.weights(index, weights, when)
+                recording.output.weights(index, weights and weights.read(), when)
                 told = {name: each.told() for name, each in states.items()}
                 recording.output.call(index, {f"{when}_optimizers": told})
 
@@ -227,7 +227,8 @@ class RecordedCall:
         if tap is None or describe.size_of(tap.model.weights) > _HASHED:
             return {}
         with self.recording.guarded("weights-not-read"):
-            return {"weights": describe.weights_fingerprint(tap.weights(()))}
+            held = tap.copies(tap.model.weights, ())
+            return {"weights": describe.weights_fingerprint(held.read())}
         return {}
 
     def tested(self, result: Any) -> None:
