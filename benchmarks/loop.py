@@ -11,6 +11,7 @@ one that can't run is left out by name, with its reason. Rewrites a section a ba
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -212,4 +213,7 @@ if __name__ == "__main__":
         import lossledger
         from lossledger import Loop
 
+        # Keras imports it on each backend to ask whether a loss is of it: each copy would anew.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow")
         main()
