@@ -31,13 +31,15 @@ FULL = (
 QUICK = (
     ("recording.py --model toy --seconds 1", {}),
     ("peers.py --rounds 1 --epochs 1", {}),
+    ("peers.py reading --steps 10000000 --tool 'lossledger, run.losses()'", {}),
     ("loop.py", {"ROUNDS": "1", "FIRST": "1"}),
     ("export.py", {}),
+    ("export.py --steps 1e7 --to show", {}),
     ("page.py 1e4 1e5 live", {}),
     ("scale.py", {"LARGEST": "1e5"}),
     ("long.py", {"KERAS_BACKEND": "jax", "STEPS": "1e4"}),
 )
-MINUTES, QUICK_MINUTES = 90, 15
+MINUTES, QUICK_MINUTES = 90, 30
 """About, on two cores; the first time some more, to install the peers."""
 NOISE = ("I0000 ", "WARNING: All log messages before absl", "WARNING:tensorflow:")
 """What TensorFlow says of itself whenever it is imported, whatever it is told."""

@@ -102,4 +102,4 @@ def test_the_command_says_what_failed(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr == "no page\nfailed: page.py 1e4 1e5 live\n"
     assert (tmp_path / "build/benchmarks.md").read_text() == MARKED
-    assert "about 15 minutes" in done.stdout
+    assert "about 30 minutes" in done.stdout
