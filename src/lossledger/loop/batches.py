@@ -38,19 +38,12 @@ def opened(model: Any, **arguments: Any) -> Any:
 
 
 def epoch_iterator(model: Any, **arguments: Any) -> Any:
-    """The iterator over batches that `fit` makes on this backend, from `fit`'s arguments.
-
-    On an accelerator Keras on JAX puts each batch there, one ahead. A loop has many put together on
-    the host, and reads no further than it trains: without a distribution it gets them as they come.
-    """
+    """The iterator over batches that `fit` makes on this backend, from `fit`'s arguments."""
     backend = keras.backend.backend()
     cls = getattr(import_module(f"keras.src.backend.{backend}.trainer"), _ITERATORS[backend])
     if backend == "tensorflow":
         arguments["distribute_strategy"] = model.distribute_strategy
-    iterator = cls(**arguments)
-    if backend == "jax" and keras.distribution.distribution() is None:
-        iterator._get_iterator = iterator.data_adapter.get_jax_iterator
-    return iterator
+    return cls(**arguments)
 
 
 def build(model: Any, batch: Any = None, iterator: Any = None) -> None:
