@@ -136,7 +136,7 @@ def grown(driver, entries):
         cells = {"append, flush, seal": written}
         for name, command in COMMANDS.items():
             cells[name] = measured(command, a, b)
-            print(driver, f"{entries:,}", name, cells[name], file=sys.stderr, flush=True)
+            section.doing(f"{driver}, {entries:,} entries, {name}: {cells[name]}")
     return cells | {"bytes an entry": f"{size / entries:.2f}"}
 
 

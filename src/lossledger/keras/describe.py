@@ -30,7 +30,7 @@ _UNSAID_OF_LAYERS = ("class", "name", "seed", "function", "arguments", "layer", 
 def versions() -> dict[str, str]:
     """Versions of Python, Keras, its backend, numpy and ourselves."""
     backend = keras.backend.backend()
-    found = {
+    return {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": backend,
@@ -38,7 +38,6 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "lossledger": metadata.version("lossledger"),
     }
-    return found
 
 
 def _backend_version(backend: str) -> str:
