@@ -16,11 +16,12 @@ from lossledger.reconciliation.measured_rows import (
     training_size,
 )
 from lossledger.reconciliation.moves import SAME, Move, near, number, signed
-from lossledger.reconciliation.pair import Pair, stood_still
+from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
 from lossledger.reconciliation.verdict import named
+from lossledger.reconciliation.weights import stood_still
 
 if TYPE_CHECKING:
     from lossledger.keras.measure import Losses
@@ -274,7 +275,8 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
         rows_alone = slug in ("unseen_rows", "data")
         advice = "Measure both on the same rows." if rows_alone else _ADVICE[slug]
         return Cause(slug, left, "measured", None, evidence, advice)
-    if pair.measuring and not pair.factors:
+    counts = [each.data.get("rows") for each in (pair.a, pair.b)]
+    if pair.measuring and not pair.factors and (None in counts or counts[0] != counts[1]):
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
         advice = "Measure both on the same rows: leave validation_steps out."
         return Cause("unseen_rows", left, "measured", None, evidence, advice)

@@ -1,11 +1,16 @@
-"""The copies of initial weights: read with care, as files of any origin are."""
+"""Whether calls trained from the same weights, and moved them.
+
+Copies of initial weights are read with care, as files of any origin are.
+"""
 
 import math
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,3 +91,18 @@ def _decoded(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         return (array.view("u2").astype("u4") << 16).view("f4").astype("f8")
     return array.astype("f8")
+
+
+def stood_still(call: Call) -> bool:
+    """Whether a call left the weights that it trains where they were.
+
+    Equal ones at both ends don't say so where updates were made: the program may have put them
+    back. Nor does a learning rate of 0 at the beginning, where a callback raises it.
+    """
+    first, last = call.info.get("initial_weights"), call.info.get("final_weights")
+    states = [call.info.get(f"{which}_optimizers") for which in ("initial", "final")]
+    if first and first == last and states[0] == states[1]:
+        return True
+    optimizer = call.configuration.get("optimizer")
+    table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}
+    return table.get("learning_rate") == 0 and not table.get("weight_decay")
