@@ -200,3 +200,21 @@ def test_a_step_that_returns_a_mean_of_its_own(tmp_path, resets, by_rows):
     assert result.b.note.startswith("its train_step returns a mean")
     first = ll.reconcile(plain, own, epoch=0)
     assert "state_not_reset" not in {each.cause for each in first.causes if abs(each.amount) > 1e-6}
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_step_that_returns_an_exponential_mean(tmp_path, divided):
+    custom = {"history_is": "last", "configuration": {"custom_train_step": True}}
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    means, mean = [], 0.0
+    for step, loss in enumerate(losses, 1):
+        mean = 0.9 * mean + 0.1 * loss
+        means.append(mean / (1 - 0.9**step) if divided else mean)
+    means = np.array(means, "f4").astype("f8")
+    plain, own = recorded(tmp_path, "plain"), recorded(tmp_path, "own", info=custom, shows=means)
+    gap = means[-1] - float(ROWS @ losses[3:] / 70)
+    result = ll.reconcile(plain, own)
+    close(causes(result), {("convention", "exact"): gap})
+    assert "fades by 0.9 a step" in result.causes[0].evidence
+    other = recorded(tmp_path, "other", info=custom, shows=np.square(losses))
+    assert ll.reconcile(plain, other).unexplained

@@ -103,6 +103,8 @@ def configuration(model: Any) -> dict[str, Any]:
 def layers(model: Any) -> list[dict[str, Any]]:
     """What of a model's layers decides its loss; those that hold other layers stand by these.
 
+    But an RNN's `stateful`, say, is no choice of the cell that it holds.
+
     Returns:
         A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
         its configuration sizes, activation, rates of noise, masks, regularizers, and all that
@@ -112,9 +114,11 @@ def layers(model: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     own = getattr(getattr(model, "dtype_policy", None), "name", None)
     for layer in model._flatten_layers(include_self=False):
-        if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
-            continue
         config = _config(layer)
+        if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
+            chosen = _choices(type(layer), config)
+            found += [{"class": type(layer).__name__, **chosen}] if chosen else []
+            continue
         said = {"class": type(layer).__name__}
         if isinstance(config, dict):
             said |= {name: config[name] for name in _SAID_OF_LAYERS if config.get(name)}
@@ -144,6 +148,12 @@ def _unusual(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
         and value != plain(usual[name])
         and value != (usual[name], usual[name])  # one number for both axes
     }
+
+
+def _choices(kind: type, config: Any) -> dict[str, Any]:
+    """What a layer that holds others does with them, where that isn't its class's default."""
+    said = _unusual(kind, config) if isinstance(config, dict) else {}
+    return {name: value for name, value in said.items() if isinstance(value, bool)}
 
 
 @functools.cache

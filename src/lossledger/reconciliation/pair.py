@@ -17,7 +17,7 @@ from lossledger.reconciliation.factors import factors
 from lossledger.reconciliation.parting import begins_in, training_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
-from lossledger.reconciliation.weights import rounded_alike, stood_still
+from lossledger.reconciliation.weights import begin_alike, stood_still
 
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
@@ -106,12 +106,12 @@ class Pair:
         if self.same_call:
             return True
         ours, theirs = (each.names[0] for each in (self.a, self.b))
-        return bool(ours) and (ours == theirs or (bool(theirs) and self._rounded_alike))
+        return bool(ours) and (ours == theirs or (bool(theirs) and self._begin_alike))
 
     @cached_property
-    def _rounded_alike(self) -> bool:
+    def _begin_alike(self) -> bool:
         sides = [(each.run, each.calls[0]) for each in (self.a, self.b)]
-        return rounded_alike(sides[0], sides[1])
+        return begin_alike(sides[0], sides[1])
 
     @cached_property
     def held(self) -> bool:
@@ -166,8 +166,8 @@ class Pair:
         """Which side's epochs go on past the end of the data, and begin anew in them; "" if none.
 
         It has more rows than the other, which holds all of the data: as the sums of its batches
-        show. Or as arguments do: the other has all of its array's, it was told how many steps an
-        epoch has, and its epochs don't hold the same rows.
+        show. Or as arguments do: the other has all of its array's, a number of steps ends its
+        epochs, and they don't hold the same rows.
         """
         for name, more, less in (("a", self.a, self.b), ("b", self.b, self.a)):
             ledgers = [each.fold.ledger for each in (more, less) if each.fold]
@@ -178,7 +178,8 @@ class Pair:
                 return name
             given = arrays_of(less.call.arguments.get("x"))
             whole = bool(given) and (given[0].get("shape") or [None])[0] == counts[1]
-            if more.call.arguments.get("steps_per_epoch") and whole:
+            told = more.call.arguments.get("steps_per_epoch") or more.call.driver not in OF_EPOCHS
+            if told and whole:
                 ids = first_epochs(more)
                 return name if len(ids[1]) == len(ids[0]) and not same_rows(*ids) else ""
         return ""
