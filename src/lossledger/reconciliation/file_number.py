@@ -125,9 +125,9 @@ def _chosen(explained: explain.Explained, name: str) -> Series:
         found = [each for each in explained.series if each.name == name]
         found += [each for each in explained.losses if each.statistic == name]
     else:
-        trained = [each for each in explained.losses if each.statistic != "evaluate"]
-        trained.sort(key=lambda each: each.per != "epoch")
-        found = [*trained, *explained.losses, *explained.series]
+        by_epoch = sorted(explained.losses, key=lambda each: each.per != "epoch")
+        trained = [each for each in by_epoch if each.statistic != "evaluate"]
+        found = [*trained, *by_epoch, *explained.series]
     found = [each for each in found if len(each.values)]
     if not found:
         has = ", ".join(each.name for each in explained.series[:20]) or "none"

@@ -15,6 +15,17 @@ from lossledger.reconciliation.reading import Reading
 
 _DEFAULT = 32
 """Keras's own `batch_size`."""
+ELSEWHERE = "the evaluated weights are not those that the training ended with"
+ADVICE = {
+    "unseen_rows": "Evaluate the rows that were trained on.",
+    "data": "Evaluate the rows that were trained on.",
+    "weighting": "Measure in batches of one size, or the epoch's mean by what a batch's is by.",
+    "reduction": 'Compile with "sum_over_batch_size", or measure in batches of one size.',
+    "hyperparameters": "Measure in batches of one size.",
+    "class_weight": "Evaluate with sample_weight= of each row's class weight, or train without.",
+    "sample_weight": "Evaluate with the sample weights of the training, or train without.",
+}
+"""The change that would remove what measured rows are a cause of."""
 
 
 @dataclass(frozen=True)
@@ -197,3 +208,9 @@ def _weighed(trained: Reading, measured: Reading) -> dict[str, str]:
         return {}
     names = ("the evaluation", "training") if weighted else ("training", "the evaluation")
     return {"sample_weight": f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"}
+
+
+def elsewhere(measured: Reading) -> bool:
+    """Whether other weights were evaluated than those that the training ended with."""
+    known = measured.data.get("weights"), measured.names[1]
+    return all(known) and known[0] != known[1]
