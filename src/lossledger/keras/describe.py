@@ -255,7 +255,25 @@ def plain(value: Any, depth: int = 4) -> Any:
 
 def fit_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """`fit`'s or `train_on_batch`'s arguments as JSON values; data by shape and dtype."""
-    return {name: plain(value) for name, value in arguments.items() if value is not None}
+    found = {name: plain(value) for name, value in arguments.items() if value is not None}
+    if isinstance(found.get("x"), str):
+        found["x"] = _data_set(arguments["x"])
+    return found
+
+
+def _data_set(value: Any) -> str:
+    """A data set's class, and those that it is made of, which tell whether it shuffles."""
+    names = [type(value).__name__]
+    if hasattr(value, "sampler"):  # torch's DataLoader
+        names.append(type(value.sampler).__name__)
+    inputs = getattr(value, "_inputs", None)  # tf.data's
+    while callable(inputs) and len(names) < LAYERS:
+        before: Any = inputs()
+        if not isinstance(before, Sequence) or not before:
+            break
+        names.append(type(before[0]).__name__)
+        inputs = getattr(before[0], "_inputs", None)
+    return " of ".join(names)
 
 
 def weights_fingerprint(weights: Sequence[np.ndarray]) -> str | None:

@@ -37,8 +37,11 @@ def arrays_of(given: Any) -> list[Mapping[str, Any]]:
 
 
 def shuffles(call: Call) -> bool:
-    """Whether a driver draws the order of the rows at random."""
-    return call.driver in OF_EPOCHS and call.arguments.get("shuffle", True) is not False
+    """Whether a driver draws the order of the rows at random, or the data set that it was given."""
+    data, drawn = call.arguments.get("x"), call.arguments.get("shuffle", True) is not False
+    if isinstance(data, str) and " of " in data:  # Keras takes its batches as they come
+        drawn = "Shuffle" in data or "RandomSampler" in data
+    return call.driver in OF_EPOCHS and drawn
 
 
 def reorders(reading: Reading) -> bool:

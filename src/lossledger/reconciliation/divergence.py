@@ -189,6 +189,9 @@ def _weighed(found: Parting) -> str | None:
     """What of the same batch was weighed otherwise, as sums of its weights and targets show."""
     for column, cause in (("sample_weight", "sample_weight"), ("elements", "mask")):
         sums = [float(each.get(column, math.nan)) for each in (found.a, found.b)]
+        if column == "sample_weight" and not all(map(math.isnan, sums)):  # of none, each row is 1
+            sides = zip(sums, (found.a, found.b), strict=True)
+            sums = [float(each["rows"]) if math.isnan(total) else total for total, each in sides]
         if all(map(math.isfinite, sums)) and not math.isclose(*sums, rel_tol=SAME):
             return cause
     return None

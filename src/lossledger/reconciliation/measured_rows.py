@@ -101,9 +101,12 @@ def _cut(
     trained: Reading, sizes: tuple[int | None, int | None], one: str, other: str, measured: Reading
 ) -> dict[str, str]:
     """Other batches, where a loss depends on them."""
-    if None in sizes or sizes[0] == sizes[1]:
+    if sizes[0] is None or sizes[0] == sizes[1]:
         return {}
-    told = f"{one} batches of {counted(sizes[0] or 0, 'row')}, {other} of {sizes[1]:,}, "
+    if sizes[1] is None and "rows" not in measured.data:
+        return {}
+    size = "of a data set's own" if sizes[1] is None else f"of {sizes[1]:,}"
+    told = f"{one} batches of {counted(sizes[0], 'row')}, {other} {size}, "
     call = trained.call
     reduced = reduction_of(call)
     masked = any(layer.get("mask_zero") or "mask_value" in layer for layer in layers_of(call))
