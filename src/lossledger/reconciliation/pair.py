@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import begins_anew, same_rows
 from lossledger.reconciliation.comparable import differences
@@ -58,10 +59,29 @@ class Pair:
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """What the records of the two calls say differently."""
+        """What the records of the two calls say differently, and of those that led to them."""
         if self.same_call:
             return ()
-        return differences((self.a.run, self.a.call), (self.b.run, self.b.call))
+        found = differences((self.a.run, self.a.call), (self.b.run, self.b.call))
+        names = {"initial_weights", *(each.name for each in found)}
+        for one, other in self._before:
+            more = differences((self.a.run, one), (self.b.run, other))
+            found += tuple(each for each in more if each.name not in names)
+            names |= {each.name for each in more}
+        return found
+
+    @cached_property
+    def _before(self) -> list[tuple[Call, Call]]:
+        """The calls of both trainings that trained the same steps, before those of the numbers."""
+        if not self.same_start:
+            return []
+        ends = [np.cumsum([call.steps for call in each.calls]) for each in (self.a, self.b)]
+        begins = np.unique(np.concatenate([[0], *(each[:-1] for each in ends)]))
+        pairs: list[tuple[Call, Call]] = []
+        for step in begins[begins < min(each[-1] for each in ends)].tolist():
+            places = [int(np.searchsorted(each, step, side="right")) for each in ends]
+            pairs.append((self.a.calls[places[0]], self.b.calls[places[1]]))
+        return [each for each in pairs if each != (self.a.call, self.b.call)]
 
     @cached_property
     def factors(self) -> Mapping[str, list[str]]:
