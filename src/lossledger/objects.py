@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lossledger.errors import LossLedgerError
+from lossledger.folder import LATEST, STAMP
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+)://(?:([^/?#]*)@)?([^?#]*)(\?[^#]*)?", re.IGNORECASE)
+_BEHIND = re.compile(rf"/({LATEST}(?:~\d+)?|{STAMP.pattern}[^/&]*)$")
+"""A run's name at the end of a URI's options, where it says nothing."""
 _SECRET = re.compile(r"key|secret|token|password|credential|sig", re.IGNORECASE)
 _KEYS = ("s3", "gs", "gcs")
 """Schemes in which what stands before `@` is a key; elsewhere it is a name, perhaps a password."""
@@ -66,6 +69,9 @@ class Remote:
             raise _bad_uri(repr(uri.rpartition("@")[2]))
         self._scheme, self._user, path, self._query = (part or "" for part in found.groups())
         self._path = path.rstrip("/")
+        if behind := _BEHIND.search(self._query):
+            meant = self._at(f"{self._path}/{behind[1]}", self._query[: behind.start()])
+            raise _bad_uri(f"{self}. A run's name stands before the ?: {meant}")
         self._opened: tuple[FileSystem, str] | None = None
 
     def __str__(self) -> str:
@@ -98,9 +104,9 @@ class Remote:
             inner._opened = (system, f"{path}/{name}")
         return inner
 
-    def _at(self, path: str) -> "Remote":
+    def _at(self, path: str, query: str | None = None) -> "Remote":
         user = f"{self._user}@" if self._user else ""
-        return Remote(f"{self._scheme}://{user}{path}{self._query}")
+        return Remote(f"{self._scheme}://{user}{path}{self._query if query is None else query}")
 
     def _open(self) -> tuple["FileSystem", str]:
         if self._opened is None:

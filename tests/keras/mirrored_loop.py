@@ -104,7 +104,11 @@ def cases(x, y):
         "endless": (two, lambda: of_unknown_length(x, y), {}, [by_run]),
         "one": (["CPU:1"], lambda: (x, y), ordered, [by_fit, by_turns]),
         "alone": ([], lambda: (x, y), ordered, [by_fit, by_turns]),
+        "eager": (two, lambda: (x, y), ordered, [by_fit, by_run]),
     }
+
+
+COMPILED = {"eager": {"run_eagerly": True}}
 
 
 def strategy_of(devices):
@@ -115,10 +119,10 @@ def strategy_of(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-def trained(drive, devices, data, arguments):
+def trained(drive, devices, data, arguments, compiled):
     """The state after a training, what it reported, and the next random numbers."""
     with strategy_of(devices).scope():
-        model = layered()
+        model = layered(**compiled)
     told = Told()
     callbacks = [] if drive in (by_run, in_scope) else [told]
     history, losses = drive(model, *data, epochs=2, verbose=0, callbacks=callbacks, **arguments)
@@ -157,5 +161,7 @@ def main(x, y):
         for drive in drives:
             made = data()
             key = f"{name}/{drive.__name__}"
-            arrays[key], reported[key] = trained(drive, devices, made, arguments)
+            arrays[key], reported[key] = trained(
+                drive, devices, made, arguments, COMPILED.get(name, {})
+            )
     return arrays, reported
