@@ -168,7 +168,7 @@ def test_gradients_of_unequal_shares(trained):
 
 
 LOOPS = {
-    "whole/by_fit": ("whole/by_run", "whole/by_turns", "whole/in_scope"),
+    "whole/by_fit": ("whole/by_turns", "whole/in_scope"),
     "ordered/by_fit": ("ordered/by_own_batches", "endless/by_run"),
     "stream/by_fit": ("stream/by_turns",),
     "one/by_fit": ("one/by_turns",),
