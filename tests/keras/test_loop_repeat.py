@@ -9,7 +9,7 @@ import pytest
 import lossledger
 
 from .conftest import BACKEND, assert_same, once
-from .test_loop import layered
+from .looping import layered
 
 if BACKEND != "torch":
     pytest.skip("a form of PyTorch's", allow_module_level=True)
