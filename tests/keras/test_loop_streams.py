@@ -19,7 +19,7 @@ from lossledger.loop.engine import Engine
 from lossledger.loop.pack import DEPTH
 
 from .conftest import BACKEND, KERAS, X, Y, assert_same, network, once
-from .test_loop import ARGUMENTS, assert_as_fit, drive, engine_of, layered
+from .looping import ARGUMENTS, assert_as_fit, drive, engine_of, layered
 
 SMALL = 4 * 3 * 16 * 4 * 4
 """Bytes of four chunks of three batches of 16 rows of four float32."""
