@@ -94,7 +94,8 @@ def of_unknown_length(x, y):
 def cases(x, y):
     """Of each: the devices, the data, `fit`'s arguments, and what trains."""
     two, weight = ["CPU:0", "CPU:1"], np.linspace(0, 2, 69).astype("f4")
-    whole = {"batch_size": 32, "validation_data": (x, y), "sample_weight": weight}
+    whole = {"batch_size": 32, "sample_weight": weight}
+    whole |= {"validation_data": (x, y), "validation_freq": 2}
     ordered = {"batch_size": 32, "shuffle": False}
     return {
         "whole": (two, lambda: (x, y), whole, [by_fit, by_run, by_turns, in_scope]),
