@@ -1,6 +1,8 @@
 """The one exception a user of the package catches, and the warning it gives."""
 
+import operator
 import re
+from typing import Any
 
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -23,6 +25,29 @@ class LossLedgerError(Exception):
         super().__init__(message)
         self.slug = slug
         self.exit_code = exit_code
+
+
+def counted(name: str, value: Any, *, least: int = 1) -> int:
+    """A number that a user gave to count something by.
+
+    Args:
+        name: What it was given as.
+        value: The number.
+        least: What it is at least.
+
+    Raises:
+        LossLedgerError: If it is no whole number, or less.
+    """
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise LossLedgerError(
+            f"`{name}` must be a whole number, {least} or more. Received: {value!r}.",
+            slug="not-a-count",
+        )
+    return count
 
 
 class LossLedgerWarning(UserWarning):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import lossledger
+from lossledger.loop import plan
 
 from .conftest import BACKEND, assert_same, once
-from .test_loop import layered
+from .looping import layered
 
 if BACKEND != "torch":
     pytest.skip("a form of PyTorch's", allow_module_level=True)
@@ -35,11 +36,17 @@ class Calls:
 
         # Code of the tests' would keep a step from being repeated; this is taken for Keras's.
         counted = type(counted)(
-            counted.__code__,
+            counted.__code__.replace(co_filename=keras.__file__),
             {"__name__": "keras.counted"},
             closure=counted.__closure__,
         )
         monkeypatch.setattr(keras.Model, "zero_grad", counted)
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine would make chunks too short to be repeated."""
+    monkeypatch.setattr(plan, "TARGET", 1e6)
 
 
 @pytest.fixture
@@ -114,11 +121,66 @@ class Counting(keras.layers.Layer):
         return x * 2 if self.count > 50 else x
 
 
-def with_layer(layer: Any) -> Any:
+class Scripted(torch.nn.Module):
+    """As `Counting`, in TorchScript, whose code is no Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        if self.count > 50:
+            x = x * 2
+        return x
+
+
+def counting_in_a_module_named_like_pythons() -> Any:
+    named = {"__name__": "code.layers", "keras": keras}
+    source = """
+class Counting(keras.layers.Layer):
+    count = 0
+
+    def call(self, x):
+        self.count += 1
+        return x * 2 if self.count > 50 else x
+"""
+    exec(compile(source, __file__, "exec"), named)
+    return named["Counting"]()
+
+
+def with_layer(layer: Any, **compiled: Any) -> Any:
+    if isinstance(layer, torch.nn.Module) and not isinstance(layer, keras.layers.Layer):
+        layer = keras.layers.TorchModuleWrapper(layer, output_shape=(None, 4))
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), layer])
     model.add(keras.layers.Dense(1))
-    model.compile("sgd", "mse")
+    # An optimizer that can be repeated; SGD reads the learning rate.
+    model.compile("adam", **{"loss": "mse", **compiled})
     return model
+
+
+def weighted_by_results() -> Any:
+    """A loss that asks for the metrics' results, which an unread step leaves out of its logs."""
+    model = with_layer(keras.layers.Activation("tanh"))
+
+    def loss(y: Any, predicted: Any) -> Any:
+        return keras.ops.mean((y - predicted) ** 2, -1) * (1 + model.get_metrics_result()["loss"])
+
+    model.compile("adam", loss)
+    return model
+
+
+def with_a_result_of_its_own() -> Any:
+    """A metric of Keras's whose result counts how often it is asked for."""
+    metric = keras.metrics.MeanAbsoluteError(name="mae")
+    own, seen = metric.result, []
+
+    def result() -> Any:
+        seen.append(1)
+        return own() + len(seen)
+
+    metric.result = result
+    return with_layer(keras.layers.Activation("tanh"), metrics=[metric])
 
 
 def read_by_python(x: Any) -> Any:
@@ -129,11 +191,15 @@ def read_by_python(x: Any) -> Any:
     "make",
     [
         lambda: with_layer(Counting()),
+        lambda: with_layer(torch.jit.script(Scripted())),
+        lambda: with_layer(counting_in_a_module_named_like_pythons()),
+        weighted_by_results,
+        with_a_result_of_its_own,
         lambda: with_layer(keras.layers.Lambda(read_by_python)),
         lambda: with_layer(keras.layers.GaussianNoise(0.1)),
         lambda: layered(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=3)),
     ],
-    ids=["code", "read", "seeded", "condition"],
+    ids=["code", "script", "named", "results", "result", "read", "seeded", "condition"],
 )
 def test_what_may_not_be_repeated_is_not(make: Any) -> None:
     fit, _ = trained(make, loop=False)

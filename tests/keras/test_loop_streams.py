@@ -19,7 +19,7 @@ from lossledger.loop.engine import Engine
 from lossledger.loop.pack import DEPTH
 
 from .conftest import BACKEND, KERAS, X, Y, assert_same, network, once
-from .test_loop import ARGUMENTS, assert_as_fit, drive, engine_of, layered
+from .looping import ARGUMENTS, assert_as_fit, drive, engine_of, layered
 
 SMALL = 4 * 3 * 16 * 4 * 4
 """Bytes of four chunks of three batches of 16 rows of four float32."""
@@ -42,7 +42,9 @@ def test_arrays_that_stay_on_the_host(name: str, mode: str, make: Any) -> None:
     assert_as_fit(make, mode, X, Y, loop={"memory": SMALL}, **ARGUMENTS[name])
 
 
-@pytest.mark.parametrize("kind", ["float64", "tensor", "memmap"])
+@pytest.mark.parametrize(
+    "kind", ["float64", "tensor", pytest.param("memmap", marks=pytest.mark.one_backend)]
+)
 def test_kinds_of_arrays_on_the_host(kind: str, tmp_path: Any) -> None:
     x: Any = X.astype("f8") + 1e-9
     if kind == "tensor":
@@ -316,7 +318,12 @@ def grain_data(kind: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("map", "run"), ("iterated", "mixed"), ("loader", "run")]
+    ("kind", "mode"),
+    [
+        ("iterated", "mixed"),
+        pytest.param("map", "run", marks=pytest.mark.one_backend),
+        pytest.param("loader", "run", marks=pytest.mark.one_backend),
+    ],
 )
 def test_grain(kind: str, mode: str) -> None:
     def train(loop: bool) -> Any:

@@ -124,8 +124,20 @@ def configured(rate, kind="mse", reduction="mean", **_):
     }
 
 
-def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None, **training):
-    """Records such a training as one call; returns its run."""
+def recorded(
+    directory, name="train", *, driver="fit", keras="3.15.1", info=None, shows=None, **training
+):
+    """Records such a training as one call; returns its run.
+
+    Args:
+        directory: The folder of runs.
+        name: Its name.
+        driver: What is said to have trained.
+        keras: The version that is said to have.
+        info: More of the call.
+        shows: What its steps return in the place of their losses.
+        training: As `sgd` takes it.
+    """
     info = dict(info or {})
     columns, first, last = sgd(**training)
     rate = training.pop("rate", 0.1)
@@ -151,6 +163,7 @@ def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None
         **info,
     )
     loss = columns.pop("loss")
+    loss = loss if shows is None else np.array(shows)
     made.steps(
         loss,
         epoch=columns.pop("epoch"),

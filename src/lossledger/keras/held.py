@@ -5,9 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-ON_DEVICE = 2**26
-"""Bytes of copies that may lie on the device until they are read; more go to the host at once."""
-
 
 class Held(NamedTuple):
     """Copies of what variables held at one moment.
@@ -19,15 +16,6 @@ class Held(NamedTuple):
 
     copies: Sequence[Any]
     numpy: Callable[[Any], np.ndarray] = np.asarray
-
-    @classmethod
-    def of(
-        cls, values: Sequence[Any], copy: Callable[[Any], Any], numpy: Callable[[Any], np.ndarray]
-    ) -> "Held":
-        """Holds copies of `values`, arrays on the device; `copy` makes one there."""
-        if sum(each.nbytes for each in values) <= ON_DEVICE:
-            return cls([copy(each) for each in values], numpy)
-        return cls([numpy(copy(each)) for each in values])
 
     @property
     def nbytes(self) -> int:

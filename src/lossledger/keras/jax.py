@@ -148,8 +148,13 @@ class JaxTap(base.Tap[Any]):
             value = within.get(id(variable))
             return local(variable.value if value is None else value)
 
-        # A view of the buffer itself would keep it from being donated to the step.
-        return Held.of([now(variable) for variable in variables], jnp.copy, np.asarray)
+        values = [now(variable) for variable in variables]
+        if jax.default_backend() == "cpu":
+            # Views of copies: one of the buffer itself would keep it from being donated.
+            return Held([jnp.copy(value) for value in values])
+        for value in values:
+            value.copy_to_host_async()
+        return Held([np.asarray(value) for value in values])
 
 
 def spans_processes() -> bool:

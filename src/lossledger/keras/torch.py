@@ -133,8 +133,9 @@ class TorchTap(base.Tap[TorchBuffer]):
     def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> Held:
         """See base class."""
         del arguments
-        values = [variable.value.detach() for variable in variables]
-        return Held.of(values, torch.clone, convert_to_numpy)
+        # To the host at once: a training may need all that the device has.
+        copies = [each.value.detach().to("cpu", copy=True) for each in variables]
+        return Held(copies, convert_to_numpy)
 
     def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
         """See base class."""

@@ -114,10 +114,7 @@ class Engine:
 
     def fits(self) -> bool:
         """Whether the model is still the one that was compiled."""
-        now = _parts(self.model)
-        return len(now) == len(self.parts) and all(
-            a is b or a == b for a, b in zip(now, self.parts, strict=True)
-        )
+        return _parts(self.model) == self.parts
 
     # What a backend provides
 
@@ -243,10 +240,12 @@ class Engine:
                 window.filled += chunk.count
                 self.keep(window, chunk.count)
             return logs
-        with self.unread(form):
-            for place in range(chunk.start, chunk.start + chunk.count - 1):
-                self._single(form, key, chunk, place, window)
-        return self._single(form, key, chunk, chunk.start + chunk.count - 1, window)
+        last = chunk.start + chunk.count - 1
+        if chunk.count > 1:
+            with self.unread(form):
+                for place in range(chunk.start, last):
+                    self._single(form, key, chunk, place, window)
+        return self._single(form, key, chunk, last, window)
 
     def _single(self, form: str, key: Any, chunk: Chunk, place: int, window: Window) -> Any:
         self.tap.begin(())
@@ -282,7 +281,13 @@ class Engine:
                 "train_step, or update a `keras.metrics.Mean` named like one.",
                 slug="no-loss-found",
             )
-        return np.ones(len(window))
+        if name == "weight":
+            return np.ones(len(window))
+        raise LossLedgerError(
+            f"A loop has no such column. Received: {name!r}. It has `loss` and `weight`; a "
+            "recorded run has all of an entry: `run.entries()`.",
+            slug="no-column",
+        )
 
     def reset_metrics(self) -> None:
         """Begin new running means, as `fit` does at an epoch's beginning."""
@@ -327,9 +332,9 @@ def same_names(results: Mapping[str, Any], logs: Any) -> bool:
     return isinstance(logs, dict) and set(logs) == set(results)
 
 
-def _parts(model: Any) -> list[Any]:
+def _parts(model: Any) -> tuple[Any, ...]:
     """What a compiled step depends on: `compile` makes all of it anew."""
-    return [
+    return (
         model.__dict__.get("train_step"),
         type(model).train_step,
         getattr(model, "optimizer", None),
@@ -338,4 +343,4 @@ def _parts(model: Any) -> list[Any]:
         getattr(model, "_compile_metrics", None),
         model.run_eagerly,
         model.jit_compile,
-    ]
+    )

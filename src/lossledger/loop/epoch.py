@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lossledger.errors import LossLedgerError, counted
 from lossledger.loop.chunk import Window
 from lossledger.statistics import Mean
 
@@ -80,8 +81,8 @@ class Epoch:
         Returns:
             The epoch itself.
         """
+        end = None if steps is None else self.taken + counted("steps", steps)
         self._training.enter()
-        end = None if steps is None else self.taken + steps
         while end is None or self.taken < end:
             if not self._advance(None if end is None else end - self.taken):
                 break
@@ -96,11 +97,19 @@ class Epoch:
             sample_weight: Weights of the rows.
         """
         self._training.check_going()
+        if self.ended:
+            raise LossLedgerError(
+                "This epoch has ended: its validation, callbacks and History have been. "
+                f"Received: a batch for epoch {self.number}. Train on it before the epoch's own "
+                "batches are used up, or by `model.train_on_batch`.",
+                slug="epoch-over",
+            )
         rows = self._training.on_batch(self, x, y, sample_weight)
         return Step(self, self.taken - 1, rows, self.last)
 
     def skip(self, steps: int = 1) -> int:
         """Leave out the next batches; returns how many there were."""
+        steps = counted("steps", steps)
         return 0 if self.ended else self._training.skip(steps)
 
     def _advance(self, most: int | None) -> int:
@@ -144,7 +153,7 @@ class Epoch:
         """A column of the steps' rows, float64; of one step, or of all.
 
         Args:
-            name: `"loss"`, `"weight"`, or another column of an entry.
+            name: `"loss"` or `"weight"`.
             step: The number of the step.
         """
         engine = self._training.engine
@@ -166,6 +175,36 @@ class Epoch:
     def __repr__(self) -> str:
         of = "" if self.steps is None else f" of {self.steps}"
         return f"<epoch {self.number}: {self.taken}{of} steps{', ended' if self.ended else ''}>"
+
+
+class Where:
+    """Lets an error say in which batches of an epoch it came up.
+
+    A class of its own: `contextlib.contextmanager` takes a step several times as long.
+
+    Args:
+        epoch: The epoch that trains.
+    """
+
+    __slots__ = ("_epoch", "last")
+
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+        self.last = epoch.taken
+
+    def trains(self, count: int) -> None:
+        """So many batches are trained on next."""
+        self.last = self._epoch.taken + count - 1
+
+    def __enter__(self) -> "Where":
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception):
+            # A step may have been trained before it, and a callback fail after it.
+            first = min(self._epoch.taken, self.last)
+            what = f"batch {first}" if first == self.last else f"batches {first} to {self.last}"
+            error.add_note(f"lossledger.Loop was in epoch {self._epoch.number}, {what}.")
 
 
 def scalar(value: Any) -> float:

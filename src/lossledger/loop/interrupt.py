@@ -1,7 +1,9 @@
 """Ctrl-C between two calls to the device, never within one."""
 
-import signal
 import threading
+
+# What `signal` puts around these tries to make an enum of each handler, and takes a step 20 us.
+from _signal import SIGINT, getsignal, signal
 from types import FrameType
 from typing import Any
 
@@ -20,16 +22,16 @@ class Whole:
         self._handler: Any = None
         # Python runs handlers in the main thread alone.
         if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
+            handler = getsignal(SIGINT)
             if callable(handler):
                 self._handler = handler
-                signal.signal(signal.SIGINT, self._note)
+                signal(SIGINT, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._noted = (number, frame)
 
     def __exit__(self, *exception: object) -> None:
         if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
+            signal(SIGINT, self._handler)
             if self._noted is not None:
                 self._handler(*self._noted)

@@ -6,8 +6,11 @@ device; each number and each constant that goes into an operation must be the sa
 """
 
 import contextlib
+import functools
 import gc
+import os
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -21,14 +24,16 @@ from torch.utils.weak import WeakTensorKeyDictionary
 CONSTANT = 16
 """Elements of a constant at most: what is larger is no constant of the code's."""
 
+MASKS = (torch.bool, torch.uint8)
+"""Types of an index that picks as many elements as it has true ones."""
+
 READS = {"item", "tolist", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__"}
 """Methods of a tensor by which code learns a number that operations have computed."""
 
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
-KNOWN = {"keras", "torch", "numpy", "lossledger", *sys.stdlib_module_names}
-"""Packages whose code keeps no count of a model's steps."""
-
+KNOWN = ("keras", "torch", "numpy", "lossledger")
+"""Packages whose code keeps no count of a model's steps; so does Python's own."""
 
 RESTORING = {"torch.random", "torch.utils.checkpoint"}
 """Modules that set a random stream back, which no operation shows."""
@@ -91,8 +96,7 @@ class Operations(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
-        read = func is torch.ops.aten._local_scalar_dense.default
-        if read or given.get("generator") is not None or not hasattr(func, "_schema"):
+        if _tells(func, args) or given.get("generator") is not None or not hasattr(func, "_schema"):
             self.noted.fit = False
         if not self.noted.fit:
             return func(*args, **given)
@@ -163,7 +167,9 @@ def watching(noted: Noted) -> Iterator[None]:
     before, reads, collecting = sys.getprofile(), _Reads(), gc.isenabled()
 
     def saw(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and not _is_known(frame.f_globals.get("__name__", "")):
+        if event == "call" and not _is_known(
+            frame.f_globals.get("__name__", ""), frame.f_code.co_filename
+        ):
             noted.fit = False
 
     # The collector calls code that is none of the step's.
@@ -190,9 +196,48 @@ def flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _is_known(module: str) -> bool:
-    own = module.partition(".")[0] in KNOWN and module not in RESTORING
-    return own or module.startswith("namedtuple_")
+@functools.cache
+def _is_known(module: str, file: str) -> bool:
+    """Whether code is Keras's, PyTorch's or Python's own; anybody's may be named like it."""
+    if module in RESTORING:
+        return False
+    if file.startswith("<"):
+        root = module.partition(".")[0]
+        return root in (*KNOWN, *sys.stdlib_module_names) or module.startswith("namedtuple_")
+    homes = [str(sys.modules[name].__file__) for name in KNOWN if name in sys.modules]
+    if file.startswith(tuple(f"{os.path.dirname(home)}{os.sep}" for home in homes)):
+        return True
+    return file.startswith(sysconfig.get_path("stdlib")) and "-packages" not in file
+
+
+def _tells(func: Any, args: Sequence[Any]) -> bool:
+    """Whether an operation lets code know numbers of the device, be it by its result's shape."""
+    tags = getattr(func, "tags", ())
+    if torch.Tag.data_dependent_output in tags:
+        return True
+    if func is torch.ops.aten.index.Tensor:
+        return any(each is not None and each.dtype in MASKS for each in args[1])
+    return torch.Tag.dynamic_output_shape in tags
+
+
+def opaque(model: Any) -> bool:
+    """Whether code may run in a model's step that is seen neither as Python nor as operations.
+
+    TorchScript has code of its own, a compiled module has kernels of its own, and on a GPU hooks of
+    the backward pass run in another thread.
+    """
+    modules = any(
+        isinstance(each, torch.jit.ScriptModule)
+        or type(each).__name__ == "OptimizedModule"  # importing its class takes seconds
+        or each._compiled_call_impl is not None
+        or each._backward_hooks
+        or each._backward_pre_hooks
+        for each in model.modules()
+    )
+    hooks = [
+        (each._backward_hooks, each._post_accumulate_grad_hooks) for each in model.parameters()
+    ]
+    return modules or any(map(any, hooks))
 
 
 def _constant(value: Any, before: Any, other: Any) -> bool:

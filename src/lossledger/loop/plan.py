@@ -79,7 +79,7 @@ def wanted(plan: "Plan | str") -> str:
         LossLedgerError: If it is none.
     """
     form = plan.form if isinstance(plan, Plan) else plan
-    if form != "auto" and form not in FORMS:
+    if not isinstance(form, str) or (form != "auto" and form not in FORMS):
         names = ", ".join(repr(name) for name in ("auto", *FORMS))
         raise LossLedgerError(
             f"`plan` must be one of {names}, or the plan of another loop. Received: {plan!r}.",

@@ -6,7 +6,6 @@ backward, update and metrics, the same kernels in the same order, hence the same
 code may have run since, a step is run and compared again.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,9 +68,7 @@ class Tape:
             self._step(batch, trace)
             return Noted(fit=False)
         operations = Operations(inputs)
-        # A step that is compared is watched no more: that takes longer than all the rest.
-        watched = watching(operations.noted) if self._noted is None else contextlib.nullcontext()
-        with operations, watched:
+        with operations, watching(operations.noted):
             self._step(batch, trace)
         told = [
             operations.place(trace.data),

@@ -1,7 +1,9 @@
 """Training steps on PyTorch: `train_step` itself, or the operations that it makes."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ from lossledger.keras.torch import TorchTap, values_of
 from lossledger.keras.trace import Trace, tracing
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
+from lossledger.loop.noted import opaque
 from lossledger.loop.tape import LEAST, Tape
 
 STANDARD = frozenset(("train_step", "compute_metrics", "get_metrics_result"))
@@ -30,10 +33,11 @@ class TorchEngine(base.Engine):
         super().__init__(model, full)
         self._compiled: Any = None
         own = all(getattr(type(model), name) is getattr(keras.Model, name) for name in STANDARD)
-        results = [type(metric).result.__module__ for metric in base.flat_metrics(model)]
+        results = [metric.result.__module__ for metric in base.flat_metrics(model)]
         self._unread = own and all(name.startswith("keras.") for name in results)
         self._tapes: dict[Any, Tape] = {}
         self._tape: Tape | None = None
+        self._opaque = False
 
     def make_tap(self) -> TorchTap:
         """See base class."""
@@ -70,7 +74,8 @@ class TorchEngine(base.Engine):
 
     def fails(self, form: str) -> bool:
         """See base class."""
-        return form == "repeat" and any(not tape.fit for tape in self._tapes.values())
+        unfit = self._opaque or any(not tape.fit for tape in self._tapes.values())
+        return form == "repeat" and unfit
 
     def floors(self) -> dict[str, float]:
         """See base class; what is repeated is a part of what an eager step does."""
@@ -96,7 +101,7 @@ class TorchEngine(base.Engine):
 
     def run(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
         """See base class; the last step of a chunk, whose logs are read, is not repeated."""
-        if form == "repeat" and chunk.count > LEAST:
+        if form == "repeat" and chunk.count > LEAST and not self._opaque:
             self._tape = self._tape_of(chunk)
         return super().run(form, key, chunk, window)
 
@@ -113,6 +118,7 @@ class TorchEngine(base.Engine):
 
     def entered(self) -> None:
         """See base class; what it changed shows in the operations of the next step."""
+        self._opaque = opaque(self.model)
         for tape in self._tapes.values():
             tape.begin()
 
@@ -136,7 +142,7 @@ class TorchEngine(base.Engine):
             self._tape = None
             yield
             return
-        given["get_metrics_result"] = dict
+        given["get_metrics_result"] = functools.partial(_left_out, self.model.get_metrics_result)
         try:
             yield
         finally:
@@ -165,3 +171,9 @@ class TorchEngine(base.Engine):
     def end_epoch(self) -> None:
         """See base class."""
         self.model.eval()
+
+
+def _left_out(results: Callable[[], Any]) -> Any:
+    """The metrics' results, but for the step's logs: a loss of the user's may ask for them."""
+    logs = sys._getframe(1).f_code is keras.Model.compute_metrics.__code__
+    return {} if logs else results()

@@ -1,10 +1,9 @@
 """One training under way: what moves it on, and what it tells the callbacks."""
 
-import contextlib
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from lossledger.keras import patches
 from lossledger.loop import batches, data, hooks
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.engine import Engine
-from lossledger.loop.epoch import Epoch, scalar
+from lossledger.loop.epoch import Epoch, Where, scalar
 from lossledger.loop.plan import SINGLE, Plan, Planner
 
 SHOW = 0.1
@@ -90,14 +89,18 @@ class Training:
             epoch: The epoch.
             most: How many batches at most; any number by default.
         """
+        with Where(epoch) as where:
+            return self._advance(epoch, most, where)
+
+    def _advance(self, epoch: Epoch, most: int | None, where: Where) -> int:
         window = self._window(epoch)
         form = None if self.planner is None else self.planner.choose(self._left(epoch))
-        chunk = self._taken(epoch, form, self._limit(form, window, most), most)
+        chunk = self._taken(form, self._limit(form, window, most), most)
         if chunk is None:
             return 0
-        with self._saying_where(epoch, chunk.count):
-            self._check_engine(chunk)
-            key = self._prepared(chunk)
+        where.trains(chunk.count)
+        self._check_engine(chunk)
+        key = self._prepared(chunk)
         if key != self._key or form is None:
             form = self._form_of(epoch, key, chunk)
         window = window or self._new_window(epoch)
@@ -111,7 +114,7 @@ class Training:
         except Exception as error:
             if not self._shrinks(error, chunk):
                 raise
-            return self.advance(epoch, most)
+            return self._advance(epoch, most, where)
         if serving:
             self.callbacks.on_train_batch_end(epoch.taken - 1, self._batch_logs(epoch))
         elif self._bar is not None:
@@ -135,14 +138,13 @@ class Training:
             if self.call is not None:
                 self.call.begin_epoch(epoch.number, epoch.taken)
 
-    def _taken(self, epoch: Epoch, form: str | None, count: int, most: int | None) -> Chunk | None:
+    def _taken(self, form: str | None, count: int, most: int | None) -> Chunk | None:
         """The next batches; they are read ahead where nothing else can be called meanwhile."""
         # What runs between two steps, or within them, may draw from the data's random streams.
         alone = self._each or self.engine.eager or self.wanted in SINGLE
-        with self._saying_where(epoch, 1):
-            return self.source.take(
-                count, ahead=1 if alone else most, stacked=not (alone or form in SINGLE)
-            )
+        return self.source.take(
+            count, ahead=1 if alone else most, stacked=not (alone or form in SINGLE)
+        )
 
     def _prepared(self, chunk: Chunk) -> Any:
         """The key of a chunk's shape; asked for once for batches of the same arrays."""
@@ -171,11 +173,10 @@ class Training:
             self._wait(0)
         began = time.perf_counter()
         filled = window.filled
-        with self._saying_where(epoch, chunk.count):
-            try:
-                epoch.last = self.engine.run(form, key, chunk, window)
-            finally:
-                epoch.taken += window.filled - filled
+        try:
+            epoch.last = self.engine.run(form, key, chunk, window)
+        finally:
+            epoch.taken += window.filled - filled
         self._under_way.append(epoch.last)
         if timed:
             self._wait(0)
@@ -198,18 +199,6 @@ class Training:
             self.source = data.smaller(self.source, chunk)
             self.planner = self._key = None
         return whole
-
-    @contextlib.contextmanager
-    def _saying_where(self, epoch: Epoch, count: int) -> Iterator[None]:
-        """Let an error say in which batches it came up."""
-        last = epoch.taken + count - 1
-        try:
-            yield
-        except Exception as error:
-            first = epoch.taken
-            what = f"batch {first}" if first >= last else f"batches {first} to {last}"
-            error.add_note(f"lossledger.Loop was in epoch {epoch.number}, {what}.")
-            raise
 
     def _plan_for(self, key: Any, chunk: Chunk) -> Planner:
         forms = self.engine.forms(key, chunk)
@@ -262,14 +251,14 @@ class Training:
         """Train one step on a batch of the user's; returns its rows."""
         batch = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
         chunk = self.engine.batch(batch)
-        with self._saying_where(epoch, 1):
+        with Where(epoch):
             self._check_engine(chunk)
             key = self.engine.prepare(chunk, partial=True)
-        form = self._other_form(key, chunk)
-        if self.planner is None:
-            self.planner = Planner((form,), self.engine.overhead, {}, form)
-        window = self._window(epoch) or self._new_window(epoch)
-        self._run(epoch, form, key, chunk, window, timed=False)
+            form = self._other_form(key, chunk)
+            if self.planner is None:
+                self.planner = Planner((form,), self.engine.overhead, {}, form)
+            window = self._window(epoch) or self._new_window(epoch)
+            self._run(epoch, form, key, chunk, window, timed=False)
         return chunk.rows
 
     def skip(self, steps: int) -> int:
