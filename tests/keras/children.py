@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 
-def run_together(*commands, timeout=300, **variables):
+def run_together(*commands, timeout=900, **variables):
     """Run Python with each list of arguments; all have to succeed."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", **variables}
     with tempfile.TemporaryFile("w+") as told:
