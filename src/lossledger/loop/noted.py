@@ -226,18 +226,17 @@ def opaque(model: Any) -> bool:
     TorchScript has code of its own, a compiled module has kernels of its own, and on a GPU hooks of
     the backward pass run in another thread.
     """
-    modules = any(
+    # A model of Keras's doesn't name its layers to PyTorch.
+    modules = [each for layer in model._flatten_layers() for each in layer.modules()]
+    parameters = [each for module in modules for each in module.parameters(recurse=False)]
+    return any(
         isinstance(each, torch.jit.ScriptModule)
         or type(each).__name__ == "OptimizedModule"  # importing its class takes seconds
         or each._compiled_call_impl is not None
         or each._backward_hooks
         or each._backward_pre_hooks
-        for each in model.modules()
-    )
-    hooks = [
-        (each._backward_hooks, each._post_accumulate_grad_hooks) for each in model.parameters()
-    ]
-    return modules or any(map(any, hooks))
+        for each in modules
+    ) or any(each._backward_hooks or each._post_accumulate_grad_hooks for each in parameters)
 
 
 def _constant(value: Any, before: Any, other: Any) -> bool:
