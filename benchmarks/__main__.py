@@ -25,20 +25,22 @@ FULL = (
     ("page.py", {}),
     ("scale.py", {"DRIVERS": "fit", "LARGEST": "1e8"}),
     ("scale.py", {"DRIVERS": "train_on_batch"}),
-    ("long.py", {}),
+    ("long.py", {"KERAS_BACKEND": "jax"}),
 )
 """The scripts with their arguments, each with variables of its own."""
 QUICK = (
-    ("recording.py --seconds 1", {}),
+    ("recording.py --model toy --seconds 1", {}),
     ("peers.py --rounds 1 --epochs 1", {}),
     ("loop.py", {"ROUNDS": "1", "FIRST": "1"}),
     ("export.py", {}),
     ("page.py 1e4 1e5 live", {}),
     ("scale.py", {"LARGEST": "1e5"}),
-    ("long.py", {"STEPS": "1e4"}),
+    ("long.py", {"KERAS_BACKEND": "jax", "STEPS": "1e4"}),
 )
 MINUTES, QUICK_MINUTES = 90, 15
 """About, on two cores; the first time some more, to install the peers."""
+NOISE = ("I0000 ", "WARNING: All log messages before absl", "WARNING:tensorflow:")
+"""What TensorFlow says of itself whenever it is imported, whatever it is told."""
 
 
 def main() -> None:
@@ -54,14 +56,22 @@ def main() -> None:
     for line, variables in runs:
         print(f"== {line}", flush=True)
         began = time.monotonic()
-        script, *arguments = shlex.split(line)
-        command = [sys.executable, HERE / script, *arguments]
-        environment = os.environ | {"PAGE": str(page)} | variables
-        if subprocess.run(command, env=environment, check=False).returncode:
+        if not done(shlex.split(line), {"PAGE": str(page)} | variables):
             failed.append(line)
         print(f"== {line}: {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
     if failed:
         raise SystemExit(f"failed: {'; '.join(failed)}")
+
+
+def done(words: list[str], variables: dict[str, str]) -> bool:
+    """Runs a script with its arguments; whether it succeeded."""
+    command = [sys.executable, HERE / words[0], *words[1:]]
+    environment = os.environ | variables
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as child:
+        for line in child.stderr or ():
+            if not line.startswith(NOISE):
+                print(line, end="", file=sys.stderr, flush=True)
+    return child.returncode == 0
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ def main() -> None:
 
 def row(output: str, path: Path, folder: str) -> tuple[str, ...]:
     """A line of the table."""
+    section.doing(OUTPUTS[output])
     command = [sys.executable, __file__, "--make", output, str(path), folder]
     began = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)

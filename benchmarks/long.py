@@ -78,18 +78,22 @@ def train(recorded):
                 ll.Loop(model, x, x[:, :1], **chosen).run()
             else:
                 model.fit(x, x[:, :1], **chosen)
-        told = ""
-        if run is not None:
-            steps = ll.open(run.path).entries(["step"])["step"].to_numpy()
-            gapless = len(steps) == STEPS and bool((steps == np.arange(STEPS)).all())
-            gaps = "without a gap" if gapless else "with gaps"
-            told = f"{len(steps):,} entries were recorded, numbered {gaps}."
+        told = "" if run is None else numbered(ll.open(run.path))
     print(json.dumps([looks.rows, told]))
+
+
+def numbered(run):
+    """How many entries a run has, and whether a step is missing."""
+    steps = run.entries(["step"])["step"].to_numpy()
+    gapless = len(steps) == STEPS and bool((steps == np.arange(STEPS)).all())
+    gaps = "without a gap" if gapless else "with gaps"
+    return f"{len(steps):,} entries were recorded, numbered {gaps}."
 
 
 def main():
     rows, told = [], []
     for name in ("--plain", "--recorded"):
+        section.doing(f"{STEPS:,} steps, {name.removeprefix('--')}")
         done = subprocess.run(
             [sys.executable, __file__, name], check=True, stdout=subprocess.PIPE, text=True
         )

@@ -11,6 +11,7 @@ one that can't run is left out by name, with its reason. Rewrites a section a ba
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import subprocess
@@ -21,6 +22,8 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -107,7 +110,8 @@ def timed(train: Train, epochs: int) -> float:
 def first_epochs(name: str) -> dict[str, list[float]]:
     """Seconds of each way's first epoch, each time in a process of its own."""
     seconds: dict[str, list[float]] = {}
-    for _ in range(FIRST):
+    for number in range(FIRST):
+        section.doing(f"{name}: first epochs, {number + 1} of {FIRST}")
         for way, make in ways(name).items():
             if (took := first_epoch(make)) is not None:
                 seconds.setdefault(way, []).append(took)
@@ -141,6 +145,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
     trained: dict[str, Train] = {}
     left_out: dict[str, str] = {}
     for way, make in (ways(name) | {"`Loop`, recorded": partial(recorded, name, folder)}).items():
+        section.doing(f"{name}: {way}")
         try:
             train = make()
             train(1)
@@ -155,6 +160,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
         if "Loop" in way and settles:
             train(300 if name == "toy" and "a time" not in way else 30)
     epochs = EPOCHS[name]
+    section.doing(f"{name}: {ROUNDS} rounds of all by turns")
     rounds = [
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
         for _ in range(ROUNDS)
@@ -186,14 +192,15 @@ def python() -> str:
 
 
 if __name__ == "__main__":
-    if "KERAS_BACKEND" not in os.environ:
+    if sys.argv[1:2] != ["--child"]:
         chosen = [name for name in sys.argv[1:] if name in BACKENDS] or BACKENDS
         rest = [name for name in sys.argv[1:] if name not in BACKENDS]
         for backend in chosen:
             # As where the package is installed: a module is compiled once, not in each process.
             environment = {key: each for key, each in os.environ.items() if "BYTECODE" not in key}
             environment["KERAS_BACKEND"] = backend
-            subprocess.run([python(), __file__, *rest], env=environment, check=True)
+            section.doing(f"on {backend}")
+            subprocess.run([python(), __file__, "--child", *rest], env=environment, check=True)
     else:
         warnings.simplefilter("ignore")
         import keras
@@ -206,4 +213,7 @@ if __name__ == "__main__":
         import lossledger
         from lossledger import Loop
 
+        # Keras imports it on each backend to ask whether a loss is of it: each copy would anew.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow")
         main()

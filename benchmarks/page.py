@@ -98,9 +98,11 @@ def chromium() -> Iterator[Any]:
     """The browser."""
     from playwright.sync_api import sync_playwright
 
+    path = shutil.which("chromium")
+    if path is None:
+        raise SystemExit("The page is painted in Chromium, and there is no `chromium` on PATH.")
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        path = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
         yield browser
         browser.close()
@@ -160,6 +162,7 @@ async () => {
 
 def row(entries: int) -> tuple[str, ...]:
     """A line of the table."""
+    section.doing(f"a page of {entries:,} entries")
     with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
         run, page = make(Path(folder), entries), Path(folder, "page.html")
         seconds, peak = report(run, page)
@@ -177,6 +180,7 @@ def main() -> None:
         head = section.head(title, {**section.versions("pyarrow"), **browser()})
         section.write("page", head, section.table(NAMES, rows, 0), whole=not counts)
     if "live" in asked or not counts:
+        section.doing("a live page")
         with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:
             took = live(Path(folder))
         title = f"From entries on the disk to the live page that shows them, {GROWTHS} times"

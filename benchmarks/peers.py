@@ -51,12 +51,12 @@ def installed() -> Path:
     wanted = "\n".join((*PINNED, *WITHOUT_NEEDS))
     if made.exists() and made.read_text() == wanted:
         return python
-    print(f"== installing {wanted.replace(chr(10), ', ')} into {HOME}", file=sys.stderr)
+    section.doing(f"installing {wanted.replace(chr(10), ', ')} into {HOME}, a few minutes, once")
     subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
     (site,) = HOME.glob("lib/python*/site-packages")
     ours = [path for path in sys.path if path.endswith(("site-packages", "src"))]
     (site / "outer.pth").write_text("\n".join(ours) + "\n")
-    pip = [python, "-m", "pip", "install", "-q"]
+    pip = [python, "-m", "pip", "-qq", "--disable-pip-version-check", "install"]
     subprocess.run([*pip, *PINNED], check=True)
     subprocess.run([*pip, "--no-deps", *WITHOUT_NEEDS], check=True)
     made.write_text(wanted)
@@ -70,7 +70,7 @@ def training(part: str, options: argparse.Namespace) -> tuple[str, list[str], di
         return "with_keras.py", size, {"KERAS_BACKEND": part.removeprefix("keras-")}
     if part == "reading":
         return "reading.py", [str(options.steps), *options.tool], {}
-    return "with_torch.py", [*size, part], {}
+    return f"with_{part}.py", size, {}
 
 
 def measured(part: str, options: argparse.Namespace) -> dict:
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--tool", action="append", default=[], help="of those that read")
     options = parser.parse_args()
     for part in options.part or parts:
-        print(f"== {part}", file=sys.stderr)
+        section.doing(part)
         name = part if part != "reading" else f"reading {options.steps}"
         section.write(name, *parts_of(part, measured(part, options)))
 

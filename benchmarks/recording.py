@@ -98,6 +98,7 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
             model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
             models.append(model)
         for driver, train in (("fit", fit), ("train_on_batch", train_on_batch)):
+            section.doing(f"{backend}, {name}, {driver}")
             with tempfile.TemporaryDirectory() as folder:
                 with lossledger.record(folder, name="benchmark", model=models[RECORDED]):
                     times = compare(keras, models, train, x, y, seconds)
@@ -233,12 +234,12 @@ def main() -> None:
         return
     for backend in options.backend or BACKENDS:
         if importlib.util.find_spec(backend) is None:
-            print(f"{backend} is not installed: left out", file=sys.stderr)
+            section.doing(f"{backend} is not installed: left out")
             continue
         command = [sys.executable, __file__, "--child", backend, "--seconds", str(options.seconds)]
         for name in chosen:
             command += ["--model", name]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

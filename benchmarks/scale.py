@@ -3,8 +3,8 @@
 Runs are written with the store, as the recorder writes them; each command is then a process of its
 own, whose peak of resident memory is what Linux says of it. Beside the seconds stand those of the
 processor, which other programs at work hardly change. SMALLEST and LARGEST (default 10^5 and 10^7)
-say how far to go, DRIVERS which runs; the folder is deleted afterwards. Rewrites a section a driver
-of `docs/benchmarks.md`, and that of `list`.
+say how far to go, DRIVERS which runs, COMMANDS which of them, with commas; the folder is deleted
+afterwards. Rewrites a section a driver of `docs/benchmarks.md`, and that of `list`.
 
     LARGEST=1e8 DRIVERS=fit .venv/bin/python benchmarks/scale.py
 """
@@ -38,12 +38,21 @@ COMMANDS = {
     "show --json": "cli.main(['show', sys.argv[1], '--json'])",
     "reconcile": "ll.reconcile(sys.argv[1] + ':epoch_mean', sys.argv[1] + ':batch_mean')",
     "reconcile two": "ll.reconcile(sys.argv[1] + ':epoch_mean', sys.argv[2] + ':epoch_mean')",
+    "report": "cli.main(['report', sys.argv[1], '-o', made + '/page.html'])",
+    **{
+        f"export --to {tracker}": (
+            f"cli.main(['export', sys.argv[1], '--to', '{tracker}', '-o', made])"
+        )
+        for tracker in ("parquet", "csv", "tensorboard")
+    },
 }
 MEASURED = """
-import io, json, sys, time
+import io, json, sys, tempfile, time
 import lossledger as ll
 from lossledger import cli
 out, sys.stdout = sys.stdout, io.StringIO()
+folder = tempfile.TemporaryDirectory()
+made = folder.name
 began, busy = time.perf_counter(), time.process_time()
 {command}
 seconds, busy = time.perf_counter() - began, time.process_time() - busy
@@ -134,9 +143,10 @@ def grown(driver, entries):
         b = write(Path(folder), entries, 1, driver)[0] if entries <= 10**7 else a
         size = sum(file.stat().st_size for file in (a / "entries").iterdir())
         cells = {"append, flush, seal": written}
-        for name, command in COMMANDS.items():
+        for name in os.environ.get("COMMANDS", ",".join(COMMANDS)).split(","):
+            command = COMMANDS[name]
             cells[name] = measured(command, a, b)
-            print(driver, f"{entries:,}", name, cells[name], file=sys.stderr, flush=True)
+            section.doing(f"{driver}, {entries:,} entries, {name}: {cells[name]}")
     return cells | {"bytes an entry": f"{size / entries:.2f}"}
 
 

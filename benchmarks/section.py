@@ -53,6 +53,11 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rule, *rows))
 
 
+def doing(what: str) -> None:
+    """Says what is measured now, to whoever waits."""
+    print(f"   {what}", file=sys.stderr, flush=True)
+
+
 def write(name: str, *parts: str, whole: bool = True) -> None:
     """Prints a section's parts, and puts them into the page.
 

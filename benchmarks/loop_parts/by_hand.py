@@ -98,7 +98,8 @@ def hand_torch(name: str) -> Train:
 
     model, x, y = made(name)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    xs, ys = torch.tensor(x), torch.tensor(y)
+    device = next(model.parameters()).device
+    xs, ys = torch.tensor(x, device=device), torch.tensor(y, device=device)
     loss_of = torch.nn.functional.mse_loss if name == "toy" else torch.nn.functional.cross_entropy
 
     def train(epochs: int) -> None:

@@ -89,6 +89,7 @@ def measure(found: Found, ways: Sequence[Way], truth: np.ndarray, rounds: int, e
     rows: dict[str, Row] = {}
     kept: list[Way] = []
     for way in ways:
+        print(f"   {way.name}", file=sys.stderr, flush=True)
         try:
             way.train(2)
             rows[way.name] = recorded(way, truth)

@@ -153,6 +153,7 @@ def main() -> None:
     found = Found(f"{steps:,} steps").with_versions("pyarrow", "tensorboard", "mlflow")
     with tempfile.TemporaryDirectory() as top:
         for number, name in enumerate(names):
+            print(f"   {name}", file=sys.stderr, flush=True)
             folder = Path(top) / str(number)
             folder.mkdir()
             try:

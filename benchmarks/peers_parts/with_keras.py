@@ -176,7 +176,7 @@ def main() -> None:
     if backend == "torch":
         import torch
 
-        torch.set_num_threads(1)  # as in `with_torch.py`
+        torch.set_num_threads(1)  # as in `network.py`
     found = Found(f"Keras {keras.__version__} on {backend}: `fit`")
     package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
     found.with_versions(package, "tensorboard", "mlflow", "wandb")

@@ -242,8 +242,9 @@ def _no_run(
     if there:
         way = f"{where} has {_listed(there)}. Name one of those, or a folder."
     else:
-        has = f"No {where}" if there is None else f"{where} has no runs"
-        way = f"{has}. Record one with `lossledger run script.py`, or name another folder."
+        has = "does not exist" if there is None else "has no runs"
+        record = "Record one with `lossledger run script.py`, or name another folder"
+        way = f"The folder {where} {has}. {record}."
     return LossLedgerError(f"There is no such run. Received: {run}. {way}", slug="no-run")
 
 

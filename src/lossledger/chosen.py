@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import shares
 from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
 from lossledger.statement import bounds
+from lossledger.vectors import Mask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +58,7 @@ def _spans(path: Path, calls: Sequence[Call], epoch: int) -> list[tuple[int, tup
     return [(labels[place][0], spans[labels[place]]) for place in np.flatnonzero(meant)]
 
 
-def chosen(epochs: np.ndarray, epoch: int | None) -> NDArray[np.bool_]:
+def chosen(epochs: np.ndarray, epoch: int | None) -> Mask:
     """Which of some epochs, in order, are meant.
 
     Args:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import shares
 from lossledger.entry import NO_EPOCH
 from lossledger.statement import bounds
+from lossledger.vectors import Ids, Integers
 
 LOOKED_AT = 2**20
 """Steps at the end of the one call and the start of the other whose batches are compared."""
@@ -223,7 +223,7 @@ def _target(
 def _overlap(folder: Path, line: Sequence[_Call], call: _Call) -> list[_Cut] | None:
     """Cuts a line at the last place from which on its batches are those that a call begins with."""
     new = _ids(folder, call, 0, min(call.steps, LOOKED_AT))[0]
-    parts: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] = []
+    parts: list[tuple[Ids, Integers]] = []
     for each in line:
         parts.append(_ids(folder, each, max(0, each.kept - LOOKED_AT), each.kept))
         if each.kept > LOOKED_AT:
@@ -244,9 +244,7 @@ def _overlap(folder: Path, line: Sequence[_Call], call: _Call) -> list[_Cut] | N
     return []
 
 
-def _ids(
-    folder: Path, call: _Call, begin: int, end: int
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _ids(folder: Path, call: _Call, begin: int, end: int) -> tuple[Ids, Integers]:
     """Fingerprints of a call's batches and its steps, from one place to another."""
     parts = [np.empty(0, np.uint64)]
     numbers = [np.empty(0, np.int64)]

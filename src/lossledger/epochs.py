@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lossledger.passes import LANE, Sums, lanes_of, period_of, repeats
 from lossledger.uneven import cut_short, gone_back, in_order
-from lossledger.vectors import Ids
+from lossledger.vectors import Ids, Integers
 
 _WARM_UP = 8
 _RESTARTS = 8
@@ -30,7 +30,7 @@ class Epochs:
     count: int
     source: Literal["batch_id", "said", "none"]
     steps_per_epoch: int | None = None
-    begins: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    begins: Integers = field(default_factory=lambda: np.zeros(1, np.int64))
 
     @property
     def epoch(self) -> NDArray[np.int32]:

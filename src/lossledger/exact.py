@@ -17,9 +17,8 @@ from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lossledger.vectors import Floats, Integers
+from lossledger.vectors import Floats, Integers, Mask
 
 Pair: TypeAlias = tuple[Floats, Floats]
 
@@ -128,7 +127,7 @@ def running_mean(values: Floats, weights: Floats, first: Integers) -> Floats:
         return mean if heard.all() else np.where(_since(~heard, first), np.nan, mean)
 
 
-def _poison(products: Floats, finite: NDArray[np.bool_], first: Integers) -> Floats:
+def _poison(products: Floats, finite: Mask, first: Integers) -> Floats:
     """What the non-finite products of the group so far add up to; 0.0 without any."""
     up = _since(products == np.inf, first)
     down = _since(products == -np.inf, first)
@@ -136,7 +135,7 @@ def _poison(products: Floats, finite: NDArray[np.bool_], first: Integers) -> Flo
     return np.select([undefined, up, down], [np.nan, np.inf, -np.inf], 0.0)
 
 
-def _since(marks: NDArray[np.bool_], first: Integers) -> NDArray[np.bool_]:
+def _since(marks: Mask, first: Integers) -> Mask:
     """Whether a mark stands between the group's first entry and this one."""
     counts = np.concatenate(([0], np.cumsum(marks)))
     return counts[1:] > counts[first]

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.call import Call, entries_of
 from lossledger.statement import Block, EpochStatement, Statements, Windows, bounds
 from lossledger.statistics import Statistic
-from lossledger.vectors import Floats
+from lossledger.vectors import Floats, Mask
 
-Choose: TypeAlias = Callable[[np.ndarray], NDArray[np.bool_]]
+Choose: TypeAlias = Callable[[np.ndarray], Mask]
 """Which of some epochs, in order, are meant."""
 
 

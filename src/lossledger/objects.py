@@ -7,24 +7,33 @@ interpreter. Credentials stay in the URI that was given: what is shown has none.
 
 import os
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from lossledger.errors import LossLedgerError
+from lossledger.folder import LATEST, STAMP
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileInfo, FileSystem
 
 _URI = re.compile(r"([a-z][a-z0-9+.-]+)://(?:([^/?#]*)@)?([^?#]*)(\?[^#]*)?", re.IGNORECASE)
+_BEHIND = re.compile(rf"/({LATEST}(?:~\d+)?|{STAMP.pattern}[^/&]*)$")
+"""A run's name at the end of a URI's options, where it says nothing."""
 _SECRET = re.compile(r"key|secret|token|password|credential|sig", re.IGNORECASE)
 _KEYS = ("s3", "gs", "gcs")
 """Schemes in which what stands before `@` is a key; elsewhere it is a name, perhaps a password."""
 GOOGLE_SECONDS = 5
 """How long Google's client tries a request again, unless the URI says `retry_limit_seconds`."""
+SILENT_SECONDS = 30
+"""How long a store that says nothing is waited for, at each piece of an answer."""
+_PIECE = 1 << 20
 _WHOLE = ("s3", "gcs", "abfs")
 """Stores on which an object appears when all of it is written, and not before."""
+
+_T = TypeVar("_T")
 
 
 class Found(NamedTuple):
@@ -60,6 +69,9 @@ class Remote:
             raise _bad_uri(repr(uri.rpartition("@")[2]))
         self._scheme, self._user, path, self._query = (part or "" for part in found.groups())
         self._path = path.rstrip("/")
+        if behind := _BEHIND.search(self._query):
+            meant = self._at(f"{self._path}/{behind[1]}", self._query[: behind.start()])
+            raise _bad_uri(f"{self}. A run's name stands before the ?: {meant}")
         self._opened: tuple[FileSystem, str] | None = None
 
     def __str__(self) -> str:
@@ -92,31 +104,21 @@ class Remote:
             inner._opened = (system, f"{path}/{name}")
         return inner
 
-    def _at(self, path: str) -> "Remote":
+    def _at(self, path: str, query: str | None = None) -> "Remote":
         user = f"{self._user}@" if self._user else ""
-        return Remote(f"{self._scheme}://{user}{path}{self._query}")
+        return Remote(f"{self._scheme}://{user}{path}{self._query if query is None else query}")
 
     def _open(self) -> tuple["FileSystem", str]:
         if self._opened is None:
             from pyarrow.fs import FileSystem
 
-            system, path = self._system(FileSystem.from_uri)
-            self._opened = (system, path.rstrip("/"))
+            uri = self.uri
+            if self._scheme.lower() in ("gs", "gcs") and "retry_limit_seconds" not in self._query:
+                # Google's client tries again for 15 minutes, where it has no credentials, too.
+                uri += f"{'&' if self._query else '?'}retry_limit_seconds={GOOGLE_SECONDS}"
+            system, path = FileSystem.from_uri(uri)
+            self._opened = (_asked_less(system), path.rstrip("/"))
         return self._opened
-
-    def _system(
-        self, opened: "Callable[[str], tuple[FileSystem, str]]"
-    ) -> "tuple[FileSystem, str]":
-        if self._scheme.lower() == "s3":
-            # One request an object, not three, and nothing left behind by an upload that is killed.
-            sign = "&" if self._query else "?"
-            with suppress(ValueError):  # a pyarrow that doesn't know it
-                return opened(f"{self.uri}{sign}allow_delayed_open=true")
-        if self._scheme.lower() in ("gs", "gcs") and "retry_limit_seconds" not in self._query:
-            # Google's client tries again for 15 minutes, where it has no credentials, too.
-            sign = "&" if self._query else "?"
-            return opened(f"{self.uri}{sign}retry_limit_seconds={GOOGLE_SECONDS}")
-        return opened(self.uri)
 
     @contextmanager
     def _told(self) -> Generator[tuple["FileSystem", str]]:
@@ -135,6 +137,20 @@ class Remote:
             if not isinstance(error, ArrowException):
                 raise
             raise OSError(self._redacted(error)) from None  # what Azure's client says
+
+    def _answer(self, question: "Callable[[FileSystem, str], _T]") -> _T:
+        """What the store answers to a question that changes nothing there.
+
+        Some clients wait for minutes for a store that takes a connection and says nothing, and
+        can't be stopped; so this gives up on them. What changes something is waited for: given up
+        on, it could come to pass after a later change.
+        """
+
+        def asked() -> _T:
+            with self._told() as (system, path):
+                return question(system, path)
+
+        return answer_of(asked, SILENT_SECONDS)
 
     def _redacted(self, error: Exception) -> str:
         text = str(error).replace(self.uri, str(self))
@@ -158,31 +174,36 @@ class Remote:
     def _listed(self, *, recursive: bool) -> "list[tuple[str, FileInfo]]":
         from pyarrow.fs import FileSelector
 
-        with self._told() as (system, path):
+        def listed(system: "FileSystem", path: str) -> "list[tuple[str, FileInfo]]":
             chosen = FileSelector(path, allow_not_found=True, recursive=recursive)
             found: Any = system.get_file_info(chosen)
-        return [(info.path[len(path) :].lstrip("/"), info) for info in found]
+            return [(info.path[len(path) :].lstrip("/"), info) for info in found]
+
+        return self._answer(listed)
 
     def has(self, name: str) -> bool:
         """Whether there is an object of that name in it."""
-        with self._told() as (system, path):
+
+        def asked(system: "FileSystem", path: str) -> bool:
             found: Any = system.get_file_info(f"{path}/{name}")
-        return bool(found.is_file)
+            return bool(found.is_file)
+
+        return self._answer(asked)
 
     def read(self, name: str) -> bytes:
         """An object's content; for small ones."""
-        with self._told() as (system, path), system.open_input_stream(f"{path}/{name}") as stream:
-            return stream.read()
+        return b"".join(self._pieces(name))
 
     def download(self, name: str, to: Path) -> None:
         """Writes an object's content to a file, piece by piece."""
-        with (
-            self._told() as (system, path),
-            system.open_input_stream(f"{path}/{name}") as stream,
-            to.open("wb") as file,
-        ):
-            while piece := stream.read(1 << 20):
+        with to.open("wb") as file:
+            for piece in self._pieces(name):
                 file.write(piece)
+
+    def _pieces(self, name: str) -> Iterator[bytes]:
+        stream = self._answer(lambda system, path: system.open_input_stream(f"{path}/{name}"))
+        while piece := self._answer(lambda *_: stream.read(_PIECE)):
+            yield piece
 
     def write(self, name: str, data: bytes) -> None:
         """Replaces an object whole: a reader sees the old one or the new."""
@@ -204,10 +225,45 @@ class Remote:
                 system.delete_file(f"{path}/{name}")
 
 
+def _asked_less(system: "FileSystem") -> "FileSystem":
+    """S3's client without its thirty tries: whoever asks here tries again, and says so."""
+    if system.type_name != "s3":
+        return system
+    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+    options: dict[str, Any] = system.__reduce__()[1][0]  # what it is made of again elsewhere
+    if "allow_delayed_open" in options:  # not before pyarrow 18
+        # One request an object, not three, and nothing left behind by an upload that is killed.
+        options["allow_delayed_open"] = True
+    return S3FileSystem(**options, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3))
+
+
+def answer_of(question: Callable[[], _T], seconds: float) -> _T:
+    """What a question gives, asked in a thread of its own, which is left behind in the end.
+
+    Raises:
+        TimeoutError: It has given nothing for so long.
+    """
+    from concurrent.futures import Future, wait
+
+    answer: Future[_T] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    if not wait([answer], seconds).done:
+        raise TimeoutError(f"it has said nothing for {seconds:g} s")
+    return answer.result()
+
+
 def _bad_uri(received: str) -> LossLedgerError:
     return LossLedgerError(
         f"This is no URI of a folder that pyarrow can open. Received: {received}. "
-        "Write s3://bucket/runs, gs://bucket/runs, abfs://container@account/runs or "
+        "Write s3://bucket/runs, gs://bucket/runs, abfs://account@container/runs or "
         "file:///mnt/runs, for instance.",
         slug="bad-uri",
         exit_code=2,

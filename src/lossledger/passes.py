@@ -11,9 +11,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lossledger.vectors import Ids
+from lossledger.vectors import Ids, Mask
 
 LANE = np.uint64(2**32 - 1)
 _TRIED = 16
@@ -44,7 +43,7 @@ class Sums:
         high, low = (lane[start:] - lane[start] for lane in self.lanes)
         return Sums((high, low))
 
-    def whole(self, period: int) -> NDArray[np.bool_]:
+    def whole(self, period: int) -> Mask:
         """Whether the `period` batches from each place on have the sum of the first `period`."""
         high, low = (
             (lane[period:] - lane[: len(lane) - period] - lane[period]) & LANE == 0

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from lossledger.exact import running_mean
 from lossledger.statement import Block
 from lossledger.statistics import Mean
-from lossledger.vectors import Floats
+from lossledger.vectors import Floats, Mask
 
 _HALF_ULP = 2.0**-24
 
@@ -133,5 +133,5 @@ def _means(mean: Mean, loss: Floats, weight: Floats) -> tuple[Mean, Floats]:
     return mean.merge(Mean.of(loss, weight)), so_far
 
 
-def _equal(a: np.ndarray, b: np.ndarray) -> NDArray[np.bool_]:
+def _equal(a: np.ndarray, b: np.ndarray) -> Mask:
     return (a == b) | (np.isnan(a) & np.isnan(b))

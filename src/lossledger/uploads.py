@@ -19,6 +19,7 @@ from lossledger.errors import LossLedgerError, printable
 from lossledger.folder import parsed, read_json
 from lossledger.growth import growth, is_over
 from lossledger.objects import Remote
+from lossledger.words import command_line
 from lossledger.workers import WORKER, workers_of
 
 PAUSE_SECONDS = 5.0
@@ -199,7 +200,7 @@ class _Upload:
         """The error for a run that is not all there."""
         return LossLedgerError(
             f"The run is not all on the object store. Received: {self._store}: {why}. "
-            f"It is kept here; upload it later: lossledger push {self._folder} {self._store}",
+            f"It is kept here; upload it later: {command_line('push', self._folder, self._store)}",
             slug="not-uploaded",
         )
 

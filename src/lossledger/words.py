@@ -1,4 +1,6 @@
-"""Numbers of things in sentences."""
+"""Words of sentences that several outputs have: numbers of things, commands."""
+
+import shlex
 
 
 def counted(number: int, noun: str) -> str:
@@ -11,3 +13,12 @@ def counted(number: int, noun: str) -> str:
     if number == 1 or noun.endswith("series"):
         return f"{number:,} {noun}"
     return f"{number:,} {noun}{'es' if noun.endswith(('s', 'tch')) else 's'}"
+
+
+def command_line(*words: object) -> str:
+    """A command of ours as a shell takes it: `lossledger show 'a run'`.
+
+    Args:
+        *words: What follows `lossledger`.
+    """
+    return shlex.join(["lossledger", *map(str, words)])

@@ -3,6 +3,8 @@
 import json
 import resource
 import subprocess
+import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from command import LOSSLEDGER, PYTHON, Outcome, environment, execute
 
 from lossledger import cli
 from lossledger import run as runs
+from lossledger.cli import output
 from lossledger.cli.list import READ
 from lossledger.folder import append_line, create_folder, write_json
 from lossledger.store import Writer
@@ -322,6 +325,28 @@ def test_explain_has_one_message_for_what_it_cannot_do(
     assert (outcome.status, outcome.stdout) == (status, b"")
     assert outcome.stderr.startswith(b"lossledger: error [" + slug + b"]: ")
     assert b"Traceback" not in outcome.stderr
+
+
+# who waits
+
+
+def test_a_terminal_sees_that_a_command_is_at_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "PATIENCE", 0.0)
+    with output.working():
+        pass
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    shown = ""
+    with output.working():
+        for _ in range(3000):
+            shown += capsys.readouterr().err
+            if shown:
+                break
+            time.sleep(0.01)
+    assert shown == "\rlossledger: at work, 0 s"
+    assert capsys.readouterr() == ("", "\r\x1b[K")
 
 
 # start-up

@@ -77,7 +77,7 @@ def streams() -> list[Any]:
 
 def once(train: Callable[[], tuple[Any, Any]]) -> dict[str, Any]:
     """Run a training from fixed seeds; returns all that can be compared of it."""
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)  # `_kept` collects
     keras.utils.set_random_seed(7)
     model, outcome = train()
     models = model if isinstance(model, list) else [model]
@@ -130,7 +130,11 @@ def _warm():
         return model, model.fit(X, Y, verbose=0).history
 
     once(train)
-    # A collection would go through all that was imported, each time that a session is cleared.
+
+
+@pytest.fixture(autouse=True)
+def _kept():
+    """A collection would go through all that was imported, and that the backend keeps of tests."""
     gc.collect()
     gc.freeze()
 
@@ -155,7 +159,7 @@ def batches(size: int, rows: int = len(X)) -> list[slice]:
 @functools.cache
 def raw_losses(make: Callable[[], Any], size: int, epochs: int) -> np.ndarray:
     """Each step's loss by plain Keras, one batch at a time with the metrics reset."""
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(7)
     model = make()
     losses = []
@@ -172,7 +176,7 @@ FLAT = {"shuffle": False, "verbose": 0, "batch_size": 32}
 
 
 def model_of(rate=0.1, loss="mse", make=network, **compile_arguments):
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(7)
     model = make(units=8)
     model.compile(keras.optimizers.SGD(rate), loss, **compile_arguments)

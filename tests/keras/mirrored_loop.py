@@ -94,17 +94,22 @@ def of_unknown_length(x, y):
 def cases(x, y):
     """Of each: the devices, the data, `fit`'s arguments, and what trains."""
     two, weight = ["CPU:0", "CPU:1"], np.linspace(0, 2, 69).astype("f4")
-    whole = {"batch_size": 32, "validation_data": (x, y), "sample_weight": weight}
+    whole = {"batch_size": 32, "sample_weight": weight}
     ordered = {"batch_size": 32, "shuffle": False}
+    validated = {**ordered, "validation_data": (x, y)}
     return {
-        "whole": (two, lambda: (x, y), whole, [by_fit, by_run, by_turns, in_scope]),
-        "ordered": (two, lambda: (x, y), ordered, [by_fit, by_own_batches]),
+        "whole": (two, lambda: (x, y), whole, [by_fit, by_turns, in_scope]),
+        "ordered": (two, lambda: (x, y), validated, [by_fit, by_own_batches]),
         "stream": (two, lambda: of_tf_data(x, y), {"steps_per_epoch": 3}, [by_fit, by_turns]),
         # `fit` itself trains a step without data there.
-        "endless": (two, lambda: of_unknown_length(x, y), {}, [by_run]),
+        "endless": (two, lambda: of_unknown_length(x, y), {"validation_data": (x, y)}, [by_run]),
         "one": (["CPU:1"], lambda: (x, y), ordered, [by_fit, by_turns]),
         "alone": ([], lambda: (x, y), ordered, [by_fit, by_turns]),
+        "eager": (two, lambda: (x, y), ordered, [by_fit, by_run]),
     }
+
+
+COMPILED = {"eager": {"run_eagerly": True}}
 
 
 def strategy_of(devices):
@@ -115,10 +120,10 @@ def strategy_of(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-def trained(drive, devices, data, arguments):
+def trained(drive, devices, data, arguments, compiled):
     """The state after a training, what it reported, and the next random numbers."""
     with strategy_of(devices).scope():
-        model = layered()
+        model = layered(**compiled)
     told = Told()
     callbacks = [] if drive in (by_run, in_scope) else [told]
     history, losses = drive(model, *data, epochs=2, verbose=0, callbacks=callbacks, **arguments)
@@ -157,5 +162,7 @@ def main(x, y):
         for drive in drives:
             made = data()
             key = f"{name}/{drive.__name__}"
-            arrays[key], reported[key] = trained(drive, devices, made, arguments)
+            arrays[key], reported[key] = trained(
+                drive, devices, made, arguments, COMPILED.get(name, {})
+            )
     return arrays, reported

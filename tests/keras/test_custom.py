@@ -119,55 +119,63 @@ def test_two_models_in_turn(twins):
         run.losses()
 
 
+def own_step_tensorflow(model, optimizer):
+    import tensorflow as tf
+
+    @tf.function
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = ops.mean((model(x, training=True) - y) ** 2)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    return step
+
+
+def own_step_torch(model, optimizer):
+    import torch
+
+    def step(x, y):
+        model.zero_grad()
+        loss = ops.mean((model(x, training=True) - ops.convert_to_tensor(y)) ** 2)
+        loss.backward()
+        with torch.no_grad():
+            weights = model.trainable_weights
+            optimizer.apply([v.value.grad for v in weights], weights)
+        return loss
+
+    return step
+
+
+def own_step_jax(model, optimizer):
+    import jax
+
+    state = [[v.value for v in each] for each in (model.trainable_variables, optimizer.variables)]
+
+    def loss_of(tv, x, y):
+        y_pred, _ = model.stateless_call(tv, [], x, training=True)
+        return ops.mean((y_pred - y) ** 2)
+
+    @jax.jit
+    def compiled_step(tv, ov, x, y):
+        loss, gradients = jax.value_and_grad(loss_of)(tv, x, y)
+        return loss, *optimizer.stateless_apply(ov, gradients, tv)
+
+    def step(x, y):
+        loss, *state[:] = compiled_step(*state, x, y)
+        return loss
+
+    return step
+
+
 def loop():
     """The backend's own loop, compiled; yields each step's device scalar and its rows."""
     model = network()
     optimizer = keras.optimizers.SGD(0.1)
     optimizer.build(model.trainable_variables)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        @tf.function
-        def step(x, y):
-            with tf.GradientTape() as tape:
-                loss = ops.mean((model(x, training=True) - y) ** 2)
-            gradients = tape.gradient(loss, model.trainable_variables)
-            optimizer.apply(gradients, model.trainable_variables)
-            return loss
-
-    elif BACKEND == "torch":
-        import torch
-
-        def step(x, y):
-            model.zero_grad()
-            loss = ops.mean((model(x, training=True) - ops.convert_to_tensor(y)) ** 2)
-            loss.backward()
-            with torch.no_grad():
-                weights = model.trainable_weights
-                optimizer.apply([v.value.grad for v in weights], weights)
-            return loss
-
-    else:
-        import jax
-
-        state = [
-            [v.value for v in model.trainable_variables],
-            [v.value for v in optimizer.variables],
-        ]
-
-        def loss_of(tv, x, y):
-            y_pred, _ = model.stateless_call(tv, [], x, training=True)
-            return ops.mean((y_pred - y) ** 2)
-
-        @jax.jit
-        def compiled_step(tv, ov, x, y):
-            loss, gradients = jax.value_and_grad(loss_of)(tv, x, y)
-            return loss, *optimizer.stateless_apply(ov, gradients, tv)
-
-        def step(x, y):
-            loss, *state[:] = compiled_step(*state, x, y)
-            return loss
-
+    own = {"tensorflow": own_step_tensorflow, "torch": own_step_torch, "jax": own_step_jax}
+    step = own[BACKEND](model, optimizer)
     for rows in batches(32):
         x, y = X[rows], Y[rows]
         yield step(x, y), len(x)

@@ -84,17 +84,21 @@ def test_a_callback_that_wants_batches_gets_each_with_its_raw_loss() -> None:
 def keras_callbacks(folder: Path) -> dict[str, Any]:
     make = keras.callbacks
     return {
-        "early": lambda: make.EarlyStopping("loss", patience=1, min_delta=0.01),
-        "best": lambda: make.EarlyStopping(
-            "loss", patience=0, min_delta=9.0, restore_best_weights=True
-        ),
-        "plateau": lambda: make.ReduceLROnPlateau("loss", patience=1, min_delta=0.5, factor=0.1),
-        "schedule": lambda: make.LearningRateScheduler(lambda epoch, rate: rate * 0.5**epoch),
-        "checkpoint": lambda: make.ModelCheckpoint(folder / "{epoch}.keras"),
-        "batches": lambda: make.ModelCheckpoint(folder / "last.keras", save_freq=3),
-        "lambda": lambda: make.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
-        "nan": lambda: make.TerminateOnNaN(),
-        "csv": lambda: make.CSVLogger(folder / "log.csv"),
+        "early": lambda: [make.EarlyStopping("loss", patience=1, min_delta=0.01)],
+        "best": lambda: [
+            make.EarlyStopping("loss", patience=0, min_delta=9.0, restore_best_weights=True)
+        ],
+        "epochs": lambda: [
+            make.ReduceLROnPlateau("loss", patience=1, min_delta=0.5, factor=0.1),
+            make.ModelCheckpoint(folder / "{epoch}.keras"),
+            make.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+            make.CSVLogger(folder / "log.csv"),
+        ],
+        "batches": lambda: [
+            make.LearningRateScheduler(lambda epoch, rate: rate * 0.5**epoch),
+            make.ModelCheckpoint(folder / "last.keras", save_freq=3),
+        ],
+        "nan": lambda: [make.TerminateOnNaN()],
     }
 
 
@@ -105,7 +109,7 @@ def test_keras_callbacks(name: str, tmp_path: Path) -> None:
     def train(loop: bool) -> Any:
         def run() -> Any:
             model = compiled(rate)
-            given = [keras_callbacks(tmp_path)[name]()]
+            given = keras_callbacks(tmp_path)[name]()
             arguments = {"batch_size": 16, "epochs": 5, "verbose": 0, "callbacks": given}
             if loop:
                 history = lossledger.Loop(model, X, Y, **arguments).run()

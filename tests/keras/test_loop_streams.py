@@ -42,7 +42,9 @@ def test_arrays_that_stay_on_the_host(name: str, mode: str, make: Any) -> None:
     assert_as_fit(make, mode, X, Y, loop={"memory": SMALL}, **ARGUMENTS[name])
 
 
-@pytest.mark.parametrize("kind", ["float64", "tensor", "memmap"])
+@pytest.mark.parametrize(
+    "kind", ["float64", "tensor", pytest.param("memmap", marks=pytest.mark.one_backend)]
+)
 def test_kinds_of_arrays_on_the_host(kind: str, tmp_path: Any) -> None:
     x: Any = X.astype("f8") + 1e-9
     if kind == "tensor":
@@ -316,7 +318,12 @@ def grain_data(kind: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"), [("map", "run"), ("iterated", "mixed"), ("loader", "run")]
+    ("kind", "mode"),
+    [
+        ("iterated", "mixed"),
+        pytest.param("map", "run", marks=pytest.mark.one_backend),
+        pytest.param("loader", "run", marks=pytest.mark.one_backend),
+    ],
 )
 def test_grain(kind: str, mode: str) -> None:
     def train(loop: bool) -> Any:

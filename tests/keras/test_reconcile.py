@@ -224,10 +224,13 @@ def test_epochs_of_other_rows(fit):
     means = np.array([rows[p].mean() for p in batches(10)])
     run = fit(generator(), None, model=model_of(0.0), steps_per_epoch=5, epochs=3, batch_size=None)
     whole = fit(model=model_of(0.0), batch_size=10)
+    seen = [means[[(5 * epoch + n) % 7 for n in range(5)]].mean() for epoch in range(3)]
     for epoch in range(3):
-        seen = means[[(5 * epoch + place) % 7 for place in range(5)]].mean()
         found, _ = summed(f"{run}@epoch={epoch}", whole)
-        assert_causes(found, {("unseen_rows", "exact"): means.mean() - seen})
+        assert_causes(found, {("unseen_rows", "exact"): means.mean() - seen[epoch]})
+    # A number of steps ends its epochs: they are pieces of the same data.
+    found, _ = summed(f"{run}@epoch=0", f"{run}@epoch=1")
+    assert_causes(found, {("unseen_rows", "exact"): seen[1] - seen[0]})
 
 
 @pytest.mark.one_backend
@@ -267,6 +270,21 @@ def test_one_thing_changed_is_a_replay(fit, optimizer, arguments, cause):
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="needs tf.data")
+def test_tf_data_tells_whether_it_shuffles(fit):
+    """Of one that does, against one that doesn't, the order is a cause; of two that do, chance."""
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y))
+    plain, *drawn = (
+        fit(each.batch(32), None, model=model_of(), batch_size=None, shuffle=True)
+        for each in (data, data.shuffle(70, seed=1), data.shuffle(70, seed=2))
+    )
+    found, result = summed(plain, drawn[0])
+    assert found == {("order", "replayed"): result.gap}
+    assert not lossledger.reconcile(*drawn).causes
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="needs tf.data")
 def test_tf_data_drops_a_remainder(fit):
     import tensorflow as tf
 
@@ -278,3 +296,7 @@ def test_tf_data_drops_a_remainder(fit):
     rows = per_row(model_of())
     found, _ = summed(*runs)
     assert_causes(found, {("unseen_rows", "exact"): rows[:64].mean() - rows.mean()})
+    weighted = tf.data.Dataset.from_tensor_slices((X, Y, WEIGHTS)).batch(32)
+    moved = [fit(each, None, batch_size=None) for each in (data.batch(32), weighted)]
+    found, result = summed(*moved)
+    assert found == {("sample_weight", "replayed"): result.gap}

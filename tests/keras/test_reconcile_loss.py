@@ -53,7 +53,9 @@ def test_a_loss_that_a_model_scales(fit):
     assert_causes(found, {("accumulation_scaling", "exact"): -0.75 * mean})
 
 
-@pytest.mark.parametrize("reduction", ["mean_with_sample_weight", "sum"])
+@pytest.mark.parametrize(
+    "reduction", ["mean_with_sample_weight", pytest.param("sum", marks=pytest.mark.one_backend)]
+)
 def test_sample_weights_and_reductions(fit, reduction):
     rows = per_row(model_of())
     parts = batches(32)

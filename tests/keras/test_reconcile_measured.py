@@ -182,3 +182,55 @@ def test_an_evaluation_inside_an_epoch(fit, method):
     found, result = summed(f"{run}:reported", f"{run}:epoch_mean")
     assert_causes(found, {("state_not_reset", "exact"): mean - wrong / (40 + 38)})
     assert "of 40 rows after 2 steps" in result.causes[0].evidence
+
+
+def test_a_validation_on_a_data_set(fit):
+    """Its rows are what Keras counted; of which size its batches were, nothing says."""
+
+    class Rows(keras.utils.PyDataset):
+        def __init__(self, rows):
+            super().__init__()
+            self.rows = rows
+
+        def __len__(self):
+            return -(-self.rows // 16)
+
+        def __getitem__(self, place):
+            part = slice(16 * place, min(16 * place + 16, self.rows))
+            return X[part], Y[part]
+
+    model = model_of(0.0)
+    errors = per_row(model)
+    loss = keras.losses.MeanSquaredError(reduction="sum")
+    whole = fit(validation_data=Rows(70), model=model_of(0.0, loss))
+    sums = [[errors[part].sum() for part in batches(size)] for size in (32, 16)]
+    means = [
+        np.dot(each, [len(X[p]) for p in batches(size)]) / 70
+        for each, size in zip(sums, (32, 16), strict=True)
+    ]
+    found, _ = summed(whole, f"{whole}:val_loss")
+    assert_causes(found, {("reduction", "measured"): means[1] - means[0]}, 10)
+    runs = [fit(validation_data=Rows(rows), model=model_of(0.0)) for rows in (70, 40)]
+    found, _ = summed(*(f"{run}:val_loss" for run in runs))
+    assert_causes(found, {("unseen_rows", "measured"): errors[:40].mean() - errors.mean()})
+    assert (
+        "among these is not on record"
+        in lossledger.reconcile(runs[1], f"{runs[1]}:val_loss").verdict
+    )
+
+
+@pytest.mark.one_backend
+def test_a_loop_evaluated_on_a_part_of_its_rows(record):
+    def train(model, x):
+        for part in batches(32):
+            model.train_on_batch(X[part], Y[part])
+        model.evaluate(x, Y[:40], verbose=0)
+
+    rows = per_row(model_of())
+    run, model = record(lambda model: train(model, X[:40]), model_of(0.0))
+    found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate")
+    assert_causes(found, {("unseen_rows", "measured"): rows[:40].mean() - rows.mean()})
+    run, model = record(lambda model: train(model, X[:40] + 1), model_of(0.0))
+    other = per_row(model, X[:40] + 1, Y[:40]).mean()
+    found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate")
+    assert_causes(found, {("data", "measured"): other - rows.mean()})

@@ -168,11 +168,12 @@ def test_gradients_of_unequal_shares(trained):
 
 
 LOOPS = {
-    "whole/by_fit": ("whole/by_run", "whole/by_turns", "whole/in_scope"),
+    "whole/by_fit": ("whole/by_turns", "whole/in_scope"),
     "ordered/by_fit": ("ordered/by_own_batches", "endless/by_run"),
     "stream/by_fit": ("stream/by_turns",),
     "one/by_fit": ("one/by_turns",),
     "alone/by_fit": ("alone/by_turns",),
+    "eager/by_fit": ("eager/by_run",),
 }
 """The trainings of `mirrored_loop.py` by `fit`, and those that are to come to the same."""
 
@@ -180,6 +181,7 @@ CALLS = (
     *("whole/by_fit", *LOOPS["whole/by_fit"], "ordered/by_fit", "ordered/by_own_batches"),
     *("stream/by_fit", "stream/by_turns", "endless/by_run"),
     *("one/by_fit", "one/by_turns", "alone/by_fit", "alone/by_turns"),
+    *("eager/by_fit", "eager/by_run"),
 )
 """All of them in order; the calls of `mirrored.py` itself come before."""
 
@@ -210,6 +212,19 @@ def test_the_entries_of_a_loop_are_those_of_fit(trained, fit):
         losses = recorded.reported[-1][loop]["losses"]
         entries = run.entries(["loss"], call=number[loop])["loss"].to_pylist()
         assert losses is None or entries == losses
+
+
+def test_eager_steps_are_those_of_a_graph(trained):
+    """Of unequal shares, too; the same training but for how TensorFlow rounds it."""
+    eager, graph = (
+        trained[2].entries(NAMES, call=7 + CALLS.index(name), replicas=True)
+        for name in ("eager/by_fit", "ordered/by_fit")
+    )
+    assert eager["rows"].to_pylist() == [16, 16, 16, 16, 3, 2] * 2
+    for name in ("batch_id", "rows", "weight", "replica"):
+        assert eager[name].to_pylist() == graph[name].to_pylist()
+    for name in ("loss", "penalty"):
+        np.testing.assert_allclose(eager[name].to_numpy(), graph[name].to_numpy(), rtol=1e-4)
 
 
 def test_what_a_loop_can_not_train_is_an_error(trained):

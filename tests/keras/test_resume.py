@@ -73,6 +73,7 @@ def killed(tmp_path, save_freq):
     return ll.open(tmp_path / "runs" / "latest")
 
 
+@pytest.mark.one_backend
 def test_a_backup_within_an_epoch_is_a_story_of_its_own(tmp_path, capsys):
     """Keras goes on at the epoch's beginning, with weights that have seen a part of it."""
     cut = killed(tmp_path, 3)

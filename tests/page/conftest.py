@@ -73,8 +73,10 @@ class Seen:
 
 _COUNT = """
 (canvas, name) => {
-  const text = getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const wanted = [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16));
+  const named = document.body.appendChild(document.createElement("i"));
+  named.style.color = `var(${name})`;
+  const wanted = getComputedStyle(named).color.match(/[0-9]+/g).map(Number);
+  named.remove();
   const copy = document.createElement("canvas");
   [copy.width, copy.height] = [canvas.width, canvas.height];
   const context = copy.getContext("2d", { willReadFrequently: true });

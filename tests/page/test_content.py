@@ -15,13 +15,14 @@ from lossledger.cli import main
 from lossledger.page import content, gather
 from lossledger.page.content import Content
 from lossledger.page.drawn import drawn
-from lossledger.page.folds import Ema, RunningMean
+from lossledger.page.ema import Ema
 from lossledger.page.gather import Axis, Envelope, bucket_of
 from lossledger.page.pack import pack
 from lossledger.render.base import Options
 from lossledger.render.markup import Column, table
 from lossledger.render.page import PageReport
 from lossledger.run import Run
+from lossledger.statement import RunningMeans
 from lossledger.statistics import STATISTICS
 
 floats = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf])
@@ -65,7 +66,7 @@ def test_the_statistics_block_by_block_are_those_at_once(data, losses):
     n = len(loss)
     weight = np.array(data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n)), "f8")
     epoch = np.cumsum(data.draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
-    running, ema = RunningMean(), Ema(0.9)
+    running, ema = RunningMeans(), Ema(0.9)
     pieces = cut(data, n)
     found = np.concatenate([running.feed(loss[a:b], weight[a:b], epoch[a:b]) for a, b in pieces])
     wanted = STATISTICS["running_mean"](loss, weight, epoch)

@@ -195,8 +195,10 @@ def test_light_and_dark(opened, tmp_path):
         return page.page.evaluate("() => getComputedStyle(document.body).backgroundColor")
 
     assert background(light) != background(dark)
+    assert light.picture() != dark.picture()
     light.after(light.page.get_by_role("button", name="Dark").click)
     assert background(light) == background(dark)
+    assert light.picture() == dark.picture()
     assert light.has("--ema") > 100
 
 

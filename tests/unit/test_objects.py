@@ -1,80 +1,22 @@
-"""Run folders on object stores, against a real S3-compatible server and on `file://`."""
+"""Run folders on object stores, against a real S3-compatible server."""
 
 import json
 import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
-import time
-import warnings
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
 from made import Made
-from s3 import S3
+from stored import LOSSES, LOSSLEDGER, command, steps, until
 
 import lossledger
-from lossledger import copies, objects, uploads
-from lossledger.errors import LossLedgerError, LossLedgerWarning
+from lossledger import copies, uploads
+from lossledger.errors import LossLedgerError
 from lossledger.live.growing import Growing
-from lossledger.objects import Remote, is_uri
-from lossledger.recorder import beside
-
-LOSSLEDGER = [sys.executable, "-m", "lossledger"]
-LOSSES = [4.0, 2.0, 1.0, 0.5, 0.25, 0.125]
-BUCKETS = count()
-
-
-@pytest.fixture(scope="module")
-def server():
-    store = S3()
-    yield store
-    store.down()
-
-
-@pytest.fixture
-def runs(server, tmp_path, monkeypatch):
-    """The URI of a new folder of runs."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("LOSSLEDGER_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOSSLEDGER_UPLOAD_SECONDS", "0.2")
-    monkeypatch.setattr(copies, "LOOK_SECONDS", 0.05)
-    bucket = f"bucket-{next(BUCKETS)}"
-    server.put(bucket)
-    yield f"s3://{bucket}/runs"
-    server.fails = lambda method, path: False
-    server.requests.clear()
-
-
-def steps(run, losses=LOSSES, rows=2):
-    for loss in losses:
-        run.step(np.float32(loss), rows=rows)
-
-
-def until(true, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def command(*arguments, **variables):
-    return subprocess.run(
-        [*LOSSLEDGER, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **variables},
-        timeout=60,
-        check=False,
-    )
-
+from lossledger.objects import Remote
 
 TRAIN = """\
 import json, keras, numpy as np, sys
@@ -159,112 +101,6 @@ def test_a_run_is_read_while_it_grows(runs, tmp_path):
     assert answer["ended"]
 
 
-def test_a_store_that_is_down_at_first(server, runs):
-    server.down()
-    try:
-        with lossledger.record(runs) as run:
-            steps(run)
-            time.sleep(1)
-            server.up()
-    except BaseException:
-        server.up()
-        raise
-    assert lossledger.open(f"{runs}/latest").losses().tolist() == LOSSES
-    assert run.trouble.told == {}
-
-
-def test_a_store_that_fails_now_and_then(server, runs):
-    requests = count()
-    server.fails = lambda method, path: next(requests) % 4 == 3
-    with lossledger.record(runs) as run:
-        steps(run)
-    assert lossledger.open(f"{runs}/latest").losses().tolist() == LOSSES
-    assert run.trouble.told == {}
-    assert next(requests) > 20
-
-
-def recorded_in_vain(runs):
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        with lossledger.record(runs) as run:
-            steps(run)
-            yield run
-    (warning,) = [str(each.message) for each in told if each.category is LossLedgerWarning]
-    assert warning.startswith("[not-uploaded] ")
-    yield warning
-
-
-def pushed_later(run, warning, runs):
-    assert lossledger.open(run.path).losses().tolist() == LOSSES
-    (said,) = re.findall(r"lossledger (push \S+ \S+)\. ", warning)
-    assert command(*shlex.split(said)).returncode == 0
-    assert lossledger.open(f"{runs}/latest").losses().tolist() == LOSSES
-
-
-def test_a_store_that_stays_down(server, runs, monkeypatch):
-    monkeypatch.setattr(beside, "UPLOAD_PATIENCE", 1.0)
-    recording = recorded_in_vain(runs)
-    server.fails = lambda method, path: True
-    run = next(recording)
-    pid = run._beside._running["upload"].process.pid
-    warning = next(recording)
-    os.kill(pid, signal.SIGKILL)  # it would go on for minutes
-    server.fails = lambda method, path: False
-    pushed_later(run, warning, runs)
-
-
-def test_google_without_credentials(runs, tmp_path, monkeypatch):
-    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("GCE_METADATA_ROOT", "127.0.0.1:1")  # where nobody answers
-    monkeypatch.setattr(objects, "GOOGLE_SECONDS", 1)
-    with pytest.raises(LossLedgerError, match="OAuth2 access token") as raised:
-        lossledger.open("gs://bucket/runs/latest")
-    assert raised.value.slug == "store-unreachable"
-    monkeypatch.setattr(beside, "UPLOAD_PATIENCE", 1.0)
-    recording = recorded_in_vain("gs://bucket/runs")
-    run = next(recording)
-    pid = run._beside._running["upload"].process.pid
-    next(recording)
-    os.kill(pid, signal.SIGKILL)  # it would go on for minutes
-    assert lossledger.open(run.path).losses().tolist() == LOSSES
-
-
-def test_an_uploader_that_is_killed(server, runs):
-    recording = recorded_in_vain(runs)
-    run = next(recording)
-    run._beside._running["upload"].process.kill()
-    pushed_later(run, next(recording), runs)
-
-
-def test_a_store_that_refuses_for_good_is_no_wait(runs):
-    recording = recorded_in_vain(runs.replace("bucket", "nobucket"))
-    next(recording)
-    assert "NO_SUCH_BUCKET" in next(recording)
-
-
-def test_a_training_that_is_killed(runs):
-    code = f"""
-import lossledger, numpy as np, os, signal, time
-run = lossledger.record({runs!r}).__enter__()
-for loss in {LOSSES}:
-    run.step(np.float32(loss), rows=2)
-time.sleep(1)  # entries are flushed twice a second
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    subprocess.run([sys.executable, "-c", code], check=False)
-
-    def there():
-        try:
-            run = lossledger.open(f"{runs}/latest")
-        except LossLedgerError:
-            return False
-        return run.losses().tolist() == LOSSES and not run.complete
-
-    until(there)
-
-
 def test_a_run_is_resumed_where_it_was_recorded(runs):
     with lossledger.record(runs, name="twice") as run:
         steps(run, [8.0])
@@ -302,30 +138,6 @@ def test_segments_are_sent_and_fetched_once(server, runs, tmp_path, monkeypatch)
     assert not server.count("PUT", "writer.lock")
     assert not server.count("POST", "")
     assert not list(there.path.glob("entries/*.arrows"))
-
-
-def test_names_lead_nowhere(server, runs, tmp_path):
-    made = Made(tmp_path / "here")
-    made.call(0, driver="custom", model=0)
-    made.steps(LOSSES)
-    made.close()
-    uploads.upload(made.path, Remote(runs))
-    key = f"{runs.removeprefix('s3://')}/{made.path.name}"
-    bad = (
-        "../../evil.parquet",
-        "entries/../../evil",
-        "notes.txt",
-        "entries/1.parquet",
-        "a/run.json",
-    )
-    for name in bad:
-        server.put_raw(f"{key}/{name}", b"evil")
-    server.put_raw(f"{runs.removeprefix('s3://')}/../latest/run.json", b"{}")
-    assert lossledger.open(f"{runs}/train").losses().tolist() == LOSSES
-    assert len(json.loads(command("list", runs, "--json").stdout)["runs"]) == 1
-    found = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert found == {"run.json", "calls.jsonl", "000000.parquet"}
-    assert not list(tmp_path.rglob("evil*"))
 
 
 WORKER = """
@@ -385,43 +197,3 @@ def test_another_run_of_that_name_is_left_alone(runs, tmp_path):
         done = command("push", str(made.path), runs)
     assert "error [upload-differs]" in done.stderr
     assert command("push", runs, runs).returncode == 1
-
-
-def test_credentials_are_neither_shown_nor_kept(server, runs, tmp_path, monkeypatch):
-    secret = runs.replace("s3://", "s3://someone:pa55word@")
-    assert "pa55" not in f"{Remote(secret)} {Remote(secret).parent} {Remote(secret) / 'a'}"
-    assert Remote(secret).uri == secret
-    azure = "abfs://box:pa55word@account.dfs.core.windows.net/runs?sas_token=x&tls=1"
-    assert str(Remote(azure)) == "abfs://box@account.dfs.core.windows.net/runs?tls=1"
-    arguments = []
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        beside.subprocess, "Popen", lambda *a, **k: arguments.append(a) or popen(*a, **k)
-    )
-    with lossledger.record(secret) as run:
-        steps(run)
-    assert "pa55" not in f"{arguments} {run.summary()}"
-    assert lossledger.open(f"{secret}/latest").where.startswith(runs)
-    for path in (tmp_path / "cache").rglob("*"):
-        assert "pa55" not in str(path)
-        assert path.is_dir() or b"pa55" not in path.read_bytes()
-    for bad in ("s3://someone:pa55word@/", "ftp2://someone:pa55word@host/runs"):
-        with pytest.raises(LossLedgerError) as refused:
-            lossledger.open(bad)
-        assert refused.value.slug == "bad-uri"
-        assert "pa55" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "uri"),
-    [
-        ("s3://bucket/runs", True),
-        ("file:///runs", True),
-        ("runs", False),
-        ("C:/runs", False),
-        ("C://runs", False),
-        (Path("s3://bucket/runs"), False),
-    ],
-)
-def test_what_is_a_uri(text, uri):
-    assert is_uri(text) is uri

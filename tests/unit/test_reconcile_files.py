@@ -207,3 +207,12 @@ def test_a_history_counts_from_the_calls_first_epoch(tmp_path, means) -> None:
 def test_an_epochs_number_goes_before_a_batchs() -> None:
     path = Path(__file__).parent / "files" / "keras_train.events"
     assert ll.reconcile(path, path).a.statistic == "epoch_loss, epoch_mean"
+
+
+def test_of_a_validations_file_it_is_the_epochs_numbers() -> None:
+    """TensorBoard's callback writes the same losses by step, too."""
+    path = FILES / "keras_validation.events"
+    losses = {each.name: each for each in explain.read(path).losses}
+    assert losses["evaluation_loss_vs_iterations"].per == "step"
+    side = ll.reconcile(path, path, epoch=0).a
+    assert (side.epoch, side.value) == (0, losses["epoch_loss"].values[0])

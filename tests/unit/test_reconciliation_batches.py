@@ -153,3 +153,68 @@ def test_a_sum_that_a_user_wrote_is_the_same_function(tmp_path, how, comparable)
     if comparable:
         gap = np.dot(ROWS, losses) / 70 - ERRORS.mean()
         close(causes(result), {("reduction", "exact"): gap})
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.05])
+@pytest.mark.parametrize(("size", "steps"), [(20, 4), (14, 6), (10, 9)])
+def test_a_loop_that_begins_anew_in_its_data(tmp_path, rate, size, steps):
+    """What it has more than the data are rows that it had before, wherever its batches end."""
+    rows = np.arange(size * steps) % 70
+    fit = recorded(tmp_path, "fit", rate=rate, size=10, epochs=1)
+    loop = {"rate": rate, "size": size, "x": X[rows], "y": Y[rows], "epochs": 1}
+    result = ll.reconcile(fit, (recorded(tmp_path, "loop", driver="loop", **loop), "epoch_mean"))
+    if not rate:
+        gap = float(ERRORS[rows].mean() - ERRORS.mean())
+        close(causes(result), {("double_count", "exact"): gap})
+    elif size != 10:  # another batch size, too
+        assert {each.cause for each in result.causes} <= {"double_count"}
+        assert "double_count, hyperparameters" in result.verdict
+    else:
+        losses = sgd(**loop)[0]["loss"]
+        close(causes(result), {("double_count", "exact"): losses.mean() - losses[:7].mean()})
+
+
+def test_a_remainder_dropped_of_rows_in_another_order(tmp_path):
+    order = np.random.default_rng(4).permutation(70)
+    whole = recorded(tmp_path, "whole", rate=0.0)
+    dropped = recorded(tmp_path, "dropped", rate=0.0, drop=True, order=lambda _: order)
+    gap = float(ERRORS[order[:64]].mean() - ERRORS.mean())
+    close(causes(ll.reconcile(whole, dropped)), {("unseen_rows", "exact"): gap})
+
+
+@pytest.mark.parametrize(("resets", "by_rows"), [(False, False), (False, True), (True, False)])
+def test_a_step_that_returns_a_mean_of_its_own(tmp_path, resets, by_rows):
+    """Its entries are what it returns; the other training's losses tell what that is."""
+    custom = {"history_is": "last", "configuration": {"custom_train_step": True}}
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    weights = np.tile(ROWS, 2) if by_rows else np.ones(6)
+    kept = [slice(0 if not resets else 3 * (step // 3), step + 1) for step in range(6)]
+    means = [np.average(losses[part], weights=weights[part]) for part in kept]
+    plain, own = recorded(tmp_path, "plain"), recorded(tmp_path, "own", info=custom, shows=means)
+    result = ll.reconcile(plain, own)
+    epoch = [np.average(losses[3:], weights=each[3:]) for each in (np.tile(ROWS, 2), weights)]
+    wanted = {} if resets else {("state_not_reset", "exact"): means[-1] - epoch[1]}
+    wanted |= {} if by_rows else {("weighting", "exact"): epoch[1] - epoch[0]}
+    found = {key: amount for key, amount in causes(result).items() if abs(amount) > 1e-6}
+    close(found, wanted)
+    assert result.b.note.startswith("its train_step returns a mean")
+    first = ll.reconcile(plain, own, epoch=0)
+    assert "state_not_reset" not in {each.cause for each in first.causes if abs(each.amount) > 1e-6}
+
+
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_step_that_returns_an_exponential_mean(tmp_path, divided):
+    custom = {"history_is": "last", "configuration": {"custom_train_step": True}}
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    means, mean = [], 0.0
+    for step, loss in enumerate(losses, 1):
+        mean = 0.9 * mean + 0.1 * loss
+        means.append(mean / (1 - 0.9**step) if divided else mean)
+    means = np.array(means, "f4").astype("f8")
+    plain, own = recorded(tmp_path, "plain"), recorded(tmp_path, "own", info=custom, shows=means)
+    gap = means[-1] - float(ROWS @ losses[3:] / 70)
+    result = ll.reconcile(plain, own)
+    close(causes(result), {("convention", "exact"): gap})
+    assert "fades by 0.9 a step" in result.causes[0].evidence
+    other = recorded(tmp_path, "other", info=custom, shows=np.square(losses))
+    assert ll.reconcile(plain, other).unexplained

@@ -83,19 +83,16 @@ def sgd(
             bx, by = x[rows[part]], y[rows[part]]
             w = np.ones(len(bx)) if weight is None else weight[rows[part]]
             scale = 1.0 if noise is None else noise.random(len(bx)) * 2
-            error = bx @ theta * scale - by
-            losses = error**2 if kind == "mse" else np.abs(error)
+            losses, slope = linear_loss(theta, bx, by, w, scale, kind)
             divisor = len(bx) if reduction == "mean" else 1
             extra = penalty * float(theta @ theta)
             found["epoch"].append(epoch)
-            found["loss"].append((w * losses).sum() / divisor + extra)
+            found["loss"].append(losses.sum() / divisor + extra)
             found["rows"].append(len(bx))
             found["penalty"].append(extra)
             found["batch_id"].append(batch_id(bx, by))
             found["sample_weight"].append(w.sum())
-            slope = 2 * error * w if kind == "mse" else np.sign(error) * w
-            step = bx.T @ (slope * scale) / divisor + 2 * penalty * theta
-            theta = theta - rate * step
+            theta = theta - rate * (slope / divisor + 2 * penalty * theta)
     columns = {name: np.array(column) for name, column in found.items()}
     columns["batch_id"] = np.array(found["batch_id"], "u8")
     if weight is None:
@@ -103,15 +100,47 @@ def sgd(
     return columns, first, theta
 
 
+def linear_loss(theta, x, y, weight, scale, kind):
+    """The weighted loss of each row, and the gradient of their sum."""
+    error = x @ theta * scale - y
+    losses = error**2 if kind == "mse" else np.abs(error)
+    slope = 2 * error if kind == "mse" else np.sign(error)
+    return weight * losses, x.T @ (slope * weight * scale)
+
+
 def hashed(weights):
     return hashlib.blake2b(weights.tobytes(), digest_size=16).hexdigest()
 
 
-def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None, **training):
-    """Records such a training as one call; returns its run."""
+def configured(rate, kind="mse", reduction="mean", **_):
+    """What a call says of such a model."""
+    said = {"reduction": reduction} if reduction == "sum" else {}
+    optimizer = {"class": "SGD", "learning_rate": rate}
+    return {
+        "loss": kind,
+        "optimizer": optimizer,
+        "layers": [{"class": "Dense", "units": 1}],
+        **said,
+    }
+
+
+def recorded(
+    directory, name="train", *, driver="fit", keras="3.15.1", info=None, shows=None, **training
+):
+    """Records such a training as one call; returns its run.
+
+    Args:
+        directory: The folder of runs.
+        name: Its name.
+        driver: What is said to have trained.
+        keras: The version that is said to have.
+        info: More of the call.
+        shows: What its steps return in the place of their losses.
+        training: As `sgd` takes it.
+    """
     info = dict(info or {})
     columns, first, last = sgd(**training)
-    rate = training.get("rate", 0.1)
+    rate = training.pop("rate", 0.1)
     arguments = {
         "x": {"shape": [len(training.get("x", X)), 3], "dtype": "float32"},
         "batch_size": training.get("size", 32),
@@ -120,14 +149,7 @@ def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None
     }
     if driver != "fit":
         arguments = {}
-    configuration = {
-        "loss": training.get("kind", "mse"),
-        "optimizer": {"class": "SGD", "learning_rate": rate},
-        "layers": [{"class": "Dense", "units": 1}],
-        **info.pop("configuration", {}),
-    }
-    if training.get("reduction", "mean") == "sum":
-        configuration["reduction"] = "sum"
+    configuration = {**configured(rate, **training), **info.pop("configuration", {})}
     made = Made(directory, name, keras=keras)
     made.call(
         0,
@@ -141,6 +163,7 @@ def recorded(directory, name="train", *, driver="fit", keras="3.15.1", info=None
         **info,
     )
     loss = columns.pop("loss")
+    loss = loss if shows is None else np.array(shows)
     made.steps(
         loss,
         epoch=columns.pop("epoch"),

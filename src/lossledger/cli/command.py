@@ -3,7 +3,13 @@
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from lossledger.cli.configuration import configuration
+
+if TYPE_CHECKING:
+    from lossledger.run import Run
 
 
 class Command(ABC):
@@ -36,6 +42,23 @@ class Command(ABC):
         Raises:
             LossLedgerError: It can't be done; `main` prints the message.
         """
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Declares which run; the newest where none is named."""
+    parser.add_argument(
+        "run", nargs="?", default="latest", help="a folder, a name, latest or latest~1"
+    )
+
+
+def opened(name: str | Path, options: argparse.Namespace) -> "Run":
+    """The run of a name; what counts no epochs has those of `add_steps_per_epoch`."""
+    from lossledger import run
+    from lossledger.cli import output
+
+    folder = configuration().directory
+    with output.working():
+        return run.open(name, directory=folder, steps_per_epoch=options.steps_per_epoch)
 
 
 def add_steps_per_epoch(parser: argparse.ArgumentParser) -> None:

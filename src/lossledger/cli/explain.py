@@ -15,20 +15,21 @@ class ExplainCommand(Command):
     description = (
         "Say of a file of losses which statistic each of its series is, under which versions of\n"
         "the tool that holds, and what can't be recovered from it. It reads a Keras CSVLogger\n"
-        "file, a History as JSON, a TensorBoard event file, a Hugging Face trainer_state.json,\n"
-        "and a Lightning metrics.csv, told apart by what is in them. Nothing in it is run."
+        "file, a History as JSON, a TensorBoard event file or its folder, a Hugging Face\n"
+        "trainer_state.json, and a Lightning metrics.csv, told apart by what is in them. Nothing\n"
+        "in it is run."
     )
     examples = """\
 examples:
   lossledger explain training.log
   lossledger explain training.log --keras 3.8     which Keras wrote it, if you know
-  lossledger explain logs/train/events.out.tfevents.1732440000.host.1.0.v2
+  lossledger explain logs                         what TensorBoard reads there
   lossledger explain trainer_state.json --json | jq '.series[].statistic'
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the file, the versions, and the form."""
-        parser.add_argument("file", metavar="FILE", help="the file")
+        parser.add_argument("file", metavar="FILE", help="the file, or TensorBoard's folder")
         for tool in _TOOLS:
             parser.add_argument(
                 f"--{tool}", metavar="VERSION", help=f"the version of {tool} that wrote it"

@@ -2,8 +2,7 @@
 
 import argparse
 
-from lossledger.cli.command import Command, add_follow, add_steps_per_epoch
-from lossledger.cli.configuration import configuration
+from lossledger.cli.command import Command, add_follow, add_run, add_steps_per_epoch, opened
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "csv", "parquet")
 
@@ -29,9 +28,7 @@ examples:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the run, the tracker, and how to write."""
-        parser.add_argument(
-            "run", nargs="?", default="latest", help="a folder, a name, latest or latest~1"
-        )
+        add_run(parser)
         parser.add_argument(
             "--to", required=True, choices=TRACKERS, metavar="TRACKER", help=", ".join(TRACKERS)
         )
@@ -50,16 +47,14 @@ examples:
 
     def run(self, options: argparse.Namespace) -> int:
         """Exports, and says what was written and where on standard output."""
-        from lossledger import run as runs
         from lossledger.cli import output
         from lossledger.export import export
 
-        run = runs.open(
-            options.run,
-            directory=configuration().directory,
-            steps_per_epoch=options.steps_per_epoch,
-        )
-        done = export(run, options.to, options.output, force=options.force, follow=options.follow)
+        run = opened(options.run, options)
+        with output.working():
+            done = export(
+                run, options.to, options.output, force=options.force, follow=options.follow
+            )
         if options.json:
             from lossledger.render.export import JsonExport as Export
         else:

@@ -59,8 +59,9 @@ examples:
 
         given = options.directory
         directory = place_of(given) if given else configuration().directory
-        chosen, older = catalog.newest(directory, options.newest)
-        listing = Listing(str(remote_of(directory) or directory), _listed(chosen), older)
+        with output.working():
+            chosen, older = catalog.newest(directory, options.newest)
+            listing = Listing(str(remote_of(directory) or directory), _listed(chosen), older)
         if options.json:
             from lossledger.render.listing import JsonList as List
         else:

@@ -7,6 +7,7 @@ import sys
 from lossledger.cli.command import Command, add_follow
 from lossledger.cli.configuration import configuration
 from lossledger.errors import LossLedgerError
+from lossledger.words import command_line
 
 
 class PushCommand(Command):
@@ -66,5 +67,5 @@ examples:
             return 0
         what = f"{done.files} files, {done.bytes / 1e6:.1f} MB"
         kept = "; deleted here" if done.deleted else ""
-        output.write(f"{what} -> {done.to}{kept}  next: lossledger show {done.to}")
+        output.write(f"{what} -> {done.to}{kept}  next: {command_line('show', done.to)}")
         return 0

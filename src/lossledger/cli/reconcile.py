@@ -70,14 +70,15 @@ statistics:
         from lossledger.cli import output
         from lossledger.reconciliation.main import reconcile
 
-        result = reconcile(
-            options.a,
-            options.b,
-            epoch=options.epoch,
-            across=options.across,
-            directory=configuration().directory,
-            steps_per_epoch=options.steps_per_epoch,
-        )
+        with output.working():
+            result = reconcile(
+                options.a,
+                options.b,
+                epoch=options.epoch,
+                across=options.across,
+                directory=configuration().directory,
+                steps_per_epoch=options.steps_per_epoch,
+            )
         if options.repeat:
             from lossledger.replay.scripts import again
 

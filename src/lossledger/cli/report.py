@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command, add_steps_per_epoch, whole_number
-from lossledger.cli.configuration import configuration
+from lossledger.cli.command import Command, add_steps_per_epoch, opened, whole_number
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
@@ -59,14 +58,7 @@ examples:
 
     def run(self, options: argparse.Namespace) -> int:
         """Writes the page, or serves it."""
-        from lossledger import run as runs
-
-        where = configuration().directory
-        steps = options.steps_per_epoch
-        found = [
-            runs.open(name, directory=where, steps_per_epoch=steps)
-            for name in options.runs or ["latest"]
-        ]
+        found = [opened(name, options) for name in options.runs or ["latest"]]
         if not options.live:
             return _write(found, options)
         from lossledger.live.growing import Growing
@@ -74,21 +66,21 @@ examples:
 
         # `latest` may lead to another run by and by.
         paths = [run.path for run in found]
-        growing = Growing(
-            lambda: [runs.open(path, steps_per_epoch=steps) for path in paths], options.beta
-        )
+        growing = Growing(lambda: [opened(path, options) for path in paths], options.beta)
         serve(growing, options.port or 0, _say)
         return 0
 
 
 def _write(found: "list[Run]", options: argparse.Namespace) -> int:
+    from lossledger.cli import output
     from lossledger.page.content import Content
     from lossledger.render.base import Options
     from lossledger.render.page import PageReport
 
     path = Path(options.output) if options.output else _default(found)
     _refuse(path, options.force)
-    page = PageReport(Options()).render(Content(found, options.beta))
+    with output.working():
+        page = PageReport(Options()).render(Content(found, options.beta))
     try:
         with path.open("w" if options.force else "x", encoding="utf-8", newline="\n") as file:
             file.write(page)

@@ -4,8 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command, add_steps_per_epoch
-from lossledger.cli.configuration import configuration
+from lossledger.cli.command import Command, add_run, add_steps_per_epoch, opened
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ statistics:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the run, what to show of it, and the form."""
-        parser.add_argument(
-            "run", nargs="?", default="latest", help="a folder, a name, latest or latest~1"
-        )
+        add_run(parser)
         parser.add_argument(
             "--epoch", type=int, metavar="E", help="only this epoch, step by step; -1 is the last"
         )
@@ -62,15 +59,10 @@ statistics:
 
     def run(self, options: argparse.Namespace) -> int:
         """Prints the run to standard output."""
-        from lossledger import run as runs
         from lossledger.cli import output
         from lossledger.request import Request
 
-        run = runs.open(
-            options.run,
-            directory=configuration().directory,
-            steps_per_epoch=options.steps_per_epoch,
-        )
+        run = opened(options.run, options)
         choices = output.options(
             call=options.call,
             model=options.model,
@@ -91,7 +83,9 @@ statistics:
             from lossledger.render.json import JsonShow as Show
         else:
             from lossledger.render.show import TerminalShow as Show
-        output.write(Show(choices).render(run))
+        with output.working():
+            text = Show(choices).render(run)
+        output.write(text)
         return 0
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger import catalog
 from lossledger import run as runs
@@ -14,6 +13,7 @@ from lossledger.demo.programs import DROPPED, EPOCHS, FIT, RAW, UNSHUFFLED, Reco
 from lossledger.errors import LossLedgerError
 from lossledger.run import EpochStatement, Run
 from lossledger.statistics import STATISTICS
+from lossledger.vectors import Floats
 
 TOLERANCE = 1e-6
 """How far a printed loss may be from a statistic: it has six decimals, summed up in float32."""
@@ -250,7 +250,7 @@ def _printed_as(printed: Sequence[float], run: Run, epochs: int) -> list[str]:
     return found
 
 
-def _equal(values: NDArray[np.float64], printed: Sequence[float]) -> bool:
+def _equal(values: Floats, printed: Sequence[float]) -> bool:
     return bool((np.abs(values - np.array(printed)) <= TOLERANCE).all())
 
 

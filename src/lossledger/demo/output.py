@@ -115,13 +115,20 @@ def _last_printed(statement: Statement) -> str:
 
 def _printed(content: Findings) -> tuple[str, str]:
     fit, epochs, raw = (content.trainings[each.name] for each in (FIT, EPOCHS, RAW))
+    rounded = "; of the last one, float32's rounding is left" if _off(fit) or _off(epochs) else ""
     return "printed", (
         f'Two programs print an "average loss". {fit.program} printed {fit.printed[-1]:.6f}: '
         f"that is {_named(fit)}. {epochs.program} printed {epochs.printed[-1]:.6f}: that is "
         f"{_named(epochs)} (so in all of its {len(epochs.printed)} lines). {raw.program} printed "
         f"{len(raw.printed)} losses: {_named(raw)}. Each was compared with every statistic of "
-        f"its run, to six decimals."
+        f"its run, to six decimals{rounded}."
     )
+
+
+def _off(statement: Statement) -> bool:
+    """Whether the last digit of what was printed is another than that of the statistic it is."""
+    value = getattr(statement.last, next(iter(statement.statistics), ""), None)
+    return value is not None and f"{value:.6f}" != f"{statement.printed[-1]:.6f}"
 
 
 def _named(statement: Statement) -> str:
@@ -138,7 +145,8 @@ def _gap(content: Findings) -> tuple[str, str]:
     order = _minus(epochs.epoch_mean, fit.epoch_mean)
     total = _minus(epochs.batch_mean, fit.epoch_mean)
     return "their gap", (
-        f"{EPOCHS.program} less {FIT.program} is {total:+.6f}. Of that {weighting:+.6f} is the "
+        f"The batch_mean of {EPOCHS.program}, {epochs.batch_mean:.6f}, less the epoch_mean of "
+        f"{FIT.program}, {fit.epoch_mean:.6f}, is {total:+.6f}. Of that {weighting:+.6f} is the "
         f"other average (its own batch_mean less its own epoch_mean), and {order:+.6f} the "
         f"training (epoch_mean less epoch_mean: the two shuffle differently). The two add up, "
         f"and nothing is left over."

@@ -13,6 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lossledger.vectors import Floats, Integers
+
 Field: TypeAlias = "tuple[int, int | bytes]"
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -161,7 +163,7 @@ def first_event(version: str, writer: str, time: float) -> bytes:
 
 
 def packed(
-    step: NDArray[np.int64], time: NDArray[np.float64], tags: Sequence[str], values: np.ndarray
+    step: Integers, time: Floats, tags: Sequence[str], values: np.ndarray
 ) -> Iterator[NDArray[np.uint8]]:
     """Events of scalars, each with a number under every tag.
 

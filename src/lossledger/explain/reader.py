@@ -39,8 +39,8 @@ def read(path: str | os.PathLike[str], versions: Mapping[str, str] | None = None
     What the file is, is told by what is in it, not by its name.
 
     Args:
-        path: A Keras `CSVLogger` file, `History.history` as JSON, a TensorBoard event file, a
-            Hugging Face `trainer_state.json`, or a Lightning `metrics.csv`.
+        path: A Keras `CSVLogger` file, `History.history` as JSON, a TensorBoard event file or
+            its folder, a Hugging Face `trainer_state.json`, or a Lightning `metrics.csv`.
         versions: Versions of the tools that wrote it, where known: `{"keras": "3.8"}`. Where one is
             not, every version's convention is given.
 

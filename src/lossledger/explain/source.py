@@ -17,8 +17,8 @@ SERIES = 10_000
 HEAD_BYTES = 4096
 
 KNOWN = (
-    "a Keras CSVLogger file, a History as JSON, a TensorBoard event file, a Hugging Face "
-    "trainer_state.json, a Lightning metrics.csv"
+    "a Keras CSVLogger file, a History as JSON, a TensorBoard event file or its folder, "
+    "a Hugging Face trainer_state.json, a Lightning metrics.csv"
 )
 
 
@@ -137,7 +137,7 @@ def _folder(path: Path) -> LossLedgerError:
         advice = f"It is a run: lossledger show {path}"
     else:
         events = ", ".join(map(str, _events(path)[:8]))
-        advice = f"Name one of its event files: {events}" if events else "Name a file"
+        advice = f"Name one of its event files: {events}" if events else "Name a file in it"
     return LossLedgerError(
         f"A file can be explained. Received: {path}, a folder. {advice}.", slug="no-file"
     )

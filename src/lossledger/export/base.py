@@ -3,6 +3,7 @@
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
@@ -12,7 +13,7 @@ import numpy as np
 from lossledger.entry import NAMES
 from lossledger.errors import LossLedgerError
 from lossledger.export.pieces import Epochs, Shown, Steps
-from lossledger.export.progress import Progress
+from lossledger.export.progress import ExportFolder, Progress
 from lossledger.run import Run
 from lossledger.vectors import Floats, Integers
 
@@ -92,6 +93,29 @@ class Tracker(ABC):
     def next(self) -> str | None:
         """The command to look at them."""
         return None
+
+
+class InFolder(Tracker):
+    """A tracker whose numbers are files in a folder named like the run."""
+
+    def place(self, *, force: bool) -> Progress:
+        """Opens the folder; see `Tracker.open`."""
+        self.files = ExportFolder(self.directory / self.run.id, self.run, force=force)
+        return self.files.progress
+
+    def commit(self, progress: Progress, *, last: bool) -> None:
+        """See `Tracker`."""
+        self.files.commit(progress)
+
+    def close(self) -> None:
+        """See `Tracker`."""
+        if hasattr(self, "files"):  # it may have been refused
+            self.files.close()
+
+    @property
+    def where(self) -> str:
+        """See `Tracker`."""
+        return str(self.directory / self.run.id)
 
 
 class Scalars(Tracker):
@@ -176,6 +200,14 @@ def readable(name: str) -> str:
     """A name of the user's as a part of a name that every tracker takes."""
     kept = re.sub(r"[^\w.\- :]", "_", name)[:80].strip()
     return kept if kept.strip(".") else "_"
+
+
+def began(created: object) -> float:
+    """When a run began, in Unix seconds; 0 where its folder doesn't say."""
+    try:
+        return datetime.fromisoformat(str(created)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def needed(module: str, extra: str) -> Any:

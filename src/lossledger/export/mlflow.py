@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from lossledger.catalog import read_info
-from lossledger.export.base import Column, Scalars, needed
+from lossledger.export.base import Column, Scalars, began, needed
 from lossledger.export.progress import Progress, identity
-from lossledger.export.tensorboard import began
 from lossledger.growth import is_over
 from lossledger.vectors import Integers
 

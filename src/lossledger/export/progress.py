@@ -93,6 +93,8 @@ class ExportFolder:
 
     Raises:
         LossLedgerError: See `Tracker.open`; or another export is at work (`export-in-use`).
+
+    `sizes` has the bytes of each file that were committed, by its name.
     """
 
     def __init__(self, folder: Path, run: Run, *, force: bool) -> None:
@@ -115,7 +117,7 @@ class ExportFolder:
             ) from error
         self.kept: dict[str, Any] = {}
         try:
-            self.files, self.progress = self._resumed(run, force=force)
+            self.sizes, self.progress = self._resumed(run, force=force)
             self._committed = self.progress.to_object()
             self._save()
         except BaseException:
@@ -125,7 +127,7 @@ class ExportFolder:
     def _resumed(self, run: Run, *, force: bool) -> tuple[dict[str, int], Progress]:
         try:
             kept = read_json(self.folder / FILE)
-            files = {os.path.basename(name): int(size) for name, size in kept["files"].items()}
+            sizes = {os.path.basename(name): int(size) for name, size in kept["files"].items()}
         except FileNotFoundError:
             return {}, Progress(identity(run))
         except (LossLedgerError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -137,29 +139,29 @@ class ExportFolder:
             ) from error
         self.kept = kept.get("kept", {})
         if force:
-            for name in files:
+            for name in sizes:
                 (self.folder / name).unlink(missing_ok=True)
             return {}, Progress(identity(run))
         progress = Progress.of(kept, run, str(self.folder))
-        for name, size in list(files.items()):
+        for name, size in list(sizes.items()):
             path = self.folder / name
             if not size:  # noted, and perhaps written, but not committed
                 path.unlink(missing_ok=True)
-                del files[name]
+                del sizes[name]
                 continue
             there = path.stat().st_size if path.is_file() else 0
             if there < size:
                 raise differs(str(path), f"{there:,} bytes, of {size:,} that were written")
             if there > size:
                 os.truncate(path, size)
-        return files, progress
+        return sizes, progress
 
     def append(self, name: str, data: bytes | memoryview) -> None:
         """Adds to the end of a file; a new one is noted before it is there."""
         file = self._open.get(name)
         if file is None:
             self._note(name)
-            mode = "ab" if self.files[name] else "wb"
+            mode = "ab" if self.sizes[name] else "wb"
             file = self._open[name] = (self.folder / name).open(mode)
         file.write(data)
 
@@ -175,8 +177,8 @@ class ExportFolder:
         self._put[name] = len(data)
 
     def _note(self, name: str) -> None:
-        if name not in self.files:
-            self.files[name] = 0
+        if name not in self.sizes:
+            self.sizes[name] = 0
             self._save()
 
     def commit(self, progress: Progress) -> None:
@@ -184,8 +186,8 @@ class ExportFolder:
         for name, file in self._open.items():
             file.flush()
             os.fsync(file.fileno())
-            self.files[name] = file.tell()
-        self.files |= self._put
+            self.sizes[name] = file.tell()
+        self.sizes |= self._put
         self._committed = progress.to_object()
         self._save()
 
@@ -195,7 +197,7 @@ class ExportFolder:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.folder / FILE, {**self._committed, "files": self.files, "kept": self.kept})
+        write_json(self.folder / FILE, {**self._committed, "files": self.sizes, "kept": self.kept})
 
     def close(self) -> None:
         """Closes the files and lets another export in."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger.entry import dtype_of
-from lossledger.export.base import Tracker, is_output
+from lossledger.export.base import InFolder, is_output
 from lossledger.export.pieces import Epochs, Shown, Steps
-from lossledger.export.progress import ExportFolder, Progress
+from lossledger.export.progress import Progress
 from lossledger.segments.tables import null
 from lossledger.statement import EpochStatement
 
@@ -24,7 +24,7 @@ _GROUP = 131_072
 """Rows of a Parquet file, at least, but for the last."""
 
 
-class Tables(Tracker):
+class Tables(InFolder):
     """Three tables in a folder named like the run: `steps`, `epochs`, `reported`."""
 
     columns = ("step", "batch", "elements", "sample_weight", "batch_id", "reported")
@@ -32,8 +32,7 @@ class Tables(Tracker):
 
     def open(self, *, force: bool) -> Progress:
         """See `Tracker`."""
-        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
-        return self._place.progress
+        return self.place(force=force)
 
     def add(self, name: str, table: "pa.Table") -> None:
         """Takes rows of a table."""
@@ -99,16 +98,6 @@ class Tables(Tracker):
             }
             self._add("reported", columns)
 
-    def close(self) -> None:
-        """See `Tracker`."""
-        if hasattr(self, "_place"):
-            self._place.close()
-
-    @property
-    def where(self) -> str:
-        """See `Tracker`."""
-        return str(self.directory / self.run.id)
-
 
 def _column(piece: Steps, name: str) -> "pa.Array":
     import pyarrow as pa
@@ -130,9 +119,9 @@ class Csv(Tables):
         """See `Tracker`."""
         progress = super().open(force=force)
         self._heads: dict[str, bytes] = {}
-        for name, size in self._place.files.items():
+        for name, size in self.files.sizes.items():
             if size:
-                with (self._place.folder / name).open("rb") as file:
+                with (self.files.folder / name).open("rb") as file:
                     self._heads[name] = file.readline()
         return progress
 
@@ -144,12 +133,8 @@ class Csv(Tables):
             number += 1
         if file not in self._heads:
             self._heads[file] = head
-            self._place.append(file, head)
-        self._place.append(file, rows)
-
-    def commit(self, progress: Progress, *, last: bool) -> None:
-        """See `Tracker`."""
-        self._place.commit(progress)
+            self.files.append(file, head)
+        self.files.append(file, rows)
 
 
 def _numbered(name: str, number: int) -> str:
@@ -191,11 +176,11 @@ class Parquet(Tables):
             return  # what was committed before still says how far it goes
         waiting, self._waiting = self._waiting, {}
         for name, tables in waiting.items():
-            self._place.put(self._next(name), _parquet(tables))
-        self._place.commit(progress)
+            self.files.put(self._next(name), _parquet(tables))
+        super().commit(progress, last=last)
 
     def _next(self, name: str) -> str:
-        number = sum(file.startswith(f"{name}-") for file in self._place.files)
+        number = sum(file.startswith(f"{name}-") for file in self.files.sizes)
         return f"{name}-{number:06d}.parquet"
 
 

@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 
 import numpy as np
 
 from lossledger.explain.events import first_event, packed
 from lossledger.explain.records import framed
-from lossledger.export.base import Column, Scalars
-from lossledger.export.progress import ExportFolder, Progress
+from lossledger.export.base import Column, InFolder, Scalars, began
+from lossledger.export.progress import Progress
 from lossledger.vectors import Integers
 
 
-class TensorBoard(Scalars):
+class TensorBoard(InFolder, Scalars):
     """Scalars in an event file, in a folder named like the run; `directory` is the log folder.
 
     A number is a float32, as TensorBoard has it: losses are kept exactly, means rounded to it. The
@@ -24,15 +23,15 @@ class TensorBoard(Scalars):
 
     def begin(self, *, force: bool) -> Progress:
         """See `Tracker`."""
-        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
+        progress = self.place(force=force)
         self._began = began(self.run.info.get("created"))
-        self._file = next(iter(self._place.files), "")
+        self._file = next(iter(self.files.sizes), "")
         if not self._file:
             self._file = f"events.out.tfevents.{int(time.time())}.lossledger"
-        if not self._place.files.get(self._file):
+        if not self.files.sizes.get(self._file):
             first = first_event("brain.Event:2", "lossledger", self._began)
-            self._place.append(self._file, framed(np.frombuffer(first, np.uint8)[None]))
-        return self._place.progress
+            self.files.append(self._file, framed(np.frombuffer(first, np.uint8)[None]))
+        return progress
 
     def write(self, step: Integers, time: Integers, columns: Mapping[str, Column]) -> None:
         """See `Scalars`."""
@@ -49,31 +48,9 @@ class TensorBoard(Scalars):
                 values = np.stack(list(group.values()), axis=1).astype(np.float32)
             chosen = slice(None) if known is None else known
             for rows in packed(step[chosen], seconds[chosen], list(group), values[chosen]):
-                self._place.append(self._file, framed(rows))
-
-    def commit(self, progress: Progress, *, last: bool) -> None:
-        """See `Tracker`."""
-        self._place.commit(progress)
-
-    def close(self) -> None:
-        """See `Tracker`."""
-        if hasattr(self, "_place"):
-            self._place.close()
-
-    @property
-    def where(self) -> str:
-        """See `Tracker`."""
-        return str(self.directory / self.run.id)
+                self.files.append(self._file, framed(rows))
 
     @property
     def next(self) -> str:
         """See `Tracker`."""
         return f"tensorboard --logdir {self.directory}"
-
-
-def began(created: object) -> float:
-    """When a run began, in Unix seconds; 0 where its folder doesn't say."""
-    try:
-        return datetime.fromisoformat(str(created)).timestamp()
-    except ValueError:
-        return 0.0

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lossledger.export.base import Column, Scalars, needed
-from lossledger.export.progress import ExportFolder, Progress
+from lossledger.export.base import Column, InFolder, Scalars, needed
+from lossledger.export.progress import Progress
 from lossledger.vectors import Integers
 
 X = "optimizer_step"
 
 
-class WandB(Scalars):
+class WandB(InFolder, Scalars):
     """The history of a W&B run, offline, in `directory`.
 
     Its x axis is the metric `optimizer_step`; W&B's own step counts the rows, over all exports of
@@ -25,17 +25,17 @@ class WandB(Scalars):
     def begin(self, *, force: bool) -> Progress:
         """See `Tracker`."""
         self._wandb = needed("wandb", "wandb")
-        self._place = ExportFolder(self.directory / self.run.id, self.run, force=force)
+        progress = self.place(force=force)
         self._offline: Any = None
-        kept = self._place.kept
+        kept = self.files.kept
         drop = [*kept.get("folders", []), kept.get("open")] if force else [kept.get("open")]
         for name in filter(None, drop):
             shutil.rmtree(self._folder(name), ignore_errors=True)
         if force or not kept:
-            self._place.keep(folders=[], rows=0)
-        self._place.keep(open=None)
-        self._row = int(self._place.kept["rows"])
-        return self._place.progress
+            self.files.keep(folders=[], rows=0)
+        self.files.keep(open=None)
+        self._row = int(self.files.kept["rows"])
+        return progress
 
     def _folder(self, name: str) -> Path:
         """A folder of ours, by a name from a file: never any other."""
@@ -63,7 +63,7 @@ class WandB(Scalars):
                 config={"lossledger": {"run": self.run.id, **self.run.info.get("versions", {})}},
                 settings=settings,
             )
-            self._place.keep(open=Path(self._offline.settings.sync_dir).name)
+            self.files.keep(open=Path(self._offline.settings.sync_dir).name)
             self._offline.define_metric(X, hidden=True)
             self._offline.define_metric("*", step_metric=X)
         return self._offline
@@ -90,19 +90,18 @@ class WandB(Scalars):
             name = Path(self._offline.settings.sync_dir).name
             self._offline.finish()
             self._offline = None
-            self._place.kept |= {
-                "folders": [*self._place.kept["folders"], name],
+            self.files.kept |= {
+                "folders": [*self.files.kept["folders"], name],
                 "rows": self._row,
                 "open": None,
             }
-        self._place.commit(progress)
+        super().commit(progress, last=last)
 
     def close(self) -> None:
         """See `Tracker`."""
         if getattr(self, "_offline", None) is not None:
             self._offline.finish(exit_code=1)
-        if hasattr(self, "_place"):
-            self._place.close()
+        super().close()
 
     @property
     def where(self) -> str:
@@ -112,7 +111,7 @@ class WandB(Scalars):
     @property
     def next(self) -> str | None:
         """See `Tracker`."""
-        folders = self._place.kept["folders"]
+        folders = self.files.kept["folders"]
         return f"wandb sync {self._folder(folders[-1])}" if folders else None
 
 

@@ -30,7 +30,7 @@ _UNSAID_OF_LAYERS = ("class", "name", "seed", "function", "arguments", "layer", 
 def versions() -> dict[str, str]:
     """Versions of Python, Keras, its backend, numpy and ourselves."""
     backend = keras.backend.backend()
-    found = {
+    return {
         "python": platform.python_version(),
         "keras": keras.__version__,
         "backend": backend,
@@ -38,7 +38,6 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "lossledger": metadata.version("lossledger"),
     }
-    return found
 
 
 def _backend_version(backend: str) -> str:
@@ -103,6 +102,8 @@ def configuration(model: Any) -> dict[str, Any]:
 def layers(model: Any) -> list[dict[str, Any]]:
     """What of a model's layers decides its loss; those that hold other layers stand by these.
 
+    But an RNN's `stateful`, say, is no choice of the cell that it holds.
+
     Returns:
         A dictionary a layer: `class`, `training` where it may act otherwise in training, and of
         its configuration sizes, activation, rates of noise, masks, regularizers, and all that
@@ -112,9 +113,11 @@ def layers(model: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     own = getattr(getattr(model, "dtype_policy", None), "name", None)
     for layer in model._flatten_layers(include_self=False):
-        if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
-            continue
         config = _config(layer)
+        if next(iter(layer._flatten_layers(include_self=False)), None) is not None:
+            chosen = _choices(type(layer), config)
+            found += [{"class": type(layer).__name__, **chosen}] if chosen else []
+            continue
         said = {"class": type(layer).__name__}
         if isinstance(config, dict):
             said |= {name: config[name] for name in _SAID_OF_LAYERS if config.get(name)}
@@ -144,6 +147,12 @@ def _unusual(kind: type, config: Mapping[str, Any]) -> dict[str, Any]:
         and value != plain(usual[name])
         and value != (usual[name], usual[name])  # one number for both axes
     }
+
+
+def _choices(kind: type, config: Any) -> dict[str, Any]:
+    """What a layer that holds others does with them, where that isn't its class's default."""
+    said = _unusual(kind, config) if isinstance(config, dict) else {}
+    return {name: value for name, value in said.items() if isinstance(value, bool)}
 
 
 @functools.cache
@@ -245,7 +254,25 @@ def plain(value: Any, depth: int = 4) -> Any:
 
 def fit_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """`fit`'s or `train_on_batch`'s arguments as JSON values; data by shape and dtype."""
-    return {name: plain(value) for name, value in arguments.items() if value is not None}
+    found = {name: plain(value) for name, value in arguments.items() if value is not None}
+    if isinstance(found.get("x"), str):
+        found["x"] = _data_set(arguments["x"])
+    return found
+
+
+def _data_set(value: Any) -> str:
+    """A data set's class, and those that it is made of, which tell whether it shuffles."""
+    names = [type(value).__name__]
+    if hasattr(value, "sampler"):  # torch's DataLoader
+        names.append(type(value.sampler).__name__)
+    inputs = getattr(value, "_inputs", None)  # tf.data's
+    while callable(inputs) and len(names) < LAYERS:
+        before: Any = inputs()
+        if not isinstance(before, Sequence) or not before:
+            break
+        names.append(type(before[0]).__name__)
+        inputs = getattr(before[0], "_inputs", None)
+    return " of ".join(names)
 
 
 def weights_fingerprint(weights: Sequence[np.ndarray]) -> str | None:

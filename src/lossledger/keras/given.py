@@ -1,4 +1,4 @@
-"""What data a measurement was given: how many rows, and their fingerprint."""
+"""What data a measurement had: how many rows, and their fingerprint."""
 
 import contextlib
 import math
@@ -9,10 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from lossledger.keras import fingerprint
+from lossledger.keras import describe, fingerprint
 
 VALUES = 2**22
 """Values that a fingerprint of whole arrays looks at, at most: some 50 ms of hashing."""
+
+BATCHES = 64
+"""Batches of a measurement whose fingerprints are kept, at most."""
 
 
 class Trained:
@@ -51,17 +54,27 @@ class Trained:
         return self._hashes
 
 
-def evaluated(arguments: Mapping[str, Any], trained: Trained | None = None) -> dict[str, Any]:
+def evaluated(
+    arguments: Mapping[str, Any], trained: Trained | None = None, size: int | None = None
+) -> dict[str, Any]:
     """The data of an `evaluate`, from its arguments by name.
+
+    Args:
+        arguments: The arguments.
+        trained: The arrays that the training was given.
+        size: The rows of a batch of a training that was given batches.
 
     Returns:
         As `data_of`; `batch_size` and `steps` where they were said; `trained`, how many of the
-        rows are among those that the training was given, where that is known.
+        rows are among those that the training was given, where that is known; else `batches`,
+        fingerprints of its first `BATCHES` of `size` rows.
     """
     x, y, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
-    size, steps = (arguments.get(name) for name in ("batch_size", "steps"))
-    found = _beside(x, y, weight, _rows(size, steps), trained)
-    said = {"batch_size": size, "steps": steps}
+    batch, steps = (arguments.get(name) for name in ("batch_size", "steps"))
+    found = _beside(x, y, weight, _rows(batch, steps), trained)
+    if found and size and "trained" not in found:
+        found["batches"] = _cut(_leaves(x, y), min(found["rows"] // size, BATCHES), size)
+    said = {"batch_size": batch, "steps": steps}
     return {**found, **{name: int(value) for name, value in said.items() if value}}
 
 
@@ -96,9 +109,8 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
         first: How many of the rows count; `None` for all.
 
     Returns:
-        `rows`; `batch_id`, the sum of the rows' fingerprints as in the entries' column (a text,
-        as JSON has no such integers); `weighted`, whether there are sample weights. Nothing where
-        the data are no arrays.
+        `rows`; `batch_id`, the sum of the rows' fingerprints as in the entries' column;
+        `weighted`, whether there are sample weights. Nothing where the data are no arrays.
     """
     leaves = _leaves(x, y)
     if not leaves:
@@ -108,9 +120,43 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
     found: dict[str, Any] = {"rows": rows, "weighted": sample_weight is not None}
     kept = _looked_at(leaves, rows)
     if kept:
-        high, low = fingerprint.of_batches([kept])[0].view("u4").tolist()
-        found["batch_id"] = f"{high:08x}{low:08x}"
+        (found["batch_id"],) = _texts([kept])
     return found
+
+
+def counted(model: Any) -> dict[str, Any]:
+    """The rows of the last measurement, whatever its data were: the loss tracker's count.
+
+    Returns:
+        `rows`; nothing where that is of something else: a `test_step` of the user's may count
+        batches, and Keras 3.7 to 3.9 multiplies what replicas count.
+    """
+    tracker = getattr(model, "_loss_tracker", None)
+    own = type(model).test_step is keras.Model.test_step
+    if tracker is None or not own or describe.replicas(model) > 1:
+        return {}
+    count = float(keras.ops.convert_to_numpy(tracker.count))
+    return {"rows": int(count)} if 0 < count < 2**24 else {}  # a float32, exact up to there
+
+
+def rows_of(batch: Any) -> int | None:
+    """The rows of one batch's inputs; `None` where they are no arrays."""
+    leaves = _leaves(batch, None)
+    return int(leaves[0].shape[0]) if leaves else None
+
+
+def _cut(leaves: Sequence[Any], count: int, size: int) -> list[str]:
+    """Fingerprints of so many batches of so many rows."""
+    kept = _looked_at(leaves, count * size)
+    return _texts(
+        [[leaf[k * size :][:size] for leaf in kept] for k in range(count)] if kept else []
+    )
+
+
+def _texts(batches: Sequence[Sequence[np.ndarray]]) -> list[str]:
+    """Fingerprints, as JSON has no such integers."""
+    lanes = fingerprint.of_batches(batches).view("u4").tolist()
+    return [f"{high:08x}{low:08x}" for high, low in lanes]
 
 
 def _leaves(x: Any, y: Any) -> list[Any]:

@@ -19,6 +19,7 @@ from lossledger.entry import WHOLE
 from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
 from lossledger.keras.buffer import Buffer
+from lossledger.keras.held import Held
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import GONE, Trace, carry, current, tracing
 
@@ -133,23 +134,27 @@ class JaxTap(base.Tap[Any]):
 
         return step
 
-    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> Held:
         """See base class; during `fit` they are in the state, not in the variables."""
-        if not arguments:
-            return super().copies(variables, arguments)
-        model, state = self.model, arguments[0]
-        own = [*model.trainable_variables, *model.non_trainable_variables]
-        own += getattr(model.optimizer, "variables", ())
-        within = {
-            id(v): value for v, value in zip(own, [*itertools.chain(*state[:3])], strict=True)
-        }
+        within: dict[int, Any] = {}
+        if arguments:
+            model, state = self.model, arguments[0]
+            own = [*model.trainable_variables, *model.non_trainable_variables]
+            own += getattr(model.optimizer, "variables", ())
+            values = itertools.chain(*state[:3])
+            within = {id(v): value for v, value in zip(own, values, strict=True)}
 
-        def held(variable: Any) -> Any:  # a variable of the model has no value meanwhile
+        def now(variable: Any) -> Any:  # a variable of the model has no value meanwhile
             value = within.get(id(variable))
-            return variable.value if value is None else value
+            return local(variable.value if value is None else value)
 
-        # Views of copies: one of the buffer itself would keep it from being donated to the step.
-        return [np.asarray(jnp.copy(local(held(variable)))) for variable in variables]
+        values = [now(variable) for variable in variables]
+        if jax.default_backend() == "cpu":
+            # Views of copies: one of the buffer itself would keep it from being donated.
+            return Held([jnp.copy(value) for value in values])
+        for value in values:
+            value.copy_to_host_async()
+        return Held([np.asarray(value) for value in values])
 
 
 def spans_processes() -> bool:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from lossledger.keras.describe import size_of, weights_fingerprint
+from lossledger.keras.held import Held
 from lossledger.keras.trace import Trace
 
 STATE_LIMIT = 2**26
@@ -63,34 +63,28 @@ class State(NamedTuple):
     """What an optimizer has come to.
 
     Args:
-        iterations: The updates that it has made.
-        variables: What all else held that an update changes; `None` above `STATE_LIMIT`.
+        held: The updates that it has made, and then what all else held that an update changes.
+        whole: Whether that is all, not the number alone: its variables aren't above `STATE_LIMIT`.
     """
 
-    iterations: int
-    variables: list[np.ndarray] | None
+    held: Held
+    whole: bool
 
     @classmethod
-    def of(cls, optimizer: Any, read: Callable[[Sequence[Any]], list[np.ndarray]]) -> "State":
-        """The state of a Keras optimizer; `read` copies what some of its variables hold."""
+    def of(cls, optimizer: Any, copies: Callable[[Sequence[Any]], Held]) -> "State":
+        """The state of a Keras optimizer; `copies` are of what some of its variables hold."""
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         counters = [inner._iterations, optimizer._iterations]
         aside = {id(each) for each in (*counters, inner._learning_rate, optimizer._learning_rate)}
         variables = [each for each in optimizer.variables if id(each) not in aside]
         variables = variables if optimizer.built else []
-        small = size_of(variables) <= STATE_LIMIT
-        first, *rest = read([counters[0], *(variables if small else ())])
-        return cls(int(first), rest if small else None)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it holds."""
-        return sum(each.nbytes for each in self.variables or ())
+        whole = size_of(variables) <= STATE_LIMIT
+        return cls(copies([counters[0], *(variables if whole else ())]), whole)
 
     def told(self) -> dict[str, Any]:
         """What is kept of it: no fingerprint where there are no variables (yet)."""
-        if self.variables is None:
-            return {"iterations": self.iterations, "variables": None}
-        if not self.variables:
-            return {"iterations": self.iterations}
-        return {"iterations": self.iterations, "variables": weights_fingerprint(self.variables)}
+        iterations, *variables = self.held.read()
+        found: dict[str, Any] = {"iterations": int(iterations)}
+        if variables or not self.whole:
+            found["variables"] = weights_fingerprint(variables) if self.whole else None
+        return found

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 import keras
-import numpy as np
 
 from lossledger.keras.buffer import Buffer
-from lossledger.keras.describe import optimizers_of
+from lossledger.keras.describe import FINGERPRINT_LIMIT, optimizers_of, size_of
+from lossledger.keras.held import Held
 from lossledger.keras.optimizer import State
 from lossledger.keras.trace import Layout, Selection, Trace, counted, select
 
@@ -62,14 +62,15 @@ class Tap(Generic[OfBackend]):
         """The train function as Keras calls it, once an execution."""
         return function
 
-    def weights(self, arguments: tuple[Any, ...]) -> list[np.ndarray]:
-        """The model's weights before an execution, in the order of `model.weights`."""
-        return self.copies(self.model.weights, arguments)
+    def weights(self, arguments: tuple[Any, ...]) -> Held | None:
+        """The model's weights before an execution, as `model.weights`; `None` of too many."""
+        weights = self.model.weights
+        return None if size_of(weights) > FINGERPRINT_LIMIT else self.copies(weights, arguments)
 
-    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> list[np.ndarray]:
+    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> Held:
         """Copies of what some variables of the model or its optimizers hold before an execution."""
         del arguments
-        return [variable.numpy() for variable in variables]
+        return Held([variable.numpy() for variable in variables])
 
     def states(self, arguments: tuple[Any, ...]) -> dict[str, State]:
         """What the optimizers that train have come to before an execution, by their names."""

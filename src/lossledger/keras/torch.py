@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from keras import tree
+from keras.ops import convert_to_numpy
 
 from lossledger.keras import fingerprint
 from lossledger.keras import tap as base
 from lossledger.keras.buffer import Buffer
+from lossledger.keras.held import Held
 from lossledger.keras.optimizer import Rate, applied, micro_steps, scaled
 from lossledger.keras.trace import Trace, tracing
 
@@ -127,6 +129,13 @@ class TorchTap(base.Tap[TorchBuffer]):
         except Exception as error:
             self.failure = error
             return None, None
+
+    def copies(self, variables: Sequence[Any], arguments: tuple[Any, ...]) -> Held:
+        """See base class."""
+        del arguments
+        # To the host at once: a training may need all that the device has.
+        copies = [each.value.detach().to("cpu", copy=True) for each in variables]
+        return Held(copies, convert_to_numpy)
 
     def leave(self, trace: Trace, logs: Any, *context: Any) -> Any:
         """See base class."""

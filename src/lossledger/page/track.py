@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from lossledger.call import Call, entries_of
-from lossledger.page.folds import Ema, RunningMean
+from lossledger.page.ema import Ema
 from lossledger.page.gather import Axis, Envelope, Gathered, Whole
 from lossledger.page.notable import Notable, Places
 from lossledger.page.pack import pack
-from lossledger.statement import Block, EpochStatement
+from lossledger.statement import Block, EpochStatement, RunningMeans
 from lossledger.vectors import Floats, Integers
 
 EPOCHS = 4096
@@ -78,7 +78,7 @@ class Track:
         self.stated = Stated.of([], {})
         self._curves: dict[str, Gathered] = {}
         self._axes = {name: Axis(bucket) for name in ("step", "rows", "time")}
-        self._running = RunningMean()
+        self._running = RunningMeans()
         self._ema = Ema(beta)
         self._returned: tuple[int, float] | None = None  # the last entry's call and its time
         self._seen: set[str] = set()

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from lossledger.passes import LANE
-from lossledger.vectors import Ids, Integers, Mask
+from lossledger.passes import LANE, Sums
+from lossledger.vectors import Floats, Ids, Integers, Mask
 
 Order: TypeAlias = Literal[
     "same", "shifted", "permuted", "truncated", "repeated", "rebatched", "other", "unknown"
@@ -105,6 +105,34 @@ def _sums(ids: Ids) -> tuple[int, int]:
     high = int((ids >> np.uint64(32)).sum(dtype=np.uint64)) % 2**32
     low = int((ids & LANE).sum(dtype=np.uint64)) % 2**32
     return high, low
+
+
+def begins_anew(more: Ids, more_rows: Floats, less: Ids, less_rows: Floats) -> bool:
+    """Whether an epoch goes on past the end of its data, and begins anew in them.
+
+    After `q` passes and `r` rows more, its sum is `q` times that of the data and that of their
+    first `r` rows, wherever these end a batch of either.
+
+    Args:
+        more: uint64 (steps,), fingerprints of its batches.
+        more_rows: (steps,) their rows.
+        less: The same of an epoch that holds all of the data, in the same order of rows.
+        less_rows: (steps,) its rows.
+    """
+    if not len(less) or not more.all() or not less.all() or not (less_rows > 0).all():
+        return False
+    ends = [np.append(0, np.cumsum(rows)) for rows in (less_rows, more_rows)]
+    size = ends[0][-1]
+    first = ends[1] < size
+    firsts, places = np.unique(np.append(ends[0], ends[1][first]), return_index=True)
+    passes, rest = np.divmod(ends[1], size)
+    seen = (ends[1] >= size) & np.isin(rest, firsts)
+    at, times = np.searchsorted(firsts, rest[seen]), passes[seen].astype(np.uint64)
+    agree = [
+        (times * whole[-1] + np.append(whole, own[first])[places][at] - own[seen]) & LANE == 0
+        for whole, own in zip(Sums.of(less).lanes, Sums.of(more).lanes, strict=True)
+    ]
+    return bool((ends[1][seen] > size).any() and np.all(agree))
 
 
 def order(a: Ids, b: Ids) -> Order:

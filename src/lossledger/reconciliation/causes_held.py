@@ -123,6 +123,10 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     drawn = pair.any_shuffled or any(e.call.epochs_from == "none" for e in (pair.a, pair.b))
     cut_alike = not drawn and len({int(f.ledger["rows"][0]) for f in (a, b)}) == 1
     other = rows[0] == rows[1] or (cut_alike and not len(found.a))
+    wholes = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    cut = any(len(f.ledger) < len(whole) for f, whole in zip((a, b), wholes, strict=True))
+    if pair.cut_short or (cut and pair.same_data is not False):
+        other = False  # a remainder was dropped, of rows in another order
     cause = "double_count" if pair.wraps else "data" if other else "unseen_rows"
     evidence = (
         f"At the same weights the mean over {rows[0]:,} rows is {number(a.value)} in a, over "

@@ -64,7 +64,9 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Change | None:
         return _forgotten(a, b)
     elif not _penalties_differ(a, b, pair):
         return None
-    changed = [fold if fold.form.loss not in ("loss", "data") else _data(fold) for fold in folds]
+    changed = [
+        fold if fold.form.loss not in ("loss", "data") else fold.without_penalty for fold in folds
+    ]
     parts = [
         signed(before.value - after.value) for before, after in zip(folds, changed, strict=True)
     ]
@@ -81,7 +83,7 @@ def _forgotten(a: Fold, b: Fold) -> Change | None:
     if not any(map(_has_penalty, (a, b))) or near(a.value, b.value):
         return None
     known, other = (a, b) if _has_penalty(a) else (b, a)
-    changed = _data(known)
+    changed = known.without_penalty
     if not near(changed.value, other.value):
         return None
     names = "ab" if known is a else "ba"
@@ -104,12 +106,6 @@ def _none_finite(fold: Fold) -> bool:
     return bool(len(finite)) and bool((known | ~finite).all()) and bool(finite.any())
 
 
-def _data(fold: Fold) -> Fold:
-    columns = fold.ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
-    return fold.of_losses(columns["loss"] - penalties, penalty=np.zeros(len(penalties)))
-
-
 def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
     none = [_is_none(fold.ledger) for fold in (a, b)]
     if all(none) or pair.same_entries:
@@ -120,7 +116,7 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
         return False
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if not (found.all_of_a or found.all_of_b):  # where the data terms agree, nothing else differs
-        return near(_data(a).value, _data(b).value) and not near(a.value, b.value)
+        return near(a.without_penalty.value, b.without_penalty.value) and not near(a.value, b.value)
     ours, theirs = a.ledger["penalty"][found.a], b.ledger["penalty"][found.b]
     losses = np.abs(a.ledger["loss"][found.a]), np.abs(b.ledger["loss"][found.b])
     return not alike(ours, theirs, np.fmax(*losses)).all()
@@ -171,8 +167,9 @@ def _without_output(a: Fold, b: Fold, pair: Pair) -> Change | None:
     ):
         return None
     columns = more.ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
-    changed = more.of_losses(penalties + sum(w * columns[name] for name, w in weights.items()))
+    changed = more.of_losses(
+        more.ledger.penalties + sum(w * columns[name] for name, w in weights.items())
+    )
     absent = " and ".join(name for name in other if name not in weights)
     sides = ("b", "a") if first else ("a", "b")
     evidence = (
@@ -212,17 +209,15 @@ def _terms(ledger: Ledger, weights: Mapping[str, float]) -> dict[str, Floats]:
     """The losses that the weights are of."""
     columns = ledger.columns
     if set(weights) == {_ALONE}:
-        penalties = np.nan_to_num(columns["penalty"], nan=0.0)
-        return {_ALONE: (columns["loss"] - penalties) / weights[_ALONE]}
+        return {_ALONE: (columns["loss"] - ledger.penalties) / weights[_ALONE]}
     return {name: columns[name] for name in weights}
 
 
 def _adds_up(ledger: Ledger, weights: Mapping[str, float]) -> bool:
     """Whether the named losses, so weighted, and the penalty are the loss."""
-    columns = ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
-    total = penalties + sum(weights[name] * t for name, t in _terms(ledger, weights).items())
-    return bool(np.allclose(total, columns["loss"], rtol=1e-5, equal_nan=True))
+    terms = _terms(ledger, weights).items()
+    total = ledger.penalties + sum(weights[name] * term for name, term in terms)
+    return bool(np.allclose(total, ledger.columns["loss"], rtol=1e-5, equal_nan=True))
 
 
 def _reweighted(fold: Fold, mine: Mapping[str, float], middle: Mapping[str, float]) -> Fold:

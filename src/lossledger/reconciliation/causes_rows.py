@@ -20,8 +20,9 @@ def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     batch beside an epoch that has one batch less, and no short one, is such a step, whatever the
     order of rows.
     """
-    del pair
     for which, more, less in (("a", a, b), ("b", b, a)):
+        if which == pair.wraps:
+            continue  # what it has more are rows that it had before
         again, other = more.ledger.again, less.ledger.again  # a cause of their own
         left_out = np.zeros(len(again), bool)
         found = _left_out(more.ledger.keep(~again), less.ledger.keep(~other))
@@ -36,13 +37,17 @@ def double_count(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Steps counted twice, as after a resume.
 
     The fold of all steps, less the fold without those that the run itself marks as trained again;
-    where it marks none, without those that came first of batches that the other side has once.
+    where it marks none, without those after all rows of the data, or, where the program may have
+    put the weights back, those that came first of batches that the other side has once.
     """
-    del pair
     for which, more, less in (("a", a, b), ("b", b, a)):
         if more.ledger.again.any() and not less.ledger.again.any():
             return _without("double_count", which, (a, b), more.ledger.again)
-    for which, more, less in (("a", a, b), ("b", b, a)):
+    for which, more, less, reading in (("a", a, b, pair.a), ("b", b, a, pair.b)):
+        on = which == pair.wraps and not reading.call.loads
+        beyond = _beyond(more.ledger, less.ledger) if on else None
+        if beyond is not None:
+            return _without("double_count", which, (a, b), beyond)
         found = match(more.ledger["batch_id"], less.ledger["batch_id"])
         if found.known and found.all_of_b and found.again_a.any():
             again = _first_times(more.ledger, found.again_a)

@@ -9,7 +9,7 @@ import numpy as np
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.compiled import reduction_of
-from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.fold import Floats, Fold
 from lossledger.reconciliation.moves import SAME, Change, alike, counted, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
@@ -106,7 +106,7 @@ def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, F
     """The losses of the same batches; else the sums over as many rows, where both end a batch."""
     folds = a, b
     rows = [fold.ledger["rows"] for fold in folds]
-    losses = [_data(fold.ledger) for fold in folds]
+    losses = [fold.ledger.data for fold in folds]
     if len(rows[0]) == len(rows[1]) and found.all_of_a and found.all_of_b:
         same = np.array_equal(rows[0][found.a], rows[1][found.b])
         return (losses[0][found.a], losses[1][found.b]) if same else None
@@ -130,9 +130,8 @@ def _by(a: Fold, b: Fold, cause: str, factor: "Floats | float", evidence: str) -
     """b's data terms without the factor; one of each step in the order of b's epoch."""
     ledger = b.ledger
     columns = ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
     loss = columns["loss"].copy()
-    loss[ledger.start :] = (_data(ledger) / factor) + penalties[ledger.start :]
+    loss[ledger.start :] = ledger.data / factor + ledger.penalties[ledger.start :]
     advice = {
         "reduction": 'Divide a summed loss by its rows, or compile with "sum_over_batch_size".',
         "replica_scaling": "Log the loss before it is divided by the number of replicas.",
@@ -153,10 +152,6 @@ def _scaled_by(pair: Pair, size: int) -> str | None:
     return "reduction" if summed else None
 
 
-def _data(ledger: Ledger) -> Floats:
-    return ledger["loss"] - np.nan_to_num(ledger["penalty"], nan=0.0)
-
-
 def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     """The fold of each batch's mean over its rows."""
     columns = fold.ledger.columns
@@ -164,7 +159,7 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
         return fold
     if kind not in ("sum", "mean_with_sample_weight"):
         return None
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    penalties = fold.ledger.penalties
     total = columns["loss"] - penalties
     if kind == "mean_with_sample_weight":
         total = total * columns["sample_weight"]
@@ -179,10 +174,10 @@ def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
         return known
     kinds = [reduction_of(each.call) for each in (pair.a, pair.b)]
     if pair.held and found.known and len(found.a) and kinds.count("sum") == 1:
-        summed, place, other = a.ledger, found.a, _data(b.ledger)[found.b]
+        summed, place, other = a.ledger, found.a, b.ledger.data[found.b]
         if kinds[1] == "sum":
-            summed, place, other = b.ledger, found.b, _data(a.ledger)[found.a]
-        size = float(np.median(_data(summed)[place] / other / summed["rows"][place]))
+            summed, place, other = b.ledger, found.b, a.ledger.data[found.a]
+        size = float(np.median(summed.data[place] / other / summed["rows"][place]))
         if np.isfinite(size) and size >= 1:
             return max(1, round(size))
     targets = pair.a.call.arguments.get("y")

@@ -4,7 +4,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import reduction_of
-from lossledger.reconciliation.fold import Floats, Fold, Ledger
+from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
 
@@ -33,7 +33,7 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if alike(own, count).all():
         return None
     changed = _over_weights(fold, each)
-    data = [_without_penalty(each).value for each in (fold, changed, other)]
+    data = [each.without_penalty.value for each in (fold, changed, other)]
     if not (paired or near(data[1], data[2])) or near(data[0], data[2]):
         return None
     of_classes = "class_weight" in reading.call.arguments
@@ -50,18 +50,13 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     return Change(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
 
 
-def _without_penalty(fold: Fold) -> Fold:
-    columns = fold.ledger.columns
-    return fold.of_losses(columns["loss"] - np.nan_to_num(columns["penalty"], nan=0.0))
-
-
 def _over_weights(fold: Fold, each: int) -> Fold:
     """Each batch's mean over the sum of its weights, which its rows are then; none of weight 0."""
     counted = fold.ledger["sample_weight"] > 0
     kept = fold.over(fold.ledger.keep(counted))
     columns = kept.ledger.columns
     count = columns["sample_weight"] / each
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    penalties = kept.ledger.penalties
     loss = (columns["loss"] - penalties) * columns["rows"] / count + penalties
     return kept.of_losses(loss, rows=count, weight=count)
 
@@ -85,14 +80,14 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     valid = masked.ledger["elements"][places[0]]
     if not alike(valid, weighed.ledger["sample_weight"][places[1]]).all() or not valid.all():
         return None
-    losses = _data(masked.ledger)[places[0]], _data(weighed.ledger)[places[1]]
+    losses = masked.ledger.data[places[0]], weighed.ledger.data[places[1]]
     rows = weighed.ledger["rows"][places[1]]
     each = losses[0] / losses[1] * valid / rows
     size = max(1, round(float(np.nan_to_num(np.median(each), nan=0.0, posinf=0.0))))
     if not alike(each, np.full(len(each), float(size))).all() or alike(*losses).all():
         return None
     columns = weighed.ledger.columns
-    penalties = np.nan_to_num(columns["penalty"], nan=0.0)
+    penalties = weighed.ledger.penalties
     counted_all = columns["rows"] * size / columns["sample_weight"]
     loss = (columns["loss"] - penalties) * counted_all + penalties
     changed = weighed.of_losses(loss)
@@ -105,7 +100,3 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     )
     advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
     return Change("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
-
-
-def _data(ledger: Ledger) -> Floats:
-    return ledger["loss"] - np.nan_to_num(ledger["penalty"], nan=0.0)

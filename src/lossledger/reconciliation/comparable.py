@@ -184,9 +184,10 @@ def _structure(a: tuple[Run, Call], b: tuple[Run, Call]) -> Iterator[str]:
 
 
 def _shapes(run: Run, call: Call) -> Any:
-    """Shapes of the weights, from the copy of the initial ones."""
+    """Shapes of the weights, from the copy of the initial ones; a number is no structure."""
     path = weights_file(run, call)
-    return None if path is None else shapes_in(path)  # or the layers' sizes are compared
+    found = None if path is None else shapes_in(path)  # or the layers' sizes are compared
+    return None if found is None else [shape for shape in found if shape]
 
 
 def _sizes(call: Call) -> Any:

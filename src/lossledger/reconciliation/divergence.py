@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
 from lossledger.reconciliation.result import Divergence
 
-# Of what may differ, that which a first step's loss shows, in the order of asking.
 UNKNOWN = "unexplained"
 """What trainings part on where nothing that is recorded tells."""
 
+# Of what may differ, that which a first step's loss shows, in the order of asking.
 _COMPUTING = ("precision", "compilation", "backend", "keras_version")
 _WEIGHTING = ("sample_weight", "class_weight", "mask", "loss_weights", "reduction", "penalty")
 _AT_ONCE = (*_WEIGHTING, "data", "randomness", *_COMPUTING)
@@ -188,6 +189,9 @@ def _weighed(found: Parting) -> str | None:
     """What of the same batch was weighed otherwise, as sums of its weights and targets show."""
     for column, cause in (("sample_weight", "sample_weight"), ("elements", "mask")):
         sums = [float(each.get(column, math.nan)) for each in (found.a, found.b)]
+        if column == "sample_weight" and not all(map(math.isnan, sums)):  # of none, each row is 1
+            sides = zip(sums, (found.a, found.b), strict=True)
+            sums = [float(each["rows"]) if math.isnan(total) else total for total, each in sides]
         if all(map(math.isfinite, sums)) and not math.isclose(*sums, rel_tol=SAME):
             return cause
     return None
@@ -196,25 +200,9 @@ def _weighed(found: Parting) -> str | None:
 def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     losses = [float(each["loss"]) for each in (found.a, found.b)]
     told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
-    scales = [each.fold.ledger.scale for each in (pair.a, pair.b) if each.fold]
-    if len(set(scales)) > 1 and near(losses[0] / scales[0], losses[1] / scales[1]):
-        return (
-            "accumulation_scaling",
-            f"{told}: of the same data term, {scales[0]:.6g} times and {scales[1]:.6g} times.",
-        )
-    known = [
-        each["penalty"] if side.fold and side.fold.ledger.has("penalty") else 0.0
-        for side, each in ((pair.a, found.a), (pair.b, found.b))
-    ]
-    data = [loss - each for loss, each in zip(losses, known, strict=True)]
-    if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)) and any(known):
-        return "penalty", f"{told}, and the data terms are equal: the penalty differs."
-    loaded = _loaded(pair, _place(pair, found))
-    if len(loaded) == 1:
-        return "initial_weights", f"{told}: {loaded[0]}'s program had set the model's weights."
-    shared = _unequal(pair, found.step) if "replica_scaling" in pair.factors else ""
-    if shared:
-        return "replica_scaling", f"{told}, {shared}"
+    seen = _seen_in_step(pair, found, losses)
+    if seen is not None:
+        return seen[0], f"{told}{seen[1]}"
     first = found.step == 0 and pair.same_start
     causes = _AT_ONCE if first else _LATER
     cause = next((each for each in causes if each in pair.factors), None)
@@ -222,9 +210,8 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     state = "" if cause else other_state(pair, _place(pair, found))
     if state:
         return "optimizer_state", f"{told}, after an update that was not the same: {state}."
-    if cause is None and re.search(
-        "layers|loss", " ".join(pair.factors.get("hyperparameters", []))
-    ):
+    names = " ".join(pair.factors.get("hyperparameters", []))
+    if cause is None and re.search("layers|loss", names):
         cause = "hyperparameters"  # an activation, say, or another loss, which act at once
     if cause is None and pair.noisy:
         return "randomness", f"{told}: layers draw random numbers, and drew others."
@@ -236,6 +223,26 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _seen_in_step(pair: Pair, found: Parting, losses: Sequence[float]) -> tuple[str, str] | None:
+    """What the step itself shows to be another: its scale, its penalty, weights, its shares."""
+    scales = [each.fold.ledger.scale for each in (pair.a, pair.b) if each.fold]
+    if len(set(scales)) > 1 and near(losses[0] / scales[0], losses[1] / scales[1]):
+        times = f"{scales[0]:.6g} times and {scales[1]:.6g} times"
+        return "accumulation_scaling", f": of the same data term, {times}."
+    known = [
+        each["penalty"] if side.fold and side.fold.ledger.has("penalty") else 0.0
+        for side, each in ((pair.a, found.a), (pair.b, found.b))
+    ]
+    data = [loss - each for loss, each in zip(losses, known, strict=True)]
+    if abs(data[0] - data[1]) <= SAME * max(map(abs, losses)) and any(known):
+        return "penalty", ", and the data terms are equal: the penalty differs."
+    loaded = _loaded(pair, _place(pair, found))
+    if len(loaded) == 1:
+        return "initial_weights", f": {loaded[0]}'s program had set the model's weights."
+    shared = _unequal(pair, found.step) if "replica_scaling" in pair.factors else ""
+    return ("replica_scaling", f", {shared}") if shared else None
 
 
 def _loaded(pair: Pair, place: int) -> list[str]:

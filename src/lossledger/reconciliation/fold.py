@@ -54,6 +54,16 @@ class Ledger:
             return self["superseded"].astype(bool)
         return np.zeros(len(self), bool)
 
+    @property
+    def penalties(self) -> Floats:
+        """The penalty in each loss, as long as the columns are; 0 where it isn't known."""
+        return np.nan_to_num(self.columns["penalty"], nan=0.0)
+
+    @property
+    def data(self) -> Floats:
+        """The epoch's data terms: losses without their penalties."""
+        return self["loss"] - self.penalties[self.start :]
+
     def with_loss(self, loss: Floats, **columns: Floats) -> "Ledger":
         """The same entries with another loss each; as long as the columns are."""
         return replace(self, columns={**self.columns, "loss": loss, **columns})
@@ -169,6 +179,13 @@ class Fold:
         if name == "data":
             return columns["loss"] - columns["penalty"]
         return np.sum([columns[part] for part in name.split("+")], axis=0)
+
+    @property
+    def without_penalty(self) -> "Fold":
+        """The same fold of the data terms."""
+        penalties = self.ledger.penalties
+        loss = self.ledger.columns["loss"] - penalties
+        return self.of_losses(loss, penalty=np.zeros(len(penalties)))
 
     def over(self, ledger: Ledger) -> "Fold":
         """The same form over other entries."""

@@ -1,6 +1,6 @@
 """The entries that a number is made of: where they lie in a run, read into a ledger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -73,31 +73,44 @@ def ledger_of(
     outputs = shares.outputs(run.path)
     has = [*_COLUMNS, *outputs]
     has += [name for name in _OPTIONAL if name not in has and name in NAMES]
-    begin = 0 if form.looks_back else span[0]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in has}
-    calls = [c for c in run.calls if c.line == call.line and c.number <= call.number and c.steps]
-    done = calls[0].before
+    start = 0
     if again is not None:
-        parts[SUPERSEDED] = []
-        _all_times(run, call, again, parts)
-        begin, span, calls = 0, (0, 0), []
-    for _, block in entries_of(run.path, calls, has):
-        length = len(block["epoch"])
-        window = slice(max(begin - done, 0), max(span[1] - done, 0))
-        if window.start < min(window.stop, length):
-            for name in has:  # copies: a view would hold its whole block
-                parts[name].append(block[name][window].copy())
-        done += length
-        if done >= span[1]:
-            break
+        parts = _all_times(run, call, again, has)
+    else:
+        begin = 0 if form.looks_back else span[0]
+        parts, start = _within(run, call, (begin, span[1]), has), span[0] - begin
     columns = {name: np.concatenate(found) for name, found in parts.items()}
     kept = {name: _typed(name, column) for name, column in columns.items()}
     for name in _OPTIONAL:
         if name in kept and not np.isfinite(kept[name]).any():
             del kept[name]
-    ledger = _scaled(Ledger(kept, span[0] - begin, call.weight_kind))
+    ledger = _scaled(Ledger(kept, start, call.weight_kind))
     if call.configuration.get("custom_compute_loss"):
         ledger = _unknown(ledger)
+    _check(form, ledger, outputs)
+    return ledger
+
+
+def _within(
+    run: Run, call: Call, span: tuple[int, int], names: Sequence[str]
+) -> dict[str, list[np.ndarray]]:
+    """Columns of a call's line, from one place to another, in pieces."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    calls = [c for c in run.calls if c.line == call.line and c.number <= call.number and c.steps]
+    done = calls[0].before
+    for _, block in entries_of(run.path, calls, names):
+        length = len(block["epoch"])
+        window = slice(max(span[0] - done, 0), max(span[1] - done, 0))
+        if window.start < min(window.stop, length):
+            for name in names:  # copies: a view would hold its whole block
+                parts[name].append(block[name][window].copy())
+        done += length
+        if done >= span[1]:
+            break
+    return parts
+
+
+def _check(form: Form, ledger: Ledger, outputs: Sequence[str]) -> None:
     unknown = [part for part in form.loss.split("+") if part not in ("loss", "data", *outputs)]
     if unknown or (form.loss == "data" and not ledger.has("penalty")):
         raise LossLedgerError(
@@ -106,7 +119,6 @@ def ledger_of(
             slug="no-loss",
             exit_code=2,
         )
-    return ledger
 
 
 def _scaled(ledger: Ledger) -> Ledger:
@@ -142,14 +154,17 @@ def _unknown(ledger: Ledger) -> Ledger:
     return replace(ledger.with_loss(loss, penalty=np.full(len(loss), np.nan)), scale=np.nan)
 
 
-def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.ndarray]]) -> None:
-    """The entries of an epoch, those that were trained again marked, in the order of training."""
+def _all_times(
+    run: Run, call: Call, epoch: int, names: Sequence[str]
+) -> dict[str, list[np.ndarray]]:
+    """Columns of an epoch, those that were trained again marked, in the order of training."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, SUPERSEDED)}
     same = [c for c in run.calls if (c.model, c.driver) == (call.model, call.driver)]
     same = [c for c in same if c.number <= call.number]
     ours = [c for c in same if c.line == call.line or c.standing.superseded]
     seen = {c.number: 0 for c in ours}
     counts = {c.number: c.steps for c in ours}
-    for each, block in entries_of(run.path, [c.whole for c in ours], [*parts][:-1]):
+    for each, block in entries_of(run.path, [c.whole for c in ours], names):
         place = np.arange(len(block["epoch"])) + seen[each.number]
         seen[each.number] += len(place)
         mine = block["epoch"] == epoch
@@ -157,6 +172,7 @@ def _all_times(run: Run, call: Call, epoch: int, parts: Mapping[str, list[np.nda
             for name, column in block.items():
                 parts[name].append(column[mine])
             parts[SUPERSEDED].append((place >= counts[each.number])[mine])
+    return parts
 
 
 def _typed(name: str, column: np.ndarray) -> np.ndarray:

@@ -12,9 +12,11 @@ import numpy as np
 from lossledger.reconciliation.chain import chain, merged
 from lossledger.reconciliation.comparable import reasons
 from lossledger.reconciliation.divergence import UNKNOWN, divergence
-from lossledger.reconciliation.files import file_of, with_files
+from lossledger.reconciliation.file_number import file_of
+from lossledger.reconciliation.files import with_files
 from lossledger.reconciliation.measured import measured
 from lossledger.reconciliation.moves import Move, near
+from lossledger.reconciliation.own_means import seen_through
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading, read
 from lossledger.reconciliation.rest import rest
@@ -84,7 +86,8 @@ def reconcile(
         )
         return with_files((a, b), files, epoch, directory, inner)
     with np.errstate(all="ignore"):  # what is not finite is told as a cause
-        pair = Pair(*(read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)))
+        sides = [read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)]
+        pair = Pair(*seen_through(*sides))
         if not pair.same_form:
             pair = Pair(_unidentified(pair.a), _unidentified(pair.b))
         return _reconciled(pair, across, (model, x, y, sample_weight))

@@ -8,19 +8,22 @@ from lossledger.reconciliation.causes_rows import hidden_steps
 from lossledger.reconciliation.causes_statistic import convention, state_not_reset, weighting
 from lossledger.reconciliation.compiled import layers_of
 from lossledger.reconciliation.fold import Fold, Form
+from lossledger.reconciliation.measured_both import both
 from lossledger.reconciliation.measured_rows import (
+    ADVICE,
+    ELSEWHERE,
     Rows,
-    between,
+    elsewhere,
     rows_of,
     size_of,
     training_size,
 )
 from lossledger.reconciliation.moves import SAME, Move, near, number, signed
-from lossledger.reconciliation.pair import Pair, stood_still
+from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
-from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
 from lossledger.reconciliation.verdict import named
+from lossledger.reconciliation.weights import stood_still
 
 if TYPE_CHECKING:
     from lossledger.keras.measure import Losses
@@ -50,7 +53,7 @@ def measured(
         The causes, and the verdict.
     """
     if pair.a.fold is None and pair.b.fold is None:
-        return _both(pair, parted)
+        return both(pair, parted)
     first = pair.a.fold is not None
     trained, evaluated = (pair.a, pair.b) if first else (pair.b, pair.a)
     sign = 1.0 if first else -1.0
@@ -108,23 +111,34 @@ def _split(
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
     if elsewhere(evaluated):
-        return [], f"{signed(left)} is unexplained: {_ELSEWHERE}."
+        return [], f"{signed(left)} is unexplained: {ELSEWHERE}."
     layers = layers_of(trained.call)
-    modes = [layer["class"] for layer in layers if layer.get("training")]
+    modes = any(layer.get("training") for layer in layers)
     still = stood_still(trained.call)
     if len(rows.causes) == 1 and layers and still and not modes:
         slug = next(iter(rows.causes))
         evidence = f"The weights never moved, and no layer has a mode: {rows.told}."
-        return [(Move(slug, left, evidence, _ADVICE[slug]), None)], f"All of the gap is {slug}."
+        return [(Move(slug, left, evidence, ADVICE[slug]), None)], f"All of the gap is {slug}."
     if rows.causes:
         moved = "" if still else "the weights moved, and "
         told = f"{signed(left)} is unexplained: {moved}{rows.told}."
         return [], told + (f" {_PASS}" if set(rows.causes) <= {"class_weight", *_CUT} else "")
+    return _of_one(trained, mean, left, same=rows.same)
+
+
+def _of_one(
+    trained: Reading, mean: Fold, left: float, *, same: bool
+) -> tuple[list[tuple[Move, float | None]], str]:
+    """The gap as that of moving weights, or of another mode, where only one of them can be."""
+    layers, still = layers_of(trained.call), stood_still(trained.call)
+    modes = [layer["class"] for layer in layers if layer.get("training")]
     told = f"the mean over the steps is {number(mean.value)}, evaluated it is "
     told += number(mean.value + left)
-    assumed, assuming = (_SEEN, ".") if rows.same else (_ASSUMED, _IF)
+    assumed, assuming = (_SEEN, ".") if same else (_ASSUMED, _IF)
     if layers and not modes and not still:
         evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
+        if trained.call.steps in trained.call.loads:
+            evidence += " These the program set after the last step, as restore_best_weights does."
         move = Move("moving_weights", left, f"{evidence} {assumed}", _MOVING)
         return [(move, None)], f"All of the gap is moving_weights{assuming}"
     if modes and still:
@@ -142,34 +156,18 @@ def _split(
     )
 
 
-def elsewhere(measured: Reading) -> bool:
-    """Whether other weights were evaluated than those that the training ended with."""
-    known = measured.data.get("weights"), measured.names[1]
-    return all(known) and known[0] != known[1]
-
-
 def _act(modes: list[str]) -> str:
     """The layers that act otherwise in training, each class once."""
     names = list(dict.fromkeys(modes))
     return f"{' and '.join(names)} {'acts' if len(names) == 1 else 'act'}"
 
 
-_ELSEWHERE = "the evaluated weights are not those that the training ended with"
 _CUT = ("weighting", "reduction", "hyperparameters")
 """What a measurement in other batches is a cause of."""
 _PASS = "Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 _SEEN = "The data are those of the training: their fingerprints are equal."
-_ADVICE = {
-    "unseen_rows": "Evaluate the rows that were trained on.",
-    "data": "Evaluate the rows that were trained on.",
-    "weighting": "Measure in batches of one size, or the epoch's mean by what a batch's is by.",
-    "reduction": 'Compile with "sum_over_batch_size", or measure in batches of one size.',
-    "hyperparameters": "Measure in batches of one size.",
-    "class_weight": "Evaluate with sample_weight= of each row's class weight, or train without.",
-    "sample_weight": "Evaluate with the sample weights of the training, or train without.",
-}
 
 
 def _measure(
@@ -227,62 +225,7 @@ def _modes(
     for slug in rows.causes:
         if slug in amounts:
             evidence = f"At the final weights, {rows.causes[slug]}."
-            moves.append((Move(slug, amounts[slug], evidence, _ADVICE[slug]), None))
+            moves.append((Move(slug, amounts[slug], evidence, ADVICE[slug]), None))
     if not unknown:
         moves.insert(0, (Move("moving_weights", found.weighed - mean, moving, _MOVING), noise))
     return moves, unknown
-
-
-def _both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
-    """Two measured numbers: of one difference, where there is only one."""
-    a, b = pair.a.side.value, pair.b.side.value
-    left = gap_of(a, b)
-    if left == 0:
-        return [], "No gap."
-    if near(a, b):
-        return [], "The numbers are equal up to float32 rounding."
-    rows = between(pair.a, pair.b)
-    if parted is None and any(map(elsewhere, (pair.a, pair.b))):
-        return [], f"{signed(left)} is unexplained: {_ELSEWHERE}."
-    if parted is None:
-        cause = _of_measuring(pair, rows, left)
-        if cause is not None:
-            return [cause], f"One cause: {cause.cause}, {signed(left)}."
-    if pair.same_call and pair.a.epoch != pair.b.epoch:
-        evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
-        cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
-        return [cause], f"One cause: convention, {signed(left)}."
-    if pair.goes_on:
-        return [], f"{signed(left)} is unexplained: {pair.goes_on} was trained on from there."
-    if parted is None:
-        return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
-    cause = sole_cause(pair, parted)
-    if cause is not None and not pair.measuring and not rows.causes:
-        evidence = f"{parted.evidence} Nothing else that is recorded differs."
-        return [Cause(cause, left, "replayed", None, evidence, advice_on(cause))], (
-            f"All of the gap is {cause}."
-        )
-    names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
-    return [], f"{signed(left)} is unexplained: the trainings differ in {names}."
-
-
-def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
-    """The one thing on record in which two measurements of one training differ."""
-    if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
-        slug = next(iter(rows.causes))
-        evidence = f"The trainings are the same, but {rows.told}."
-        rows_alone = slug in ("unseen_rows", "data")
-        advice = "Measure both on the same rows." if rows_alone else _ADVICE[slug]
-        return Cause(slug, left, "measured", None, evidence, advice)
-    if pair.measuring and not pair.factors:
-        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
-        advice = "Measure both on the same rows: leave validation_steps out."
-        return Cause("unseen_rows", left, "measured", None, evidence, advice)
-    acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
-    if len(acts) == 1 and not pair.measuring and not rows.causes:
-        slug = acts.pop()
-        names = ", ".join(pair.factors[slug])
-        evidence = f"All steps of both trainings agree. What differs, {names}, acts on what is "
-        evidence += "measured alone."
-        return Cause(slug, left, "replayed", None, evidence, advice_on(slug))
-    return None

@@ -8,12 +8,24 @@ import numpy as np
 
 from lossledger.reconciliation.align import same_rows
 from lossledger.reconciliation.compiled import layers_of, reduction_of
+from lossledger.reconciliation.data import reorders
 from lossledger.reconciliation.fold import Ledger
 from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.reading import Reading
 
 _DEFAULT = 32
 """Keras's own `batch_size`."""
+ELSEWHERE = "the evaluated weights are not those that the training ended with"
+ADVICE = {
+    "unseen_rows": "Evaluate the rows that were trained on.",
+    "data": "Evaluate the rows that were trained on.",
+    "weighting": "Measure in batches of one size, or the epoch's mean by what a batch's is by.",
+    "reduction": 'Compile with "sum_over_batch_size", or measure in batches of one size.',
+    "hyperparameters": "Measure in batches of one size.",
+    "class_weight": "Evaluate with sample_weight= of each row's class weight, or train without.",
+    "sample_weight": "Evaluate with the sample weights of the training, or train without.",
+}
+"""The change that would remove what measured rows are a cause of."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ def between(a: Reading, b: Reading) -> Rows:
     elif None not in ids and ids[0] != ids[1]:
         causes["data"] = f"both are measured on {counted(counts[0], 'row')}, which are not the same"
     weighted = [each.get("weighted") for each in (ours, theirs)]
-    if weighted[0] != weighted[1]:
+    if None not in weighted and weighted[0] != weighted[1]:
         names = ("a", "b") if weighted[0] else ("b", "a")
         causes["sample_weight"] = f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"
     causes |= _cut(a, (size_of(a), size_of(b)), "a is measured in", "b", b)
@@ -77,6 +89,8 @@ def training_size(trained: Reading) -> int | None:
 def size_of(measured: Reading) -> int | None:
     """Rows of a full batch of the measurement, where that was of arrays; else `None`."""
     arguments, rows = measured.call.arguments, measured.data.get("rows")
+    if "weighted" not in measured.data:
+        return None  # a data set has batches of its own
     said = measured.data.get("batch_size")
     if measured.side.statistic != "evaluate":
         said = arguments.get("validation_batch_size") or arguments.get("batch_size")
@@ -87,9 +101,12 @@ def _cut(
     trained: Reading, sizes: tuple[int | None, int | None], one: str, other: str, measured: Reading
 ) -> dict[str, str]:
     """Other batches, where a loss depends on them."""
-    if None in sizes or sizes[0] == sizes[1]:
+    if sizes[0] is None or sizes[0] == sizes[1]:
         return {}
-    told = f"{one} batches of {counted(sizes[0] or 0, 'row')}, {other} of {sizes[1]:,}, "
+    if sizes[1] is None and "rows" not in measured.data:
+        return {}
+    size = "of a data set's own" if sizes[1] is None else f"of {sizes[1]:,}"
+    told = f"{one} batches of {counted(sizes[0], 'row')}, {other} {size}, "
     call = trained.call
     reduced = reduction_of(call)
     masked = any(layer.get("mask_zero") or "mask_value" in layer for layer in layers_of(call))
@@ -114,29 +131,46 @@ def _which(trained: Reading, measured: Reading) -> dict[str, str]:
     arguments, validates = measured.call.arguments, measured.side.statistic != "evaluate"
     if validates and arguments.get("validation_split"):
         return {"unseen_rows": "the validation data are rows that training doesn't see"}
-    if validates and arguments.get("validation_steps"):
-        steps = counted(int(arguments["validation_steps"]), "step")
-        return {"unseen_rows": f"the validation ends after {steps}"}
     fold, count = trained.fold, measured.data.get("rows") or _validated(arguments, validates)
-    if fold is None or count is None:
+    own = int(fold.ledger["rows"].sum()) if fold else None
+    steps = arguments.get("validation_steps") if validates else measured.data.get("steps")
+    if steps and count != own:
+        what = "validation" if validates else "evaluation"
+        return {"unseen_rows": f"the {what} ends after {counted(int(steps), 'step')}"}
+    if fold is None or own is None or count is None:
         return {}
-    ledger, identity = fold.ledger, _identity(measured)
-    own = int(ledger["rows"].sum())
-    ids = ledger["batch_id"]
     what = "validation data have" if validates else "evaluated data have"
     if count != own:
-        among = measured.data.get("trained")
-        part = identity is not None and _is_part(ledger, identity, count)
-        part = part or count == among or count == _given(trained)
-        slug = "unseen_rows" if part else "data"
-        rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
-        if among is not None and among < count < own:
-            of = f"{among:,}" if among else "none"
-            rows = f"the {what} {counted(count, 'row')}, {of} of them among the training's {own:,}"
-        return {slug: rows}
+        return _other_count(trained, measured, count, what)
+    identity, ids = _identity(measured), fold.ledger["batch_id"]
     if identity is not None and ids.all() and identity.all() and not same_rows(ids, identity):
         return {"data": f"the {what} {count:,} other rows: their fingerprints differ"}
     return {}
+
+
+def _other_count(trained: Reading, measured: Reading, count: int, what: str) -> dict[str, str]:
+    """More rows or fewer than the epoch has: of its data, other ones, or nobody knows."""
+    assert trained.fold is not None
+    ledger, identity = trained.fold.ledger, _identity(measured)
+    own, among = int(ledger["rows"].sum()), measured.data.get("trained")
+    rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
+    if among is not None and among < count < own:
+        of = f"{among:,}" if among else "none"
+        rows = f"the {what} {counted(count, 'row')}, {of} of them among the training's {own:,}"
+    part = identity is not None and _is_part(ledger, identity, count)
+    if part or count in (among, _given(trained)) or _shares_batches(ledger, measured):
+        return {"unseen_rows": rows}
+    if among is None and (identity is None or reorders(trained)):
+        unknown = "whether they are among these is not on record"
+        return {"unseen_rows": rows, "data": unknown}
+    return {"data": rows}
+
+
+def _shares_batches(ledger: Ledger, measured: Reading) -> bool:
+    """Whether all whole batches of the measured rows are batches of the training."""
+    texts = measured.data.get("batches") or ()
+    ids = np.array([int(text, 16) for text in texts], np.uint64)
+    return bool(len(ids) and np.isin(ids, ledger["batch_id"]).all())
 
 
 def _is_part(ledger: Ledger, identity: np.ndarray, count: int) -> bool:
@@ -177,3 +211,9 @@ def _weighed(trained: Reading, measured: Reading) -> dict[str, str]:
         return {}
     names = ("the evaluation", "training") if weighted else ("training", "the evaluation")
     return {"sample_weight": f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"}
+
+
+def elsewhere(measured: Reading) -> bool:
+    """Whether other weights were evaluated than those that the training ended with."""
+    known = measured.data.get("weights"), measured.names[1]
+    return all(known) and known[0] != known[1]

@@ -1,22 +1,24 @@
 """What is known of two numbers beside their folds: what differs, and what stood still."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
+
+import numpy as np
 
 from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
-from lossledger.reconciliation.align import Ids, order, same_rows
+from lossledger.reconciliation.align import begins_anew, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
+from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
 from lossledger.reconciliation.factors import factors
-from lossledger.reconciliation.parting import begins_in, epoch_ids
+from lossledger.reconciliation.parting import begins_in, training_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
-from lossledger.reconciliation.weights import rounded_alike
+from lossledger.reconciliation.weights import begin_alike, stood_still
 
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
@@ -57,10 +59,29 @@ class Pair:
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """What the records of the two calls say differently."""
+        """What the records of the two calls say differently, and of those that led to them."""
         if self.same_call:
             return ()
-        return differences((self.a.run, self.a.call), (self.b.run, self.b.call))
+        found = differences((self.a.run, self.a.call), (self.b.run, self.b.call))
+        names = {"initial_weights", *(each.name for each in found)}
+        for one, other in self._before:
+            more = differences((self.a.run, one), (self.b.run, other))
+            found += tuple(each for each in more if each.name not in names)
+            names |= {each.name for each in more}
+        return found
+
+    @cached_property
+    def _before(self) -> list[tuple[Call, Call]]:
+        """The calls of both trainings that trained the same steps, before those of the numbers."""
+        if not self.same_start:
+            return []
+        ends = [np.cumsum([call.steps for call in each.calls]) for each in (self.a, self.b)]
+        begins = np.unique(np.concatenate([[0], *(each[:-1] for each in ends)]))
+        pairs: list[tuple[Call, Call]] = []
+        for step in begins[begins < min(each[-1] for each in ends)].tolist():
+            places = [int(np.searchsorted(each, step, side="right")) for each in ends]
+            pairs.append((self.a.calls[places[0]], self.b.calls[places[1]]))
+        return [each for each in pairs if each != (self.a.call, self.b.call)]
 
     @cached_property
     def factors(self) -> Mapping[str, list[str]]:
@@ -105,12 +126,12 @@ class Pair:
         if self.same_call:
             return True
         ours, theirs = (each.names[0] for each in (self.a, self.b))
-        return bool(ours) and (ours == theirs or (bool(theirs) and self._rounded_alike))
+        return bool(ours) and (ours == theirs or (bool(theirs) and self._begin_alike))
 
     @cached_property
-    def _rounded_alike(self) -> bool:
+    def _begin_alike(self) -> bool:
         sides = [(each.run, each.calls[0]) for each in (self.a, self.b)]
-        return rounded_alike(sides[0], sides[1])
+        return begin_alike(sides[0], sides[1])
 
     @cached_property
     def held(self) -> bool:
@@ -121,7 +142,8 @@ class Pair:
         if not self.same_start:
             return False
         return all(
-            all(map(stood_still, each.calls)) or _first_alone(each) for each in (self.a, self.b)
+            all(map(stood_still, each.calls)) or (each.steps == 1 and each.fold is not None)
+            for each in (self.a, self.b)
         )
 
     @cached_property
@@ -152,29 +174,50 @@ class Pair:
     @cached_property
     def shuffled(self) -> bool:
         """Whether both calls drew the order of their rows at random."""
-        return all(_shuffles(each.call) or _reorders(each) for each in (self.a, self.b))
+        return all(shuffles(each.call) or reorders(each) for each in (self.a, self.b))
 
     @cached_property
     def any_shuffled(self) -> bool:
         """Whether one of the calls drew the order of its rows at random."""
-        return any(_shuffles(each.call) for each in (self.a, self.b))
+        return any(shuffles(each.call) for each in (self.a, self.b))
 
     @cached_property
     def wraps(self) -> str:
         """Which side's epochs go on past the end of the data, and begin anew in them; "" if none.
 
-        It has more rows than the other, which has all of its array's; it was told how many steps an
-        epoch has; and its epochs don't hold the same rows.
+        It has more rows than the other, which holds all of the data: as the sums of its batches
+        show. Or as arguments do: the other has all of its array's, a number of steps ends its
+        epochs, and they don't hold the same rows.
         """
         for name, more, less in (("a", self.a, self.b), ("b", self.b, self.a)):
-            counts = [int(each.fold.ledger["rows"].sum()) for each in (more, less) if each.fold]
-            given = _arrays(less.call.arguments.get("x"))
-            whole = bool(given) and (given[0].get("shape") or [None])[0] in counts[-1:]
-            told = more.call.arguments.get("steps_per_epoch")
-            if len(counts) == 2 and counts[0] > counts[1] and told and whole:
-                ids = _first_epochs(more)
+            ledgers = [each.fold.ledger for each in (more, less) if each.fold]
+            counts = [int(ledger["rows"].sum()) for ledger in ledgers]
+            if len(counts) < 2 or counts[0] <= counts[1]:
+                continue
+            if begins_anew(*(ledger[key] for ledger in ledgers for key in ("batch_id", "rows"))):
+                return name
+            given = arrays_of(less.call.arguments.get("x"))
+            whole = bool(given) and (given[0].get("shape") or [None])[0] == counts[1]
+            told = more.call.arguments.get("steps_per_epoch") or more.call.driver not in OF_EPOCHS
+            if told and whole:
+                ids = first_epochs(more)
                 return name if len(ids[1]) == len(ids[0]) and not same_rows(*ids) else ""
         return ""
+
+    @cached_property
+    def cut_short(self) -> bool:
+        """Whether both epochs are pieces of one training, ended by a number of steps, not the data.
+
+        The one holds other rows than the other then, because it lies elsewhere in the same data.
+        """
+        sides = [each for each in (self.a, self.b) if each.call.arguments.get("steps_per_epoch")]
+        if len(sides) < 2 or not all(each.fold for each in sides):
+            return False
+        return self.same_call or any(
+            bool(np.isin(one.fold.ledger["batch_id"], training_ids(*other.training)).all())
+            for one, other in (sides, sides[::-1])
+            if one.fold
+        )
 
     @cached_property
     def same_data(self) -> bool | None:
@@ -192,7 +235,7 @@ class Pair:
     @cached_property
     def targets(self) -> Sequence[Mapping[str, Any]]:
         """What is said of the targets of each side, where they are one array."""
-        found = [_arrays(each.call.arguments.get("y")) for each in (self.a, self.b)]
+        found = [arrays_of(each.call.arguments.get("y")) for each in (self.a, self.b)]
         return [each[0] if len(each) == 1 else {} for each in found]
 
     @cached_property
@@ -202,7 +245,7 @@ class Pair:
         Integers and floats hash otherwise, floats of 16 bits as what they were rounded to, and
         classes as integers otherwise than as one number each.
         """
-        forms = [_form(each.call) for each in (self.a, self.b)]
+        forms = [form_of(each.call) for each in (self.a, self.b)]
         return None in forms or forms[0] == forms[1]
 
     @cached_property
@@ -248,65 +291,3 @@ class Pair:
         if self.b.names[0] and self.b.names[0] == self.a.names[1]:
             return "b"
         return "a" if self.a.names[0] and self.a.names[0] == self.b.names[1] else ""
-
-
-def _form(call: Call) -> list[tuple[str, int]] | None:
-    """Of inputs and targets, the kind of each, and its values a row; `None` if unknown."""
-    found: list[tuple[str, int]] = []
-    for name in ("x", "y"):
-        for given in _arrays(call.arguments.get(name)):
-            if "shape" not in given or None in given["shape"][1:]:
-                return None
-            dtype = str(given.get("dtype"))
-            kind = dtype if "float16" in dtype else "float" if "float" in dtype else ""
-            found.append((kind, math.prod(given["shape"][1:])))
-    return found or None
-
-
-def _arrays(given: Any) -> list[Mapping[str, Any]]:
-    """What is said of each array of a structure, in the order in which Keras flattens it."""
-    if isinstance(given, Mapping):
-        table = cast("Mapping[str, Any]", given)
-        if "shape" in table:
-            return [table]
-        return [each for name in sorted(table) for each in _arrays(table[name])]
-    if isinstance(given, list):
-        return [each for part in cast("list[Any]", given) for each in _arrays(part)]
-    return [] if given is None else [{}]
-
-
-def _shuffles(call: Call) -> bool:
-    return call.driver in OF_EPOCHS and call.arguments.get("shuffle", True) is not False
-
-
-def _reorders(reading: Reading) -> bool:
-    """Whether a loop trains the same rows in another order in its second epoch."""
-    ids = _first_epochs(reading)
-    return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
-
-
-def _first_epochs(reading: Reading) -> list[Ids]:
-    """The batches of a call's first epoch, and of the second."""
-    return [
-        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
-        for epoch in (0, 1)
-    ]
-
-
-def stood_still(call: Call) -> bool:
-    """Whether a call left the weights that it trains where they were.
-
-    Equal ones at both ends don't say so where updates were made: the program may have put them
-    back. Nor does a learning rate of 0 at the beginning, where a callback raises it.
-    """
-    first, last = call.info.get("initial_weights"), call.info.get("final_weights")
-    states = [call.info.get(f"{which}_optimizers") for which in ("initial", "final")]
-    if first and first == last and states[0] == states[1]:
-        return True
-    optimizer = call.configuration.get("optimizer")
-    table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}
-    return table.get("learning_rate") == 0 and not table.get("weight_decay")
-
-
-def _first_alone(reading: Reading) -> bool:
-    return reading.steps == 1 and reading.fold is not None

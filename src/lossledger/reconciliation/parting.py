@@ -220,6 +220,12 @@ def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndar
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
+def training_ids(run: Run, calls: Sequence[Call], steps: int) -> np.ndarray:
+    """The fingerprints of the batches of a training's first steps, uint64 (steps,)."""
+    parts = [block["batch_id"] for _, block in entries_of(run.path, calls, ["batch_id"])]
+    return np.concatenate([*parts, np.empty(0, np.uint64)])[:steps]
+
+
 def last_unequal(run: Run, calls: Sequence[Call], steps: int) -> tuple[int, tuple[int, ...]] | None:
     """The last step, of some of a training, that its replicas shared unequally.
 

@@ -152,6 +152,8 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
+        if _of_other_sizes(pair):
+            causes.add("hyperparameters")
     same = _same_rows(pair)
     if parted.cause == "hyperparameters" and len(set(rows)) == 1 and same is False:
         causes.add("data")  # beside a batch size
@@ -181,6 +183,12 @@ def _counts(pair: Pair) -> list[int]:
             total = float(ledger["sample_weight"].sum())
             rows = [rows[1 - place]] * 2 if near(total, rows[1 - place]) else rows
     return rows
+
+
+def _of_other_sizes(pair: Pair) -> bool:
+    """Whether the epochs' first batches have other sizes."""
+    ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    return len({int(ledger["rows"][0]) for ledger in ledgers if len(ledger)}) > 1
 
 
 def _share_batches(pair: Pair) -> bool:

@@ -1,11 +1,16 @@
-"""The copies of initial weights: read with care, as files of any origin are."""
+"""Whether calls trained from the same weights, and moved them.
+
+Copies of initial weights are read with care, as files of any origin are.
+"""
 
 import math
 import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,22 +55,23 @@ def shapes_in(path: Path) -> list[list[int]] | None:
     return shapes
 
 
-def rounded_alike(a: tuple[Run, Call], b: tuple[Run, Call]) -> bool:
-    """Whether two calls began from weights that are the same but for their dtype's rounding."""
+def begin_alike(a: tuple[Run, Call], b: tuple[Run, Call]) -> bool:
+    """Whether two calls began from the same weights, though their fingerprints differ.
+
+    They are rounded to other dtypes; or one model keeps more numbers beside its layers' arrays, as
+    a mean of its own.
+    """
     policies = [str(call.configuration.get("dtype_policy")) for _, call in (a, b)]
     limits = [_COARSE[policy] for policy in policies if policy in _COARSE]
-    if policies[0] == policies[1] or not limits:
+    rounds = policies[0] != policies[1] and bool(limits)
+    kept = [_values(*each) for each in (a, b)]
+    arrays = [[array for array in each or () if array.ndim] for each in kept]
+    if None in kept or [each.shape for each in arrays[0]] != [each.shape for each in arrays[1]]:
         return False
-    ours, theirs = (_values(*each) for each in (a, b))
-    return (
-        ours is not None
-        and theirs is not None
-        and [each.shape for each in ours] == [each.shape for each in theirs]
-        and all(
-            np.allclose(one, other, rtol=max(limits), atol=0)
-            for one, other in zip(ours, theirs, strict=True)
-        )
-    )
+    if not rounds and len(kept[0] or ()) == len(kept[1] or ()):
+        return False
+    limit = max(limits) if rounds else 0.0
+    return all(np.allclose(*pair, rtol=limit, atol=0) for pair in zip(*arrays, strict=True))
 
 
 def _values(run: Run, call: Call) -> list[np.ndarray] | None:
@@ -86,3 +92,18 @@ def _decoded(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "V" and array.dtype.itemsize == 2:
         return (array.view("u2").astype("u4") << 16).view("f4").astype("f8")
     return array.astype("f8")
+
+
+def stood_still(call: Call) -> bool:
+    """Whether a call left the weights that it trains where they were.
+
+    Equal ones at both ends don't say so where updates were made: the program may have put them
+    back. Nor does a learning rate of 0 at the beginning, where a callback raises it.
+    """
+    first, last = call.info.get("initial_weights"), call.info.get("final_weights")
+    states = [call.info.get(f"{which}_optimizers") for which in ("initial", "final")]
+    if first and first == last and states[0] == states[1]:
+        return True
+    optimizer = call.configuration.get("optimizer")
+    table: Mapping[str, Any] = optimizer if isinstance(optimizer, Mapping) else {}
+    return table.get("learning_rate") == 0 and not table.get("weight_decay")

@@ -14,6 +14,7 @@ from typing import IO, NamedTuple, TypeAlias
 
 from lossledger.objects import Remote
 from lossledger.recorder.trouble import Trouble
+from lossledger.words import command_line
 
 Exports: TypeAlias = Iterable[str] | Mapping[str, str | os.PathLike[str]]
 
@@ -76,7 +77,7 @@ class Beside:
         if self._remote is not None:
             delete = ["--delete"] if os.environ.get("LOSSLEDGER_DELETE_UPLOADED") == "1" else []
             command = ["push", str(own.absolute()), "-", "--follow", *delete]
-            later = f"It is kept here; upload it later: lossledger push {own} {self._remote}"
+            later = f"It is kept here; upload it later: {command_line('push', own, self._remote)}"
             # Not as an argument: other users of the machine see those.
             uri = self._remote.uri.encode()
             self._begin("upload", command, "not-uploaded", later, UPLOAD_PATIENCE, uri)

@@ -47,6 +47,8 @@ class RecordedCall:
         self._model: weakref.ref[Any] | None = None
         self._described = False
         self._trained: Trained | None = None
+        self._size: int | None = None
+        self._validation: Mapping[str, Any] = {}
         self._loads: list[int] = []
 
     @property
@@ -113,7 +115,10 @@ class RecordedCall:
         if self.driver in OF_EPOCHS:
             self._trained = given.Trained(arguments)
             self.of_arrays = self.driver == "fit" and self._trained.of_arrays
+        elif self.driver == "train_on_batch":
+            self._size = given.rows_of(arguments.get("x"))
         if validation := given.validated(arguments, self._trained):
+            self._validation = validation
             self.write(validation=validation)
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
@@ -150,10 +155,10 @@ class RecordedCall:
         with recording.guarded("weights-not-read"):
             weights = tap.weights(arguments)
             states = tap.states(arguments)
-            held = [*weights, *states.values()]
+            held = [each.held for each in states.values()] + ([weights] if weights else [])
 
             def kept() -> None:
-                recording.output.weights(index, weights, when)
+                recording.output.weights(index, weights and weights.read(), when)
                 told = {name: each.told() for name, each in states.items()}
                 recording.output.call(index, {f"{when}_optimizers": told})
 
@@ -184,6 +189,9 @@ class RecordedCall:
                 where = {"epoch": epoch, "batch": batch, "value": value}
                 items.append({"place": "tested", "name": self.loss_name, **where})
             self.write(reported=items)
+            if not self._validation and any(name.startswith("val_") for name in names):
+                self._validation = self._counted()
+                self.write(validation=self._validation)
 
     def returned(self, result: Any) -> None:
         """What a `train_on_batch` of this series has returned; `None` where it failed."""
@@ -216,8 +224,16 @@ class RecordedCall:
             with self.recording.guarded("configuration-not-read"):
                 from lossledger.keras import given
 
-                item["data"] = given.evaluated(arguments, self._trained)
+                data = given.evaluated(arguments, self._trained, self._size)
+                item["data"] = data if "rows" in data else {**data, **self._counted()}
             self.write(reported=[item])
+
+    def _counted(self) -> dict[str, Any]:
+        """What is known of data that were measured and are no arrays."""
+        from lossledger.keras import given
+
+        model = None if self._model is None else self._model()
+        return {} if model is None else given.counted(model)
 
     def _evaluated_at(self) -> dict[str, Any]:
         """The fingerprint of the weights that are evaluated now, where they aren't too large."""
@@ -227,7 +243,8 @@ class RecordedCall:
         if tap is None or describe.size_of(tap.model.weights) > _HASHED:
             return {}
         with self.recording.guarded("weights-not-read"):
-            return {"weights": describe.weights_fingerprint(tap.weights(()))}
+            held = tap.copies(tap.model.weights, ())
+            return {"weights": describe.weights_fingerprint(held.read())}
         return {}
 
     def tested(self, result: Any) -> None:

@@ -262,19 +262,20 @@ class Output:
                 self._lines.popleft()
                 self._unsure = False
 
-    def weights(self, index: int, weights: Sequence[np.ndarray], when: str) -> None:
+    def weights(self, index: int, weights: Sequence[np.ndarray] | None, when: str) -> None:
         """Keep the fingerprint of weights; a copy, too, of few that a call begins from.
 
         Args:
             index: The call.
-            weights: What they are.
+            weights: What they are; `None` where they are too many.
             when: `"initial"` or `"final"`.
         """
         from lossledger.keras import describe
 
-        self.call(index, {f"{when}_weights": describe.weights_fingerprint(weights)})
-        few = sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT
-        if when == "initial" and few and self.own is not None:
+        told = None if weights is None else describe.weights_fingerprint(weights)
+        self.call(index, {f"{when}_weights": told})
+        few = weights and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT
+        if weights and few and when == "initial" and self.own is not None:
             (self.own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
             try:

@@ -21,7 +21,7 @@ from lossledger.recorder.hook import AfterImport
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
-from lossledger.words import counted
+from lossledger.words import command_line, counted
 
 if TYPE_CHECKING:
     import inspect
@@ -160,7 +160,7 @@ class Recording:
         calls = counted(self._calls - self._first_call, "call")
         steps = counted(self.collector.steps, "step")
         said = f" ({'; '.join(self.trouble.told)})" if self.trouble.told else ""
-        return f"lossledger: {steps} in {calls} -> {path}{said}  next: lossledger show {path}"
+        return f"lossledger: {steps} in {calls} -> {path}{said}  next: {command_line('show', path)}"
 
     # For a loop of the user's
 

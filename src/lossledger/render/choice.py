@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lossledger.call import evaluations
 from lossledger.errors import LossLedgerError
@@ -11,6 +10,7 @@ from lossledger.render.base import Options
 from lossledger.request import Request
 from lossledger.run import Call, EpochStatement, Run
 from lossledger.statistics import named
+from lossledger.vectors import Floats
 from lossledger.words import counted
 
 
@@ -54,7 +54,7 @@ def _meant(statements: Sequence[EpochStatement], epoch: int) -> list[EpochStatem
     return [statements[epoch]] if -epoch <= len(statements) else []
 
 
-def statistic(run: Run, request: Request, options: Options) -> NDArray[np.float64]:
+def statistic(run: Run, request: Request, options: Options) -> Floats:
     """A statistic of the chosen calls and epoch: float64, (steps,) or (epochs,)."""
     return run.statistic(request.name, epoch=options.epoch, **options.chosen, **request.parameters)
 

@@ -11,7 +11,7 @@ from lossledger.render.base import Options
 from lossledger.render.figures import Format
 from lossledger.run import Run
 from lossledger.statement import EpochStatement
-from lossledger.words import counted
+from lossledger.words import command_line, counted
 
 EPOCHS = 20
 """Epochs of one call that are told at once, at most: a run may have gone on for long."""
@@ -70,7 +70,7 @@ class Follow:
         """The lines that say how it ended, as `run.json` has it by then."""
         steps = counted(sum(self._steps.values()), "step")
         how = "complete" if complete else "incomplete: whatever recorded it has ended"
-        yield f"{how}, {steps}  next: lossledger show {self._run.where}"
+        yield f"{how}, {steps}  next: {command_line('show', self._run.where)}"
 
     def _chosen(self, piece: Piece) -> bool:
         call, model = self._options.call, self._options.model

@@ -14,7 +14,7 @@ import numpy as np
 
 from lossledger.chance import LEVEL, Estimate, student
 from lossledger.errors import LossLedgerError
-from lossledger.reconciliation.files import file_of
+from lossledger.reconciliation.file_number import file_of
 from lossledger.reconciliation.main import reconcile
 from lossledger.reconciliation.result import Cause, Reconciliation
 from lossledger.reconciliation.spec import Spec

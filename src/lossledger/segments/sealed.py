@@ -53,8 +53,16 @@ def seal(stream: Stream) -> None:
                 aside.unlink()
             raise
         sync_directory(target.parent)
+        _let_go()
     with contextlib.suppress(PermissionError):  # Windows, while somebody reads it
         stream.path.unlink()
+
+
+def _let_go() -> None:
+    """Gives memory back to the system: Arrow's pool would keep what sealing took, some 50 MB."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _sealed(stream: Stream, rows: int) -> bytearray:

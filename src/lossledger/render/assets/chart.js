@@ -1,6 +1,5 @@
 // One chart: uPlot gives axes, cursor and selection; what is drawn in it, paint.js draws.
 
-const MONO = '"SFMono-Regular", ui-monospace, Menlo, Consolas, monospace';
 const SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
 
 // How each curve is drawn. A cloud is points, or where these are too many an envelope.

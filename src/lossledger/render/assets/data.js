@@ -1,10 +1,10 @@
 // The page's data: packed arrays (see page/pack.py), tracks, and their x axes.
 
 const AXES = {
-  step: { label: "step of the run", unit: "" },
-  epoch: { label: "epochs trained", unit: "" },
-  rows: { label: "rows trained", unit: "" },
-  time: { label: "time since the run began", unit: "s" },
+  step: { label: "step of the run" },
+  epoch: { label: "epochs trained" },
+  rows: { label: "rows trained" },
+  time: { label: "time since the run began" },
 };
 
 async function inflate(bytes) {
@@ -68,7 +68,6 @@ class Curve {
   get min() { return this.arrays.value || this.arrays.min; }
   get max() { return this.arrays.value || this.arrays.max; }
   get mean() { return this.arrays.value || this.arrays.mean; }
-  get length() { return this.mean.length; }
   // How many values of a bucket are not finite.
   lost(i) {
     if (this.arrays.nonfinite) return this.arrays.nonfinite[i];

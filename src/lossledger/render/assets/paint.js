@@ -2,8 +2,11 @@
 
 const DPR = () => window.devicePixelRatio || 1;
 
+// A colour of the style sheet as the theme in force has it.
+const probe = document.head.appendChild(document.createElement("i"));
 function style(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
 }
 
 function clipped(u, paint) {
@@ -17,7 +20,6 @@ function clipped(u, paint) {
 }
 
 const toX = (u, x) => u.valToPos(x, "x", true);
-const toY = (u, y) => u.valToPos(y, "y", true);
 
 // Linear or logarithmic maps, once a painting: valToPos a point is slow for many.
 function mapper(u, log) {

@@ -1,0 +1,58 @@
+"""What a call says of the data that it was given, and in which order it trained on them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+from lossledger.call import Call
+from lossledger.entry import OF_EPOCHS
+from lossledger.reconciliation.align import Ids, order
+from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.reading import Reading
+
+
+def form_of(call: Call) -> list[tuple[str, int]] | None:
+    """Of inputs and targets, the kind of each, and its values a row; `None` if unknown."""
+    found: list[tuple[str, int]] = []
+    for name in ("x", "y"):
+        for given in arrays_of(call.arguments.get(name)):
+            if "shape" not in given or None in given["shape"][1:]:
+                return None
+            dtype = str(given.get("dtype"))
+            kind = dtype if "float16" in dtype else "float" if "float" in dtype else ""
+            found.append((kind, math.prod(given["shape"][1:])))
+    return found or None
+
+
+def arrays_of(given: Any) -> list[Mapping[str, Any]]:
+    """What is said of each array of a structure, in the order in which Keras flattens it."""
+    if isinstance(given, Mapping):
+        table = cast("Mapping[str, Any]", given)
+        if "shape" in table:
+            return [table]
+        return [each for name in sorted(table) for each in arrays_of(table[name])]
+    if isinstance(given, list):
+        return [each for part in cast("list[Any]", given) for each in arrays_of(part)]
+    return [] if given is None else [{}]
+
+
+def shuffles(call: Call) -> bool:
+    """Whether a driver draws the order of the rows at random, or the data set that it was given."""
+    data, drawn = call.arguments.get("x"), call.arguments.get("shuffle", True) is not False
+    if isinstance(data, str) and " of " in data:  # Keras takes its batches as they come
+        drawn = "Shuffle" in data or "RandomSampler" in data
+    return call.driver in OF_EPOCHS and drawn
+
+
+def reorders(reading: Reading) -> bool:
+    """Whether a loop trains the same rows in another order in its second epoch."""
+    ids = first_epochs(reading)
+    return bool(len(ids[1])) and order(*ids) in ("permuted", "rebatched")
+
+
+def first_epochs(reading: Reading) -> list[Ids]:
+    """The batches of a call's first epoch, and of the second."""
+    return [
+        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        for epoch in (0, 1)
+    ]

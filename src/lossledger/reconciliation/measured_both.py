@@ -1,0 +1,63 @@
+"""Two numbers that were measured: the one difference between them, where there is only one."""
+
+from lossledger.reconciliation.measured_rows import ADVICE, ELSEWHERE, Rows, between, elsewhere
+from lossledger.reconciliation.moves import near, signed
+from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
+from lossledger.reconciliation.result import Cause, Divergence, gap_of
+
+
+def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
+    """Two measured numbers: of one difference, where there is only one."""
+    a, b = pair.a.side.value, pair.b.side.value
+    left = gap_of(a, b)
+    if left == 0:
+        return [], "No gap."
+    if near(a, b):
+        return [], "The numbers are equal up to float32 rounding."
+    rows = between(pair.a, pair.b)
+    if parted is None and any(map(elsewhere, (pair.a, pair.b))):
+        return [], f"{signed(left)} is unexplained: {ELSEWHERE}."
+    if parted is None:
+        cause = _of_measuring(pair, rows, left)
+        if cause is not None:
+            return [cause], f"One cause: {cause.cause}, {signed(left)}."
+    if pair.same_call and pair.a.epoch != pair.b.epoch:
+        evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
+        cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
+        return [cause], f"One cause: convention, {signed(left)}."
+    if pair.goes_on:
+        return [], f"{signed(left)} is unexplained: {pair.goes_on} was trained on from there."
+    if parted is None:
+        return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
+    cause = sole_cause(pair, parted)
+    if cause is not None and not pair.measuring and not rows.causes:
+        evidence = f"{parted.evidence} Nothing else that is recorded differs."
+        return [Cause(cause, left, "replayed", None, evidence, advice_on(cause))], (
+            f"All of the gap is {cause}."
+        )
+    names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
+    return [], f"{signed(left)} is unexplained: the trainings differ in {names}."
+
+
+def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
+    """The one thing on record in which two measurements of one training differ."""
+    if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
+        slug = next(iter(rows.causes))
+        evidence = f"The trainings are the same, but {rows.told}."
+        rows_alone = slug in ("unseen_rows", "data")
+        advice = "Measure both on the same rows." if rows_alone else ADVICE[slug]
+        return Cause(slug, left, "measured", None, evidence, advice)
+    counts = [each.data.get("rows") for each in (pair.a, pair.b)]
+    if pair.measuring and not pair.factors and (None in counts or counts[0] != counts[1]):
+        evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
+        advice = "Measure both on the same rows: leave validation_steps out."
+        return Cause("unseen_rows", left, "measured", None, evidence, advice)
+    acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
+    if len(acts) == 1 and not pair.measuring and not rows.causes:
+        slug = acts.pop()
+        names = ", ".join(pair.factors[slug])
+        evidence = f"All steps of both trainings agree. What differs, {names}, acts on what is "
+        evidence += "measured alone."
+        return Cause(slug, left, "replayed", None, evidence, advice_on(slug))
+    return None
