@@ -164,22 +164,22 @@ class _Reads(TorchFunctionMode):
 @contextlib.contextmanager
 def watching(noted: Noted) -> Iterator[None]:
     """Notes whether code runs that is neither Keras's nor PyTorch's, or reads numbers."""
-    before, reads, collecting = sys.getprofile(), _Reads(), gc.isenabled()
+    before, reads, collecting = sys.gettrace(), _Reads(), gc.isenabled()
 
-    def saw(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and not _is_known(
-            frame.f_globals.get("__name__", ""), frame.f_code.co_filename
-        ):
+    def saw(frame: FrameType, event: str, value: Any) -> Any:
+        # Of calls alone: a profiler's function is called for returns, and for calls of C, too.
+        if not _is_known(frame.f_globals.get("__name__", ""), frame.f_code.co_filename):
             noted.fit = False
+        return None if before is None else before(frame, event, value)  # a debugger's
 
     # The collector calls code that is none of the step's.
     gc.disable()
-    sys.setprofile(saw)
+    sys.settrace(saw)
     try:
         with reads:
             yield
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
         if collecting:
             gc.enable()
         noted.fit = noted.fit and not reads.found
