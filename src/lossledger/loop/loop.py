@@ -79,7 +79,6 @@ class Loop:
         self._training: Training | None = None
         self._epoch: Epoch | None = None
         self._next = initial_epoch
-        self._call: Any = None
         self._over = self._ahead = False
 
     # What the user asks

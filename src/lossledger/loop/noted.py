@@ -164,22 +164,22 @@ class _Reads(TorchFunctionMode):
 @contextlib.contextmanager
 def watching(noted: Noted) -> Iterator[None]:
     """Notes whether code runs that is neither Keras's nor PyTorch's, or reads numbers."""
-    before, reads, collecting = sys.getprofile(), _Reads(), gc.isenabled()
+    before, reads, collecting = sys.gettrace(), _Reads(), gc.isenabled()
 
-    def saw(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and not _is_known(
-            frame.f_globals.get("__name__", ""), frame.f_code.co_filename
-        ):
+    def saw(frame: FrameType, event: str, value: Any) -> Any:
+        # Of calls alone: a profiler's function is called for returns, and for calls of C, too.
+        if not _is_known(frame.f_globals.get("__name__", ""), frame.f_code.co_filename):
             noted.fit = False
+        return None if before is None else before(frame, event, value)  # a debugger's
 
     # The collector calls code that is none of the step's.
     gc.disable()
-    sys.setprofile(saw)
+    sys.settrace(saw)
     try:
         with reads:
             yield
     finally:
-        sys.setprofile(before)
+        sys.settrace(before)
         if collecting:
             gc.enable()
         noted.fit = noted.fit and not reads.found
@@ -226,18 +226,17 @@ def opaque(model: Any) -> bool:
     TorchScript has code of its own, a compiled module has kernels of its own, and on a GPU hooks of
     the backward pass run in another thread.
     """
-    modules = any(
+    # A model of Keras's doesn't name its layers to PyTorch.
+    modules = [each for layer in model._flatten_layers() for each in layer.modules()]
+    parameters = [each for module in modules for each in module.parameters(recurse=False)]
+    return any(
         isinstance(each, torch.jit.ScriptModule)
         or type(each).__name__ == "OptimizedModule"  # importing its class takes seconds
         or each._compiled_call_impl is not None
         or each._backward_hooks
         or each._backward_pre_hooks
-        for each in model.modules()
-    )
-    hooks = [
-        (each._backward_hooks, each._post_accumulate_grad_hooks) for each in model.parameters()
-    ]
-    return modules or any(map(any, hooks))
+        for each in modules
+    ) or any(each._backward_hooks or each._post_accumulate_grad_hooks for each in parameters)
 
 
 def _constant(value: Any, before: Any, other: Any) -> bool:
