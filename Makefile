@@ -60,8 +60,8 @@ test-jax test-tensorflow test-torch: test-%: $(ALL)
 test-oldest: $(ALL) $(OLD_KERAS)/.made
 	@echo "== recording with Keras $(OLDEST), the oldest supported, on tensorflow"
 	@$(QUIET) KERAS_BACKEND=tensorflow PYTHONPATH=$(CURDIR)/$(OLD_KERAS) $(PYTEST) \
-	  $(addprefix tests/keras/test_,$(addsuffix .py,modes data life custom cases events replicas \
-	  loop))
+	  $(addprefix tests/keras/test_,$(addsuffix .py,modes data life recordings custom cases events \
+	  replicas loop loop_compiled loop_steps))
 
 lint: $(ALL)
 	@echo "== ruff and pyright"
