@@ -226,12 +226,17 @@ def lanes_of(data: Any) -> Any:
     if not leaves:
         return None
     fewest = min(leaf.shape[0] for leaf in leaves)
-    bits = jnp.concatenate([leaf[:fewest] for leaf in leaves], axis=1)
-    bits = bits ^ (bits >> 16)
-    table = fingerprint.multipliers(bits.shape[1])
-    lanes = bits @ table[:-1] + table[-1]
+    table = fingerprint.multipliers(sum(leaf.shape[1] for leaf in leaves))
+    lanes, place = table[-1], 0
+    for leaf in leaves:
+        bits = leaf[:fewest]
+        bits = bits ^ (bits >> 16)
+        part = table[place : place + bits.shape[1]]
+        # No matrix product: XLA fuses none, and on a CPU the step's convolutions wait for it.
+        lanes = lanes + (bits[:, :, None] * part).sum(1, dtype=jnp.int32)
+        place += bits.shape[1]
     lanes = lanes ^ (lanes >> 15)
-    return (lanes * (lanes | 1)).sum(0)
+    return (lanes * (lanes | 1)).sum(0, dtype=jnp.int32)
 
 
 def _columns(leaf: Any) -> Any:
