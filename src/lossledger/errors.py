@@ -27,7 +27,7 @@ class LossLedgerError(Exception):
         self.exit_code = exit_code
 
 
-def counted(name: str, value: Any, *, least: int = 1) -> int:
+def count_of(name: str, value: Any, *, least: int = 1) -> int:
     """A number that a user gave to count something by.
 
     Args:

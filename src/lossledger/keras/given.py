@@ -124,7 +124,7 @@ def data_of(x: Any, y: Any, sample_weight: Any, first: int | None = None) -> dic
     return found
 
 
-def counted(model: Any) -> dict[str, Any]:
+def measured_rows(model: Any) -> dict[str, Any]:
     """The rows of the last measurement, whatever its data were: the loss tracker's count.
 
     Returns:

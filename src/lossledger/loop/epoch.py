@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lossledger.errors import LossLedgerError, counted
+from lossledger.errors import LossLedgerError, count_of
 from lossledger.loop.chunk import Window
 from lossledger.statistics import Mean
 
@@ -81,7 +81,7 @@ class Epoch:
         Returns:
             The epoch itself.
         """
-        end = None if steps is None else self.taken + counted("steps", steps)
+        end = None if steps is None else self.taken + count_of("steps", steps)
         self._training.enter()
         while end is None or self.taken < end:
             if not self._advance(None if end is None else end - self.taken):
@@ -109,7 +109,7 @@ class Epoch:
 
     def skip(self, steps: int = 1) -> int:
         """Leave out the next batches; returns how many there were."""
-        steps = counted("steps", steps)
+        steps = count_of("steps", steps)
         return 0 if self.ended else self._training.skip(steps)
 
     def _advance(self, most: int | None) -> int:

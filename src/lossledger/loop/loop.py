@@ -7,7 +7,7 @@ import keras
 from keras.src.trainers.data_adapters import array_slicing
 
 from lossledger.callback import Recorder
-from lossledger.errors import LossLedgerError, counted
+from lossledger.errors import LossLedgerError, count_of
 from lossledger.keras import patches
 from lossledger.keras.describe import replicas
 from lossledger.loop import batches, data
@@ -70,12 +70,12 @@ class Loop:
         for name in ("self", "model", "plan", "memory"):
             del arguments[name]
         _check_given(model, x)
-        counted("epochs", epochs, least=0)
-        counted("initial_epoch", initial_epoch, least=0)
+        count_of("epochs", epochs, least=0)
+        count_of("initial_epoch", initial_epoch, least=0)
         self.model = model
         self._arguments: dict[str, Any] | None = arguments
         self._wanted = wanted(plan)
-        self._memory = counted("memory", memory)
+        self._memory = count_of("memory", memory)
         self._training: Training | None = None
         self._epoch: Epoch | None = None
         self._next = initial_epoch

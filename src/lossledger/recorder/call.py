@@ -233,7 +233,7 @@ class RecordedCall:
         from lossledger.keras import given
 
         model = None if self._model is None else self._model()
-        return {} if model is None else given.counted(model)
+        return {} if model is None else given.measured_rows(model)
 
     def _evaluated_at(self) -> dict[str, Any]:
         """The fingerprint of the weights that are evaluated now, where they aren't too large."""

@@ -274,8 +274,9 @@ class Output:
 
         told = None if weights is None else describe.weights_fingerprint(weights)
         self.call(index, {f"{when}_weights": told})
-        few = weights and sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT
-        if weights and few and when == "initial" and self.own is not None:
+        if not weights or when != "initial" or self.own is None:
+            return
+        if sum(weight.nbytes for weight in weights) <= WEIGHTS_LIMIT:
             (self.own / "weights").mkdir(exist_ok=True)
             file = f"weights/{index:06d}.npz"
             try:
