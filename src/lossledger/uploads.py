@@ -6,7 +6,6 @@ segment is uploaded once. Nothing there is changed but by whole objects.
 """
 
 import os
-import re
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from lossledger.errors import LossLedgerError, printable
 from lossledger.folder import parsed, read_json
 from lossledger.growth import growth, is_over
-from lossledger.objects import Remote
+from lossledger.objects import Remote, refuses
 from lossledger.words import command_line
 from lossledger.workers import WORKER, workers_of
 
@@ -32,9 +31,6 @@ SHARE = 4
 """Uploading takes at most one part in so many of the time, while the run grows."""
 
 _FIRST, _LONGEST = 0.5, 30.0
-_FOR_GOOD = re.compile(
-    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
-)
 _PARQUET, _STREAM, _WEIGHTS = "*.parquet", "*.arrows", "*.npz"
 
 
@@ -179,8 +175,7 @@ class _Upload:
             try:
                 action()
             except OSError as error:
-                for_good = not self.files and _FOR_GOOD.search(str(error))
-                if for_good or self._is_late():
+                if (not self.files and refuses(error)) or self._is_late():
                     raise self.failed(str(error)) from error
                 wait = _FIRST if self.files > done else wait
                 text = printable(f"{error}")
