@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import keras
 from keras.callbacks import CallbackList
@@ -61,14 +61,14 @@ class Listener(Protocol):
         """`test_on_batch` returned."""
         ...
 
-    def loading(self, model: Any) -> None:
-        """The program sets the weights of `model`, which may be a layer."""
-        ...
-
     def applied(self, optimizer: Any) -> None:
         """An optimizer was applied outside any tapped step."""
         ...
 
+
+_SAVES = (("saving.saving_lib", "save_model"), ("saving.saving_lib", "save_weights_only"))
+_SAVES += (("legacy.saving.legacy_h5_format", "save_model_to_hdf5"),)
+"""What every way to save a model or its weights comes to in Keras, by module."""
 
 _listeners: list[Listener] = []
 _originals: list[tuple[Any, str, Any]] = []
@@ -144,8 +144,11 @@ def _install() -> None:
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
     _replace(trainer, "test_on_batch", _test_on_batch)
-    _replace(keras.layers.Layer, "set_weights", _loading)
-    _replace(keras.Model, "load_weights", _loading)
+    _replace(keras.layers.Layer, "set_weights", _telling("loading"))
+    _replace(keras.Model, "load_weights", _telling("loading"))
+    for name, function in _SAVES:
+        module = __import__(f"keras.src.{name}", fromlist=[function])
+        _replace(module, function, _telling("saving"))
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -335,14 +338,20 @@ def _test_on_batch(original: Any) -> Any:
     return test_on_batch
 
 
-def _loading(original: Any) -> Any:
-    def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
-        active = listener()
-        if active is not None:
-            active.loading(self)
-        return original(self, *args, **kwargs)
+def _telling(what: Literal["loading", "saving"]) -> Callable[[Any], Any]:
+    """A function of a model, or of a layer, before which the model's call is told of it."""
 
-    return loading
+    def wrap(original: Any) -> Any:
+        def told(model: Any, *args: Any, **kwargs: Any) -> Any:
+            active = listener()
+            call = None if active is None else active.call_of(model)
+            if call is not None:
+                getattr(call, what)()
+            return original(model, *args, **kwargs)
+
+        return told
+
+    return wrap
 
 
 def _evaluate(original: Any) -> Any:

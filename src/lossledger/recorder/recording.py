@@ -278,11 +278,6 @@ class Recording:
         if (call := self.models.last(model)) is not None:
             call.tested(result)
 
-    def loading(self, model: Any) -> None:
-        """See `lossledger.keras.patches.Listener`."""
-        if (call := self.models.call(model)) is not None:
-            call.loading()
-
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
         # Where one model was chosen, nothing is missing of another's training.
