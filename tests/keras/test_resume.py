@@ -188,3 +188,12 @@ def test_a_loop_that_shuffles_goes_on_from_its_checkpoint(tmp_path):
         run = ll.open(tmp_path / "runs" / "latest")
         np.testing.assert_allclose(run.losses(), losses + new, rtol=1e-6)
     assert [call.standing.again for call in run.calls] == [0, 4, 4]
+
+
+@pytest.mark.one_backend
+def test_a_loop_of_the_users_is_written_before_a_model_is_saved(tmp_path):
+    *_, model = made(6)
+    with ll.record(tmp_path / "runs") as run:
+        run.step(0.5)
+        model.save_weights(tmp_path / "kept.weights.h5")
+        assert ll.open(run.path).losses().tolist() == [0.5]

@@ -9,7 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import keras
 from keras.callbacks import CallbackList
@@ -59,6 +59,10 @@ class Listener(Protocol):
 
     def tested(self, model: Any, result: Any) -> None:
         """`test_on_batch` returned."""
+        ...
+
+    def saving(self, model: Any) -> None:
+        """The program is about to save `model`, or its weights."""
         ...
 
     def applied(self, optimizer: Any) -> None:
@@ -144,11 +148,11 @@ def _install() -> None:
     _replace(trainer, "train_on_batch", _train_on_batch)
     _replace(trainer, "evaluate", _evaluate)
     _replace(trainer, "test_on_batch", _test_on_batch)
-    _replace(keras.layers.Layer, "set_weights", _telling("loading"))
-    _replace(keras.Model, "load_weights", _telling("loading"))
+    _replace(keras.layers.Layer, "set_weights", _loading)
+    _replace(keras.Model, "load_weights", _loading)
     for name, function in _SAVES:
         module = __import__(f"keras.src.{name}", fromlist=[function])
-        _replace(module, function, _telling("saving"))
+        _replace(module, function, _saving)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -338,20 +342,25 @@ def _test_on_batch(original: Any) -> Any:
     return test_on_batch
 
 
-def _telling(what: Literal["loading", "saving"]) -> Callable[[Any], Any]:
-    """A function of a model, or of a layer, before which the model's call is told of it."""
+def _loading(original: Any) -> Any:
+    def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        call = None if active is None else active.call_of(self)
+        if call is not None:
+            call.loading()
+        return original(self, *args, **kwargs)
 
-    def wrap(original: Any) -> Any:
-        def told(model: Any, *args: Any, **kwargs: Any) -> Any:
-            active = listener()
-            call = None if active is None else active.call_of(model)
-            if call is not None:
-                getattr(call, what)()
-            return original(model, *args, **kwargs)
+    return loading
 
-        return told
 
-    return wrap
+def _saving(original: Any) -> Any:
+    def saving(model: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        if active is not None:
+            active.saving(model)
+        return original(model, *args, **kwargs)
+
+    return saving
 
 
 def _evaluate(original: Any) -> Any:

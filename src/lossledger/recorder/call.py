@@ -146,16 +146,13 @@ class RecordedCall:
         self._loads.append(steps)
 
     def saving(self) -> None:
-        """The program is about to save the model: what it has learnt from is on disk by then.
+        """The program is about to save the model: where its training goes on from these weights.
 
-        So no training that is killed goes on from weights that have seen what nobody wrote down,
-        and those weights tell where it goes on.
+        This is written before they are; what they have learnt from is already. So no training that
+        is killed goes on from weights of which the ledger knows nothing.
         """
         recording, tap = self.recording, self.tap
-        if tap is None or not recording.here:
-            return
-        recording.collector.collect()
-        if self._saves == SAVES or not self._steps:
+        if tap is None or not recording.here or self._saves == SAVES or not self._steps:
             return
         self._saves += 1
         with recording.guarded("weights-not-read"):

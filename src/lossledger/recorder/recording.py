@@ -278,6 +278,13 @@ class Recording:
         if (call := self.models.last(model)) is not None:
             call.tested(result)
 
+    def saving(self, model: Any) -> None:
+        """See `lossledger.keras.patches.Listener`."""
+        if self.here:
+            self.collector.collect()
+        if (call := self.models.call(model)) is not None:
+            call.saving()
+
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
         # Where one model was chosen, nothing is missing of another's training.
