@@ -132,7 +132,7 @@ class RecordedCall:
     @property
     def _steps(self) -> int:
         """Steps so far."""
-        return 0 if self.buffer is None else self.buffer.seen + len(self.buffer.times)
+        return 0 if self.buffer is None else self.buffer.steps
 
     def loading(self) -> None:
         """The program is about to set the model's weights."""
