@@ -156,8 +156,8 @@ def test_every_key_of_the_run_folder_is_described(runs: list[lossledger.Run]) ->
     lines = [line for run in runs for line in (run.path / "calls.jsonl").read_text().splitlines()]
     seen = {key for line in lines for key in json.loads(line)}
     # No page shows a call that fails, goes on after a resume, is given arrays to validate on, or
-    # whose program sets weights within it; `crc` is the line's own.
-    others = {"failed", "steps_per_epoch", "attempt", "validation", "loads"}
+    # whose program saves or sets weights within it; `crc` is the line's own.
+    others = {"failed", "steps_per_epoch", "attempt", "validation", "loads", "saved"}
     assert seen - {"crc"} | others == named("## `calls.jsonl`")
 
 

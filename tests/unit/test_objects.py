@@ -62,7 +62,7 @@ def test_two_runs_are_reconciled(runs):
             lossledger.open(none)
         assert refused.value.slug == "no-run"
         assert f"{runs} has 20" in str(refused.value)
-    with pytest.raises(LossLedgerError, match="no runs"):
+    with pytest.raises(LossLedgerError, match="bucket does not exist"):
         lossledger.open("s3://not-there")
 
 
