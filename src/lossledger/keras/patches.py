@@ -61,14 +61,18 @@ class Listener(Protocol):
         """`test_on_batch` returned."""
         ...
 
-    def loading(self, model: Any) -> None:
-        """The program sets the weights of `model`, which may be a layer."""
+    def saving(self, model: Any) -> None:
+        """The program is about to save `model`, or its weights."""
         ...
 
     def applied(self, optimizer: Any) -> None:
         """An optimizer was applied outside any tapped step."""
         ...
 
+
+_SAVES = (("saving.saving_lib", "save_model"), ("saving.saving_lib", "save_weights_only"))
+_SAVES += (("legacy.saving.legacy_h5_format", "save_model_to_hdf5"),)
+"""What every way to save a model or its weights comes to in Keras, by module."""
 
 _listeners: list[Listener] = []
 _originals: list[tuple[Any, str, Any]] = []
@@ -146,6 +150,9 @@ def _install() -> None:
     _replace(trainer, "test_on_batch", _test_on_batch)
     _replace(keras.layers.Layer, "set_weights", _loading)
     _replace(keras.Model, "load_weights", _loading)
+    for name, function in _SAVES:
+        module = __import__(f"keras.src.{name}", fromlist=[function])
+        _replace(module, function, _saving)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -338,11 +345,22 @@ def _test_on_batch(original: Any) -> Any:
 def _loading(original: Any) -> Any:
     def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = listener()
-        if active is not None:
-            active.loading(self)
+        call = None if active is None else active.call_of(self)
+        if call is not None:
+            call.loading()
         return original(self, *args, **kwargs)
 
     return loading
+
+
+def _saving(original: Any) -> Any:
+    def saving(model: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        if active is not None:
+            active.saving(model)
+        return original(model, *args, **kwargs)
+
+    return saving
 
 
 def _evaluate(original: Any) -> Any:

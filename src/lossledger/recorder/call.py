@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LOADS = 64
 """Places in a call at which its program set the weights, that are kept; its first ones."""
+SAVES = 10_000
+"""Of how many saves of a call the weights are told; its first ones."""
 _HASHED = 2**26
 """Bytes of weights above which an `evaluate` keeps no fingerprint of them."""
 
@@ -50,6 +52,7 @@ class RecordedCall:
         self._size: int | None = None
         self._validation: Mapping[str, Any] = {}
         self._loads: list[int] = []
+        self._saves = 0
 
     @property
     def tap(self) -> "Tap[Any] | None":
@@ -141,6 +144,24 @@ class RecordedCall:
                 self.ends(tap)
             self.write(loads=[*self._loads, steps])
         self._loads.append(steps)
+
+    def saving(self) -> None:
+        """The program is about to save the model: where its training goes on from these weights.
+
+        This is written before they are; what they have learnt from is already. So no training that
+        is killed goes on from weights of which the ledger knows nothing.
+        """
+        recording, tap = self.recording, self.tap
+        if tap is None or not recording.here or self._saves == SAVES or not self._steps:
+            return
+        self._saves += 1
+        with recording.guarded("weights-not-read"):
+            from lossledger.keras import describe
+
+            held = tap.weights(())
+            if held is not None:
+                self.write(saved=[[self._steps, describe.weights_fingerprint(held.read())]])
+                recording.collector.collect()
 
     def ends(self, tap: "Tap[Any]") -> None:
         """Keep what training came to: of a series, before its program set the weights after it."""

@@ -278,10 +278,12 @@ class Recording:
         if (call := self.models.last(model)) is not None:
             call.tested(result)
 
-    def loading(self, model: Any) -> None:
+    def saving(self, model: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
+        if self.here:
+            self.collector.collect()
         if (call := self.models.call(model)) is not None:
-            call.loading()
+            call.saving()
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
