@@ -9,7 +9,7 @@ import numpy as np
 
 from lossledger import shares
 from lossledger.continued import Standing, standings_of
-from lossledger.entry import NO_EPOCH
+from lossledger.entry import MEASURES, NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
 from lossledger.statement import Block, bounds
@@ -63,8 +63,13 @@ class Call:
 
     @property
     def driver(self) -> str:
-        """Who turned the crank: `fit`, `train_on_batch`, `loop` or `custom`."""
+        """Who turned the crank: `fit`, `train_on_batch`, `loop` or `custom`; or `evaluate`."""
         return self.info.get("driver", "custom")
+
+    @property
+    def measures(self) -> bool:
+        """Whether it is evaluations alone, of a model that the run hadn't trained yet."""
+        return self.driver == MEASURES
 
     @property
     def loss_name(self) -> str:
@@ -168,6 +173,12 @@ def read_calls(
             Call(number, model, standing.steps, info, items, source, epochs, standing, line, before)
         )
     return calls
+
+
+def of_trained(calls: Sequence[Call]) -> list[Call]:
+    """The calls of models that were trained; all where none was."""
+    trained = {call.model for call in calls if not call.measures}
+    return [call for call in calls if call.model in trained] or list(calls)
 
 
 def noted(

@@ -82,7 +82,7 @@ def chain(a: Fold, b: Fold, pair: Pair) -> Chain:
         if not is_rounding(amount, a.value, b.value):
             found.append(Cause(step.cause, amount, step.kind, None, step.evidence, step.advice))
         a, b = step.a, step.b
-        if not _finite(a, b):
+        if not (_finite(a, b) and math.isfinite(whole)):
             break
     return Chain(tuple(found), a, b)
 

@@ -210,6 +210,15 @@ def _left(block: Block, length: int) -> Block | None:
     return _cut(block, slice(length, None)) if len(block["loss"]) > length else None
 
 
+def first_nonfinite(run: Run, calls: Sequence[Call], steps: int) -> dict[str, Any] | None:
+    """The entry of a training's first loss that is not finite; `None` where all are."""
+    for block in _blocks(run, calls, steps):
+        bad = np.flatnonzero(~np.isfinite(block["loss"]))
+        if len(bad):
+            return _at(block, int(bad[0]))
+    return None
+
+
 def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndarray:
     """The fingerprints of the batches of the epoch that an entry is of, uint64 (steps,)."""
     (call,) = [each for each in calls if each.number == at["call"]]

@@ -18,6 +18,7 @@ from lossledger.recorder.call import RecordedCall
 from lossledger.recorder.collector import Collector
 from lossledger.recorder.custom import CustomSteps, whole
 from lossledger.recorder.hook import AfterImport
+from lossledger.recorder.measuring import described, measuring
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
@@ -270,13 +271,15 @@ class Recording:
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := self.models.last(model)) is not None:
+        if (call := measuring(self, model, self.models.last(model))) is not None:
             call.evaluated(result, arguments)
 
-    def tested(self, model: Any, result: Any) -> None:
+    def tested(
+        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
+    ) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := self.models.last(model)) is not None:
-            call.tested(result)
+        if (call := measuring(self, model, self.models.last(model))) is not None:
+            call.tested(result, arguments)
 
     def saving(self, model: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -312,14 +315,9 @@ class Recording:
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
 
-            call = self.new_call(driver, lambda: self._number(model))
+            call = self.new_call(driver, lambda: self.number(model))
             with self.guarded("configuration-not-read"):
-                call.write(
-                    model_name=str(getattr(model, "name", "model")),
-                    arguments=describe.fit_arguments(arguments),
-                    configuration=describe.configuration(model),
-                    mean_of_rows=describe.mean_of_rows(model),
-                )
+                call.write(**described(model), arguments=describe.fit_arguments(arguments))
                 call.take(arguments)
             self.models.begin(model, call)
             own = getattr(getattr(model, "train_function", None), "lossledger", None)
@@ -332,7 +330,8 @@ class Recording:
             return call
         return None
 
-    def _number(self, model: Any) -> int:
+    def number(self, model: Any) -> int:
+        """The number of a model in the run."""
         like = None
         if self.output.attempt:
             from lossledger.keras import describe
@@ -346,7 +345,11 @@ class Recording:
         """Whether it is this recording's to record the model."""
         if not self.here:
             self.trouble.not_taken(ended=not self._pid)
-        return self.here and (self._only is None or self._only() is model)
+        return self.here and self.takes(model)
+
+    def takes(self, model: Any) -> bool:
+        """Whether the model is the one that was chosen, if one was."""
+        return self._only is None or self._only() is model
 
     def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
         """Number a call and write its beginning.

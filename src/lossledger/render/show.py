@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from lossledger.call import entries_of
+from lossledger.entry import MEASURED
 from lossledger.growth import condition
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
@@ -108,6 +109,9 @@ class _Show:
         page = self.page
         model = call.info.get("model_name")
         trained = f"model {call.model}{f' ({model})' if model else ''}"
+        if call.measures:
+            self.evaluations(call, trained)
+            return
         steps = f"{counted(call.steps, 'step')} weighted by {call.weight_kind}"
         page.title(f"call {call.number}: {call.driver}, {trained}, {steps}")
         if call.arguments:
@@ -138,6 +142,26 @@ class _Show:
                     self.steps(call, epoch)
         elif call.whole.steps == 0:
             page.fact("steps", "none was recorded")
+
+    def evaluations(self, call: Call, trained: str) -> None:
+        """What `evaluate` returned for a model before a training of it."""
+        found = [item for item in call.reported if item.get("place") in MEASURED]
+        many = counted(len(found), "evaluation")
+        self.page.title(f"call {call.number}: {call.driver}, {trained}, {many}, no training")
+        places, left_out = shorten(len(found), EPOCHS)
+        data = [found[place].get("data") or {} for place in places]
+        by = [str(item["place"]) for item in found]
+        form = Format.of(float(found[place]["value"]) for place in places)
+        columns = [
+            Column("by", [by[place] for place in places], left=True),
+            Column("n", [str(by[:place].count(by[place])) for place in places]),
+            Column("loss", [form.text(float(found[place]["value"])) for place in places]),
+        ]
+        for name in ("rows", "batch_size", "steps"):
+            if any(name in each for each in data):
+                columns.append(Column(name, [str(each.get(name, "")) for each in data]))
+        self.page.table(columns, len(places) // 2 - 1 if left_out else None)
+        self._left_out(left_out, "evaluation")
 
     def epochs(
         self,
