@@ -175,10 +175,9 @@ def read_calls(
     return calls
 
 
-def of_trained(calls: Sequence[Call]) -> list[Call]:
-    """The calls of models that were trained; all where none was."""
-    trained = {call.model for call in calls if not call.measures}
-    return [call for call in calls if call.model in trained] or list(calls)
+def trainings(calls: Sequence[Call]) -> list[Call]:
+    """Without those that are evaluations alone; all where nothing was trained."""
+    return [call for call in calls if not call.measures] or list(calls)
 
 
 def noted(

@@ -56,7 +56,6 @@ class RecordedCall:
         self._validation: Mapping[str, Any] = {}
         self._loads: list[int] = []
         self._saves = 0
-        self.measured: Mapping[str, Any] = {}
 
     @property
     def tap(self) -> "Tap[Any] | None":
@@ -127,10 +126,6 @@ class RecordedCall:
         if validation := given.validated(arguments, self._trained):
             self._validation = validation
             self.write(validation=validation)
-
-    def measures(self, model: Any, configuration: Mapping[str, Any]) -> None:
-        """It is evaluations of a model while it is compiled so, and nothing else."""
-        self._model, self.measured, self.open = weakref.ref(model), configuration, False
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""

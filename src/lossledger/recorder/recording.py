@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossledger.entry import NO_EPOCH, OF_EPOCHS
+from lossledger.entry import MEASURES, NO_EPOCH, OF_EPOCHS
 from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
@@ -18,7 +18,7 @@ from lossledger.recorder.call import RecordedCall
 from lossledger.recorder.collector import Collector
 from lossledger.recorder.custom import CustomSteps, whole
 from lossledger.recorder.hook import AfterImport
-from lossledger.recorder.measuring import described, measuring
+from lossledger.recorder.measuring import Untrained, described
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
@@ -86,6 +86,7 @@ class Recording:
         # Two threads may each begin to train a model, and there is one folder for both.
         self.beginning = threading.RLock()
         self._custom = CustomSteps(self)
+        self._untrained = Untrained(self)
         self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
@@ -139,6 +140,7 @@ class Recording:
             return
         for call in self.models.open:
             call.finish()
+        self._untrained.write()
         self.collector.stop()
         if not self._custom.used:
             self.trouble.tell_unseen()
@@ -271,14 +273,14 @@ class Recording:
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := measuring(self, model, self.models.last(model))) is not None:
+        if (call := self.models.last(model) or self._untrained.call(model)) is not None:
             call.evaluated(result, arguments)
 
     def tested(
         self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
     ) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := measuring(self, model, self.models.last(model))) is not None:
+        if (call := self.models.last(model) or self._untrained.call(model)) is not None:
             call.tested(result, arguments)
 
     def saving(self, model: Any) -> None:
@@ -366,10 +368,11 @@ class Recording:
             self._calls += 1
         attempt = {"attempt": self.output.attempt} if self.output.attempt else {}
         call.write(driver=driver, model=model, began=self.output.now(), **attempt)
-        if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
-            call.write(steps_per_epoch=self._steps_per_epoch)
-        if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
-            call.say_epoch(self._epoch)
+        if driver not in (*OF_EPOCHS, MEASURES):
+            if self._steps_per_epoch is not None:
+                call.write(steps_per_epoch=self._steps_per_epoch)
+            if self._epoch != NO_EPOCH:
+                call.say_epoch(self._epoch)
         return call
 
     def _open(self) -> None:
