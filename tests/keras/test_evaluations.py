@@ -97,7 +97,7 @@ def test_a_mask_depends_on_the_evaluated_batches(tmp_path):
 
 
 def test_an_evaluation_before_a_training(tmp_path):
-    """It changes nothing of what is said of the training, nor its numbers; its weights are others."""
+    """It changes nothing of what is said of a training, nor its numbers; its weights are others."""
     keras.utils.set_random_seed(7)
     model, teacher = compiled(network()), compiled(network(units=2))
     with lossledger.record(tmp_path) as run:
