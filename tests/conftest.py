@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -28,3 +29,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+# Keras imports these wherever they are installed, for wrappers and pictures, which takes as long as
+# all the rest of it. The processes that tests start do without them, as most machines do.
+WITHOUT = str(Path(__file__).with_name("without"))
+_path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (WITHOUT, *_path)))

@@ -15,7 +15,7 @@ import numpy as np
 
 from lossledger import shares
 from lossledger.entry import NO_EPOCH
-from lossledger.statement import bounds
+from lossledger.series import bounds
 from lossledger.vectors import Ids, Integers
 
 LOOKED_AT = 2**20

@@ -10,8 +10,8 @@ from lossledger.reconciliation.align import same_rows
 from lossledger.reconciliation.compiled import layers_of, reduction_of
 from lossledger.reconciliation.data import reorders
 from lossledger.reconciliation.fold import Ledger
-from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.reading import Reading
+from lossledger.words import counted
 
 _DEFAULT = 32
 """Keras's own `batch_size`."""
