@@ -12,7 +12,8 @@ from lossledger.continued import Standing, standings_of
 from lossledger.entry import MEASURES, NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
-from lossledger.statement import Block, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block
 from lossledger.workers import call_lines
 
 LOOKED_AT = 2**21
