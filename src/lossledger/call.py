@@ -9,10 +9,11 @@ import numpy as np
 
 from lossledger import shares
 from lossledger.continued import Standing, standings_of
-from lossledger.entry import NO_EPOCH
+from lossledger.entry import MEASURES, NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
-from lossledger.statement import Block, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block
 from lossledger.workers import call_lines
 
 LOOKED_AT = 2**21
@@ -63,8 +64,13 @@ class Call:
 
     @property
     def driver(self) -> str:
-        """Who turned the crank: `fit`, `train_on_batch`, `loop` or `custom`."""
+        """Who turned the crank: `fit`, `train_on_batch`, `loop` or `custom`; or `evaluate`."""
         return self.info.get("driver", "custom")
+
+    @property
+    def measures(self) -> bool:
+        """Whether it is evaluations alone, of a model that the run hadn't trained yet."""
+        return self.driver == MEASURES
 
     @property
     def loss_name(self) -> str:
@@ -168,6 +174,11 @@ def read_calls(
             Call(number, model, standing.steps, info, items, source, epochs, standing, line, before)
         )
     return calls
+
+
+def trainings(calls: Sequence[Call]) -> list[Call]:
+    """Without those that are evaluations alone; all where nothing was trained."""
+    return [call for call in calls if not call.measures] or list(calls)
 
 
 def noted(

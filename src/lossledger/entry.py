@@ -65,6 +65,12 @@ WHOLE = -1
 OF_EPOCHS = ("fit", "loop")
 """The drivers that are given all data at once, and count epochs."""
 
+MEASURES = "evaluate"
+"""The driver of a call that trains nothing: evaluations of a model before a training of it."""
+
+MEASURED = ("evaluate", "tested")
+"""Where losses of weights held fixed were measured: by `evaluate`, by `test_on_batch`."""
+
 DTYPES = {column.name: np.dtype(column.dtype) for column in COLUMNS}
 OUTPUT_DTYPE = np.dtype("f4")
 

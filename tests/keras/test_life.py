@@ -44,12 +44,17 @@ def test_stops_and_callbacks(twins):
             if batch == 3:
                 self.model.stop_training = True
 
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.train_on_batch(X[:7] + 1, Y[:7])
+
     def train():
         model = compiled()
         history = model.fit(X, Y, batch_size=7, epochs=3, verbose=0, callbacks=[Stops()])
         return model, history.history
 
-    assert len(twins(train).run.losses()) == 4
+    found = twins(train)
+    assert len(found.run.losses()) == 4 + 1
+    assert len(set(found.column("batch_id"))) == 4 + 1
 
 
 @pytest.mark.one_backend

@@ -18,7 +18,7 @@ def errors(x=X, y=Y):
 
 def one_call(directory, name, losses, *, ids=True, info=None, **columns):
     made = Made(directory, name)
-    made.call(0, driver="fit", model=0, **STILL, **(info or {}))
+    made.call(0, driver="fit", model=0, **{**STILL, **(info or {})})
     ids = {"batch_id": np.arange(1, len(losses) + 1, dtype="u8")} if ids else {}
     columns = {"penalty": np.zeros(len(losses)), **ids, **columns}
     made.steps(losses, epoch=0, **columns)
@@ -123,7 +123,7 @@ def test_a_mask_against_weights_of_0_and_1(tmp_path):
     """Six targets a row: the mask's mean is over the valid, the weights' over all of them."""
     rows, valid = np.array([8.0, 8.0, 4.0]), np.array([8.0, 24.0, 20.0])
     sums = RNG.random(3) * valid
-    mask = [{"class": "Masking", "mask_value": 0.0}]
+    mask = [{"class": "Masking"}, {"class": "Dense"}]
     info = {"configuration": {"layers": mask}}
     masked = one_call(tmp_path, "m", sums / valid, elements=valid, weight=rows, info=info)
     info = {"arguments": {"sample_weight": {"shape": [20, 6], "dtype": "float32"}}}
@@ -135,6 +135,12 @@ def test_a_mask_against_weights_of_0_and_1(tmp_path):
     close(causes(result), {("mask", "exact"): gap})
     assert "52 of 120 targets" in result.causes[0].evidence
     close(causes(ll.reconcile(weighed, masked)), {("mask", "exact"): -gap})
+    # Where the weights moved, too, the two are one difference still, as their sums are equal.
+    moved = losses * [1, 0.8, 0.5]
+    info |= {"initial_weights": "w", "final_weights": "v"}
+    weighed = one_call(tmp_path, "v", moved, sample_weight=valid, weight=rows, info=info)
+    gap = float((rows * (moved - sums / valid)).sum() / 20)
+    close(causes(ll.reconcile(masked, weighed)), {("mask", "replayed"): gap})
 
 
 @pytest.mark.parametrize(("gathers", "cause"), [(2, "accumulation_scaling"), (1, "reduction")])
@@ -152,15 +158,17 @@ def test_two_rows_a_batch_and_a_factor_of_two(tmp_path, gathers, cause):
     [
         ([{"class": "Dense", "units": 1, "dtype": "mixed_bfloat16"}], "precision"),
         ([{"class": "Dense", "units": 1, "activation": "tanh"}], "hyperparameters"),
+        ([{"class": "Dense", "units": 1}, {"class": "RandomFlip", "training": True}], "randomness"),
     ],
 )
 def test_what_a_layer_does_at_once(tmp_path, layers, cause):
-    """The first losses differ: a layer computes in another dtype, or has another activation."""
+    """The first losses differ: another dtype, another activation, images turned at random."""
     plain = [{"class": "Dense", "units": 1}]
     one = one_call(tmp_path, "one", [0.25, 0.5], info={"configuration": {"layers": plain}})
     other = one_call(tmp_path, "other", [0.5, 0.5], info={"configuration": {"layers": layers}})
     result = ll.reconcile(one, other)
-    close(causes(result), {(cause, "exact"): 0.125})
+    kind = "replayed" if cause == "randomness" else "exact"
+    close(causes(result), {(cause, kind): 0.125})
     assert result.divergence.cause == cause
 
 
@@ -170,6 +178,46 @@ def test_a_gap_that_is_not_finite_has_one_cause(tmp_path):
     x[40] = np.nan
     result = ll.reconcile(one, recorded(tmp_path, "nan", rate=0.0, x=x))
     assert [each.cause for each in result.causes] == ["nonfinite"]
+    assert result.divergence.evidence.endswith("There b's loss is nan.")
+    y = Y.copy()
+    y[66] = np.inf
+    with np.errstate(invalid="ignore"):
+        other = recorded(tmp_path, "inf", rate=0.0, y=y, epochs=1)
+    result = ll.reconcile(one, other, epoch=0)
+    assert [(each.cause, each.amount) for each in result.causes] == [("nonfinite", np.inf)]
+    assert "first in batch 2." in result.causes[0].evidence
+
+
+def test_the_first_loss_of_a_training_that_is_not_finite(tmp_path):
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0, **STILL)
+    places = {"epoch": np.repeat([0, 1], 3), "batch": np.tile([0, 1, 2], 2)}
+    made.steps([0.5, 0.25, np.inf, *[np.nan] * 3], **places)
+    result = ll.reconcile(one_call(tmp_path, "one", [0.5, 0.25, 0.75]), made.close())
+    evidence = result.causes[0].evidence
+    assert (
+        "3 losses of 3 not finite, first in batch 0 (of the training in batch 2 of epoch 0)"
+        in evidence
+    )
+
+
+SETS = "BatchDataset of _{}Dataset of _TensorSliceDataset"
+
+
+@pytest.mark.parametrize(("made_of", "count"), [("Shuffle", 64), ("Filter", 50)])
+def test_data_sets_of_the_same_rows(tmp_path, made_of, count):
+    """What is made of a data set otherwise is no other data: a part of them, or another order."""
+    order = np.random.default_rng(3).permutation(70)[:count]
+    runs = [
+        recorded(tmp_path, name, rate=0.0, x=X[rows], y=Y[rows], info={"arguments": {"x": made}})
+        for name, rows, made in (
+            ("all", np.arange(70), "_BatchDataset of _TensorSliceDataset"),
+            ("part", order, SETS.format(made_of)),
+        )
+    ]
+    result = ll.reconcile(*runs)
+    wanted = errors()[order].mean() - errors().mean()
+    close(causes(result), {("unseen_rows", "exact"): wanted})
 
 
 # --- What was evaluated.

@@ -37,7 +37,8 @@ selections, between commas:
 
 statistics:
   raw, running_mean, epoch_mean, batch_mean, cumulative_mean, progress_bar, window_mean, ema,
-  last; reported (what was shown), returned (by train_on_batch), evaluate, val_loss
+  last; reported (what was shown), returned (by train_on_batch), evaluate, tested
+  (by test_on_batch), val_loss
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:

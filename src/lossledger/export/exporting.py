@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lossledger.call import noted
+from lossledger.entry import MEASURES
 from lossledger.errors import LossLedgerError
 from lossledger.export.base import Tracker, readable
 from lossledger.export.feed import Feed
@@ -177,7 +178,7 @@ def _name_models(
     names = {
         int(info["model"]): str(info.get("model_name") or "model")
         for info in infos.values()
-        if "model" in info
+        if "model" in info and info.get("driver") != MEASURES
     }
     if seen is not None:
         names.setdefault(seen, "model")

@@ -57,8 +57,10 @@ class Listener(Protocol):
         """`evaluate` returned, of these arguments by name."""
         ...
 
-    def tested(self, model: Any, result: Any) -> None:
-        """`test_on_batch` returned."""
+    def tested(
+        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
+    ) -> None:
+        """`test_on_batch` returned, of these arguments by name."""
         ...
 
     def saving(self, model: Any) -> None:
@@ -332,11 +334,14 @@ def _train_on_batch(original: Any) -> Any:
 
 
 def _test_on_batch(original: Any) -> Any:
+    signature = inspect.signature(original)
+
     def test_on_batch(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(self, *args, **kwargs)
         active = listener()
         if active is not None:
-            active.tested(self, result)
+            given = functools.partial(bound_arguments, signature, self, *args, **kwargs)
+            active.tested(self, result, given)
         return result
 
     return test_on_batch

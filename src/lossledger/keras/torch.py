@@ -117,7 +117,8 @@ class TorchTap(base.Tap[TorchBuffer]):
             if self.scaled:
                 moved = self.model.optimizer.inner_optimizer._iterations.value.clone()
             leaves = fingerprint.content(data)
-            if self._referred:
+            # A `train_on_batch` within the call has a batch of the program's.
+            if self._referred and all([type(leaf) is torch.Tensor for leaf in leaves]):
                 return leaves, moved
             seen = []
             for leaf in leaves if type(leaves) is tuple else (leaves,):
@@ -231,8 +232,8 @@ def _unchanged(leaves: Any) -> Any:
 
 def _stacked(leaves: Sequence[Any]) -> np.ndarray:
     """Leaves of one shape as one array."""
-    if not isinstance(leaves[0], torch.Tensor):
-        return np.stack(leaves)
+    if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        return np.stack([np.asarray(leaf) for leaf in leaves])
     host = torch.stack(list(leaves)).detach().cpu()
     return (host.float() if host.dtype is torch.bfloat16 else host).numpy()
 

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match, same_rows
+from lossledger.reconciliation.data import leaves_out
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import Change, alike, counted, near, number
+from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import ROUNDS, Pair
+from lossledger.words import counted
 
 
 @dataclass(frozen=True)
@@ -120,17 +122,27 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if not shared or near(a.value, b.value):
         return None
     rows = [int(fold.ledger["rows"].sum()) for fold in (a, b)]
-    drawn = pair.any_shuffled or any(e.call.epochs_from == "none" for e in (pair.a, pair.b))
-    cut_alike = not drawn and len({int(f.ledger["rows"][0]) for f in (a, b)}) == 1
-    other = rows[0] == rows[1] or (cut_alike and not len(found.a))
-    wholes = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
-    cut = any(len(f.ledger) < len(whole) for f, whole in zip((a, b), wholes, strict=True))
-    if pair.cut_short or (cut and pair.same_data is not False):
-        other = False  # a remainder was dropped, of rows in another order
-    cause = "double_count" if pair.wraps else "data" if other else "unseen_rows"
+    cause = "double_count" if pair.wraps else "unseen_rows"
+    if not pair.wraps and _are_others(a, b, pair, common=len(found.a)):
+        cause = "data"
     evidence = (
         f"At the same weights the mean over {rows[0]:,} rows is {number(a.value)} in a, over "
         f"{rows[1]:,} rows {number(b.value)} in b: they are not the same rows."
     )
     advice = "Measure both on the same rows: steps_per_epoch and validation_split leave rows out."
     return Change(cause, a.over(b.ledger), b, evidence, advice)
+
+
+def _are_others(a: Fold, b: Fold, pair: Pair, common: int) -> bool:
+    """Whether rows are taken for those of other data, not for others of the same."""
+    rows = [int(fold.ledger["rows"].sum()) for fold in (a, b)]
+    wholes = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    cut = any(len(f.ledger) < len(whole) for f, whole in zip((a, b), wholes, strict=True))
+    if pair.cut_short or (cut and pair.same_data is not False):
+        return False  # a remainder was dropped, of rows in another order
+    if rows[0] == rows[1]:
+        return True
+    drawn = pair.any_shuffled or any(e.call.epochs_from == "none" for e in (pair.a, pair.b))
+    cut_alike = not drawn and len({int(f.ledger["rows"][0]) for f in (a, b)}) == 1
+    fewer = pair.a if rows[0] < rows[1] else pair.b
+    return cut_alike and not common and not leaves_out(fewer.call)

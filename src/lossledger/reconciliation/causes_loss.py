@@ -8,10 +8,12 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import loss_weights_of, outputs_of, weights_within
 from lossledger.reconciliation.fold import Fold, Ledger
-from lossledger.reconciliation.moves import Change, alike, counted, near, number, signed
+from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
 from lossledger.vectors import Floats
+from lossledger.words import counted
 
 _ALONE = "loss"
 _ZERO = 2e-7
@@ -23,7 +25,6 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
 
     The fold of the finite losses alone, less the fold of all.
     """
-    del pair
     bad = [int((~np.isfinite(_seen(fold))).sum()) for fold in (a, b)]
     if not any(bad):
         return None
@@ -31,8 +32,9 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     told = [
         f"{side} has {counted(count, 'loss')} of {len(fold.ledger):,} not finite, first in batch "
         f"{int(np.flatnonzero(~np.isfinite(_seen(fold)))[0])}"
+        + _began(reading)
         + (" and drops it" if fold.form.finite else "")
-        for side, count, fold in zip("ab", bad, (a, b), strict=True)
+        for side, count, fold, reading in zip("ab", bad, (a, b), (pair.a, pair.b), strict=True)
         if count
     ]
     evidence = (
@@ -41,6 +43,14 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     )
     advice = "Find the step that gave it (`lossledger show --epoch`); average with np.nanmean only "
     return Change("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
+
+
+def _began(reading: Reading) -> str:
+    """Where the training's first such loss is, if that is in an epoch before."""
+    found = first_nonfinite(*reading.training)
+    if found is None or found["epoch"] == reading.epoch:
+        return ""
+    return f" (of the training in batch {found['batch']} of epoch {found['epoch']})"
 
 
 def _seen(fold: Fold) -> Floats:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lossledger.reconciliation.align import match
+from lossledger.reconciliation.align import Match, match
 from lossledger.reconciliation.compiled import reduction_of
-from lossledger.reconciliation.fold import Fold
+from lossledger.reconciliation.fold import Fold, Ledger
 from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
 
@@ -68,18 +68,13 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     each, the others as zeros: `l_mask = l_weights n d / v` in every step of both, v the sum of the
     weights, too.
     """
-    masks = [fold.ledger.has("elements") for fold in (a, b)]
-    weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
-    if pair.same_entries or masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
+    found = None if pair.same_entries else same_valid(a.ledger, b.ledger)
+    if found is None:
         return None
-    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
-        return None
-    masked, weighed = (a, b) if masks[0] else (b, a)
-    places = (found.a, found.b) if masks[0] else (found.b, found.a)
+    first = a.ledger.has("elements")
+    masked, weighed = (a, b) if first else (b, a)
+    places = (found.a, found.b) if first else (found.b, found.a)
     valid = masked.ledger["elements"][places[0]]
-    if not alike(valid, weighed.ledger["sample_weight"][places[1]]).all() or not valid.all():
-        return None
     losses = masked.ledger.data[places[0]], weighed.ledger.data[places[1]]
     rows = weighed.ledger["rows"][places[1]]
     each = losses[0] / losses[1] * valid / rows
@@ -91,7 +86,7 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     counted_all = columns["rows"] * size / columns["sample_weight"]
     loss = (columns["loss"] - penalties) * counted_all + penalties
     changed = weighed.of_losses(loss)
-    names = "ab" if masks[0] else "ba"
+    names = "ab" if first else "ba"
     total = float(weighed.ledger["rows"].sum()) * size
     evidence = (
         f"{names[0]}'s mask leaves {number(float(valid.sum()))} of {number(total)} targets in, and "
@@ -99,4 +94,21 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
         "is over all, the others as zeros."
     )
     advice = 'Mask on both sides, or compile the weighted loss with "mean_with_sample_weight".'
-    return Change("mask", *((a, changed) if masks[0] else (changed, b)), evidence, advice)
+    return Change("mask", *((a, changed) if first else (changed, b)), evidence, advice)
+
+
+def same_valid(a: Ledger, b: Ledger) -> Match | None:
+    """The steps of both, where one's mask leaves in as many targets as the other's weights add to.
+
+    `None` where it isn't so in every step that both have, or one has a step without any.
+    """
+    masks = [ledger.has("elements") for ledger in (a, b)]
+    weighs = [ledger.has("sample_weight") for ledger in (a, b)]
+    if masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
+        return None
+    found = match(a["batch_id"], b["batch_id"])
+    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
+        return None
+    names = ("elements", "sample_weight") if masks[0] else ("sample_weight", "elements")
+    ours, theirs = a[names[0]][found.a], b[names[1]][found.b]
+    return found if alike(ours, theirs).all() and ours.all() else None

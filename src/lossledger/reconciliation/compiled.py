@@ -91,6 +91,12 @@ def reduction_of(call: Call) -> str | None:
     return own or call.configuration.get("reduction")
 
 
+def ignores_class(call: Call) -> bool:
+    """Whether the loss leaves the targets of a class out."""
+    loss = call.configuration.get("loss")
+    return isinstance(loss, Mapping) and loss.get("ignore_class") is not None
+
+
 def targets_of(call: Call) -> list[Any] | None:
     """The shape of each output's targets without the rows; `None` where that isn't on record.
 

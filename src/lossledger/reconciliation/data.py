@@ -10,6 +10,8 @@ from lossledger.reconciliation.align import Ids, order
 from lossledger.reconciliation.parting import epoch_ids
 from lossledger.reconciliation.reading import Reading
 
+_PARTS = ("FilterDataset", "ShardDataset", "SkipDataset", "TakeDataset", "Subset")
+
 
 def form_of(call: Call) -> list[tuple[str, int]] | None:
     """Of inputs and targets, the kind of each, and its values a row; `None` if unknown."""
@@ -42,6 +44,12 @@ def shuffles(call: Call) -> bool:
     if isinstance(data, str) and " of " in data:  # Keras takes its batches as they come
         drawn = "Shuffle" in data or "RandomSampler" in data
     return call.driver in OF_EPOCHS and drawn
+
+
+def leaves_out(call: Call) -> bool:
+    """Whether the data set that a driver was given takes a part of another one's rows."""
+    data = call.arguments.get("x")
+    return isinstance(data, str) and any(part in data for part in _PARTS)
 
 
 def reorders(reading: Reading) -> bool:

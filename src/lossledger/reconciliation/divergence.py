@@ -8,11 +8,12 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.moves import SAME, counted, near, number
+from lossledger.reconciliation.moves import SAME, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
 from lossledger.reconciliation.result import Divergence
+from lossledger.words import counted
 
 UNKNOWN = "unexplained"
 """What trainings part on where nothing that is recorded tells."""
@@ -54,6 +55,10 @@ def divergence(pair: Pair) -> Divergence | None:
     cause, evidence = _why(pair, found)
     batch = int(found.a["batch"]) if pair.a.call.driver in OF_EPOCHS else None
     evidence = f"{_agreed(found)}{evidence}"
+    bad = [(n, at["loss"]) for n, at in zip("ab", (found.a, found.b), strict=True)]
+    bad = [(name, loss) for name, loss in bad if not math.isfinite(loss)]
+    if len(bad) == 1:
+        evidence += f" There {bad[0][0]}'s loss is {bad[0][1]}."
     if pair.begins:
         evidence = f"{pair.begun}. {evidence}"
     return Divergence(_place(pair, found), int(found.a["epoch"]), batch, cause, evidence)
@@ -204,25 +209,35 @@ def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     if seen is not None:
         return seen[0], f"{told}{seen[1]}"
     first = found.step == 0 and pair.same_start
-    causes = _AT_ONCE if first else _LATER
-    cause = next((each for each in causes if each in pair.factors), None)
-    cause = cause or _weighed(found)
-    state = "" if cause else other_state(pair, _place(pair, found))
-    if state:
-        return "optimizer_state", f"{told}, after an update that was not the same: {state}."
-    names = " ".join(pair.factors.get("hyperparameters", []))
-    if cause is None and re.search("layers|loss", names):
-        cause = "hyperparameters"  # an activation, say, or another loss, which act at once
-    if cause is None and pair.noisy:
-        return "randomness", f"{told}: layers draw random numbers, and drew others."
+    cause = _differing(pair, found, _AT_ONCE if first else _LATER)
     if cause is None:
-        other = pair.same_start and pair.a.call.driver != pair.b.call.driver
-        cause = "driver" if other else UNKNOWN
+        state = other_state(pair, _place(pair, found))
+        if state:
+            return "optimizer_state", f"{told}, after an update that was not the same: {state}."
+        cause = _otherwise(pair)
+    if cause == "randomness" and cause not in pair.factors:
+        return cause, f"{told}: layers draw random numbers, and drew others."
     names = ", ".join(pair.factors.get(cause, []))
     names = names or ("nothing that is recorded" if cause == UNKNOWN else cause)
     when = "after an update that was not the same" if found.step else "of weights not on record"
     when = "from the same weights" if first else when
     return cause, f"{told}, {when}; what differs: {names}.{_broadcasts(pair)}"
+
+
+def _differing(pair: Pair, found: Parting, causes: Sequence[str]) -> str | None:
+    """What two losses of one batch differ by: of some causes the first on record, or weights."""
+    return next((each for each in causes if each in pair.factors), None) or _weighed(found)
+
+
+def _otherwise(pair: Pair) -> str:
+    """What they differ by where that doesn't tell, nor the optimizers' state."""
+    names = " ".join(pair.factors.get("hyperparameters", []))
+    if re.search("layers|loss", names):
+        return "hyperparameters"  # an activation, say, or another loss, which act at once
+    if pair.noisy:
+        return "randomness"
+    other = pair.same_start and pair.a.call.driver != pair.b.call.driver
+    return "driver" if other else UNKNOWN
 
 
 def _seen_in_step(pair: Pair, found: Parting, losses: Sequence[float]) -> tuple[str, str] | None:

@@ -106,15 +106,25 @@ def _of_layers(difference: Difference) -> set[str]:
     for layer in (*difference.a, *difference.b):
         if any(name in layer for name in _REGULARIZERS):
             found.add("penalty")
-        if any(layer.get(name) for name in _NOISY):
+        if any(layer.get(name) for name in _NOISY) or draws(layer):
             found.add("randomness")
-        elif any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking":
+        elif masks(layer):
             found.add("mask")
         elif layer.get("dtype"):
             found.add("precision")
         elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
             found.add("hyperparameters")
     return found
+
+
+def draws(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer acts otherwise in training, and doesn't normalize: it draws at random."""
+    return bool(layer.get("training")) and "momentum" not in layer
+
+
+def masks(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer makes a mask; 0, which Masking takes by itself, isn't on record."""
+    return any(layer.get(name) for name in _MASKS) or layer.get("class") == "Masking"
 
 
 def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -110,7 +110,7 @@ def _split(
         return _measure(trained, end, rows, mean, left, (*live, size_of(evaluated)))
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
-    if elsewhere(evaluated):
+    if elsewhere(evaluated, trained):
         return [], f"{signed(left)} is unexplained: {ELSEWHERE}."
     layers = layers_of(trained.call)
     modes = any(layer.get("training") for layer in layers)

@@ -6,6 +6,9 @@ from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
 
+_ALIKE = "the trainings are the same as far as recorded"
+_OTHERS = "the evaluated weights are not the same"
+
 
 def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     """Two measured numbers: of one difference, where there is only one."""
@@ -16,20 +19,21 @@ def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if near(a, b):
         return [], "The numbers are equal up to float32 rounding."
     rows = between(pair.a, pair.b)
-    if parted is None and any(map(elsewhere, (pair.a, pair.b))):
-        return [], f"{signed(left)} is unexplained: {ELSEWHERE}."
-    if parted is None:
+    others = parted is None and _other_weights(pair)
+    cause = None
+    if parted is None and not others:
         cause = _of_measuring(pair, rows, left)
-        if cause is not None:
-            return [cause], f"One cause: {cause.cause}, {signed(left)}."
-    if pair.same_call and pair.a.epoch != pair.b.epoch:
-        evidence = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
-        cause = Cause("convention", left, "measured", None, evidence, "Compare the same epoch.")
-        return [cause], f"One cause: convention, {signed(left)}."
+    cause = cause or _of_one_call(pair, rows, left, others=bool(others))
+    if cause is not None:
+        return [cause], f"One cause: {cause.cause}, {signed(left)}."
     if pair.goes_on:
         return [], f"{signed(left)} is unexplained: {pair.goes_on} was trained on from there."
+    if others:
+        return [], f"{signed(left)} is unexplained: {others}."
     if parted is None:
-        return [], f"{signed(left)} is unexplained: the trainings are the same as far as recorded."
+        names = ", ".join(sorted({*pair.factors, *rows.causes}))
+        told = f"they differ in {names}" if names else _ALIKE
+        return [], f"{signed(left)} is unexplained: {told}."
     cause = sole_cause(pair, parted)
     if cause is not None and not pair.measuring and not rows.causes:
         evidence = f"{parted.evidence} Nothing else that is recorded differs."
@@ -38,6 +42,29 @@ def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         )
     names = ", ".join(sorted({*causes_of(pair, parted), *rows.causes}))
     return [], f"{signed(left)} is unexplained: the trainings differ in {names}."
+
+
+def _other_weights(pair: Pair) -> str:
+    """In words, that other weights were evaluated than it seems; "" where nothing says so."""
+    if any(elsewhere(each, each) for each in (pair.a, pair.b)):
+        return ELSEWHERE
+    if not (pair.same_call or pair.a.call.measures or pair.b.call.measures):
+        return ""  # where trainings ended, which agree
+    weights = [each.data.get("weights") for each in (pair.a, pair.b)]
+    return _OTHERS if None not in weights and weights[0] != weights[1] else ""
+
+
+def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause | None:
+    """Two places of one call: another epoch, or weights that were moved between evaluations."""
+    if not pair.same_call:
+        return None
+    if pair.a.epoch != pair.b.epoch:
+        told = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
+        return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
+    if others and not rows.causes:
+        told = "Two evaluations, between which the model's weights were moved."
+        return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
+    return None
 
 
 def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:

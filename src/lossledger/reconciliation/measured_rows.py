@@ -6,12 +6,14 @@ from typing import Any, cast
 
 import numpy as np
 
+from lossledger.entry import MEASURED
 from lossledger.reconciliation.align import same_rows
-from lossledger.reconciliation.compiled import layers_of, reduction_of
+from lossledger.reconciliation.compiled import ignores_class, layers_of, reduction_of
 from lossledger.reconciliation.data import reorders
+from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.fold import Ledger
-from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.reading import Reading
+from lossledger.words import counted
 
 _DEFAULT = 32
 """Keras's own `batch_size`."""
@@ -75,7 +77,9 @@ def between(a: Reading, b: Reading) -> Rows:
     if None not in weighted and weighted[0] != weighted[1]:
         names = ("a", "b") if weighted[0] else ("b", "a")
         causes["sample_weight"] = f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"
-    causes |= _cut(a, (size_of(a), size_of(b)), "a is measured in", "b", b)
+    sizes = size_of(a), size_of(b)
+    if list(sizes) != counts:  # else each is one batch
+        causes |= _cut(a, sizes, "a is measured in", "b", b)
     return Rows(causes, not causes and None not in ids and not any(weighted))
 
 
@@ -92,9 +96,14 @@ def size_of(measured: Reading) -> int | None:
     if "weighted" not in measured.data:
         return None  # a data set has batches of its own
     said = measured.data.get("batch_size")
-    if measured.side.statistic != "evaluate":
+    if _validates(measured):
         said = arguments.get("validation_batch_size") or arguments.get("batch_size")
     return min(int(said or _DEFAULT), int(rows)) if rows else None
+
+
+def _validates(measured: Reading) -> bool:
+    """Whether a number is of a validation of `fit`, and no measurement of the program's."""
+    return measured.side.statistic.partition(":")[0] not in MEASURED
 
 
 def _cut(
@@ -109,7 +118,7 @@ def _cut(
     told = f"{one} batches of {counted(sizes[0], 'row')}, {other} {size}, "
     call = trained.call
     reduced = reduction_of(call)
-    masked = any(layer.get("mask_zero") or "mask_value" in layer for layer in layers_of(call))
+    masked = any(map(masks, layers_of(call))) or ignores_class(call)
     masked |= trained.fold is not None and trained.fold.ledger.has("elements")
     if reduced == "sum":
         return {"reduction": f"{told}and the loss is a sum over a batch"}
@@ -128,7 +137,7 @@ def _identity(measured: Reading) -> np.ndarray | None:
 
 def _which(trained: Reading, measured: Reading) -> dict[str, str]:
     """Other rows."""
-    arguments, validates = measured.call.arguments, measured.side.statistic != "evaluate"
+    arguments, validates = measured.call.arguments, _validates(measured)
     if validates and arguments.get("validation_split"):
         return {"unseen_rows": "the validation data are rows that training doesn't see"}
     fold, count = trained.fold, measured.data.get("rows") or _validated(arguments, validates)
@@ -213,7 +222,7 @@ def _weighed(trained: Reading, measured: Reading) -> dict[str, str]:
     return {"sample_weight": f"{names[0]} weighs rows by sample weights, {names[1]} doesn't"}
 
 
-def elsewhere(measured: Reading) -> bool:
-    """Whether other weights were evaluated than those that the training ended with."""
-    known = measured.data.get("weights"), measured.names[1]
+def elsewhere(measured: Reading, trained: Reading) -> bool:
+    """Whether other weights were evaluated than those that a training ended with."""
+    known = measured.data.get("weights"), trained.names[1]
     return all(known) and known[0] != known[1]

@@ -7,6 +7,7 @@ import numpy as np
 
 from lossledger import conventions
 from lossledger.call import Call, entries_of
+from lossledger.entry import MEASURED
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Move, near, number
@@ -37,17 +38,25 @@ def history(run: Run, call: Call, spec: Spec, epoch: int) -> float:
 
 
 def measured(
-    run: Run, call: Call, name: str, epoch: int, ends: bool
+    run: Run, call: Call, name: str, epoch: int, ends: bool, which: int = -1
 ) -> tuple[float, Mapping[str, Any]]:
-    """What `evaluate` returned, after the call or inside the epoch, or a validation loss.
+    """What was measured after the call or inside the epoch, or a validation loss.
+
+    Args:
+        run: The run.
+        call: The call.
+        name: The name of the number.
+        epoch: Its epoch.
+        ends: Whether that is the call's last, after which measurements are looked for first.
+        which: Of several there; from the end where negative.
 
     Returns:
         The number, and what is on record of the data (`lossledger.keras.given`); `weights`, the
         fingerprint of the weights that were evaluated.
     """
-    if name == "evaluate":
+    if name in MEASURED:
         after = any(i.get("place") == name and "batch" not in i for i in call.reported)
-        item = _found(run, call, name, call.loss_name, None if ends and after else epoch)
+        item = _found(run, call, name, call.loss_name, None if ends and after else epoch, which)
         at = {"weights": item["weights"]} if item.get("weights") else {}
         return float(item["value"]), {**(item.get("data") or {}), **at}
     if not any(item.get("name") == name for item in call.reported):
@@ -110,7 +119,7 @@ def _item(run: Run, call: Call, place: str | None, name: str, epoch: int | None)
 
 
 def _found(
-    run: Run, call: Call, place: str | None, name: str, epoch: int | None
+    run: Run, call: Call, place: str | None, name: str, epoch: int | None, which: int = -1
 ) -> Mapping[str, Any]:
     found = [
         item
@@ -119,11 +128,12 @@ def _found(
         and item.get("name") == name
         and (item.get("epoch") == epoch or (epoch is None and "batch" not in item))
     ]
-    if not found:
+    if not -len(found) <= which < len(found):
         what = f"{name} of {place or 'validation'}" + ("" if epoch is None else f", epoch {epoch}")
+        what += f", n={which} of {len(found)}" if found else ""
         raise LossLedgerError(
             f"Nothing like that was reported. Received: {what}, in call {call.number} of "
             f"{run.path}. `lossledger show` says what was.",
             slug="not-reported",
         )
-    return found[-1]
+    return found[which]

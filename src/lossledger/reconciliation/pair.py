@@ -14,7 +14,7 @@ from lossledger.reconciliation.align import begins_anew, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
-from lossledger.reconciliation.factors import factors
+from lossledger.reconciliation.factors import draws, factors
 from lossledger.reconciliation.parting import begins_in, training_ids
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -164,7 +164,7 @@ class Pair:
     def noisy(self) -> bool:
         """Whether a layer draws random numbers in training on either side, as far as is known."""
         layers = [layer for each in (self.a, self.b) for layer in layers_of(each.call)]
-        return any(layer.get("training") and "momentum" not in layer for layer in layers)
+        return any(map(draws, layers))
 
     @cached_property
     def seeds_differ(self) -> bool:
@@ -221,10 +221,14 @@ class Pair:
 
     @cached_property
     def same_data(self) -> bool | None:
-        """Whether both calls were given data of one shape; `None` where a call doesn't say."""
+        """Whether both calls were given data of one shape; `None` where a call doesn't say.
+
+        Data sets don't: other ones may be made of the same rows.
+        """
         shapes = [each.call.arguments.get("x") for each in (self.a, self.b)]
         whole = all(each.call.driver in OF_EPOCHS for each in (self.a, self.b))
-        return shapes[0] == shapes[1] if whole and None not in shapes else None
+        same = shapes[0] == shapes[1]
+        return same if whole and None not in shapes and (same or self.arrays) else None
 
     @cached_property
     def arrays(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from lossledger import conventions
 from lossledger import run as runs
 from lossledger.call import Call
-from lossledger.entry import OF_EPOCHS
+from lossledger.entry import MEASURED, OF_EPOCHS
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
@@ -16,6 +16,7 @@ from lossledger.reconciliation.numbers import history, inside, keras_of, measure
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
+from lossledger.request import Request
 from lossledger.run import Run
 from lossledger.statistics import STATISTICS
 from lossledger.workers import workers_of
@@ -105,7 +106,10 @@ def _run(spec: Spec, directory: Any, steps_per_epoch: int | None) -> Run:
 
 
 def _read(spec: Spec, run: Run, epoch: int) -> Reading:
-    calls = [call for call in run.select(spec.call, spec.model) if call.steps]
+    chosen = run.select(spec.call, spec.model)
+    calls = [call for call in chosen if call.steps]
+    if not calls and chosen and chosen[-1].measures and _of_evaluations(spec):
+        return _evaluated(spec, run, chosen[-1])
     wanted = epoch if spec.epoch is None else spec.epoch
     call, label, begin, end = epoch_of(run, calls, wanted)
     before = _before(run, call)
@@ -116,19 +120,14 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
 
     def side(value: float, note: str = "") -> Side:
         note = note or _unknown_epochs(call)
-        of = None if name == "evaluate" else label  # measured after the call
+        of = None if name in MEASURED else label  # measured after the call
         return Side(run.where, _said(text, spec), value, call.number, of, note)
 
     if name not in STATISTICS and name not in ("reported", "returned"):
-        number, data = measured(run, call, name, label, end == call.before + call.steps)
+        ends = end == call.before + call.steps
+        number, data = measured(run, call, name, label, ends, _which(spec))
         return Reading(
             side(number), run, call, before, None, (), label, begin - call.before, data=data
-        )
-    if name == "returned" and call.driver != "train_on_batch":
-        raise LossLedgerError(
-            f"Only train_on_batch returns the loss of a step. Received: {spec.text}, in call "
-            f"{call.number}, of {call.driver}. What fit shows is `reported`.",
-            slug="not-reported",
         )
     form = _form(spec, run, call, name)
     ledger = ledger_of(run, call, (begin, end), form, label if spec.again else None)
@@ -143,6 +142,36 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
     return Reading(side(fold.value), run, call, before, fold, (), label, begin)
+
+
+def _of_evaluations(spec: Spec) -> bool:
+    return spec.statistic is None or spec.statistic.name in MEASURED
+
+
+def _evaluated(spec: Spec, run: Run, call: Call) -> Reading:
+    """What a call of evaluations alone gave."""
+    asked = spec.statistic or Request.parse(call.reported[-1]["place"] if call.reported else "")
+    value, data = measured(run, call, asked.name, 0, True, _which(spec))
+    side = Side(run.where, _said(asked.text, spec), value, call.number)
+    return Reading(side, run, call, (), None, (), 0, 0, data=data)
+
+
+def _which(spec: Spec) -> int:
+    """Which of several evaluations is meant: the last by default.
+
+    Raises:
+        LossLedgerError: It is given otherwise than as a whole number (slug `statistic-parameter`).
+    """
+    own = dict(spec.statistic.parameters) if spec.statistic else {}
+    which = own.pop("n", -1)
+    if own or not isinstance(which, int):
+        raise LossLedgerError(
+            f"A measured number has no such parameter. Received: {spec.text}. Of several "
+            "evaluations, evaluate:n=0 is the first, evaluate:n=-1 the last.",
+            slug="statistic-parameter",
+            exit_code=2,
+        )
+    return which
 
 
 def _weights(call: Call, which: str) -> str:
@@ -180,6 +209,12 @@ def _said(text: str, spec: Spec) -> str:
 
 def _form(spec: Spec, run: Run, call: Call, name: str) -> Form:
     own = spec.statistic.parameters if spec.statistic else {}
+    if name == "returned" and call.driver != "train_on_batch":
+        raise LossLedgerError(
+            f"Only train_on_batch returns the loss of a step. Received: {spec.text}, in call "
+            f"{call.number}, of {call.driver}. What fit shows is `reported`.",
+            slug="not-reported",
+        )
     if name in ("reported", "returned"):
         name = "last" if name == "returned" else _driver_reports(run, call)
         if own or spec.weight or spec.finite or spec.every > 1:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
+from lossledger.reconciliation.causes_weights import same_valid
 from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.fold import Fold
@@ -143,6 +144,9 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     causes = {parted.cause, *pair.factors}
     if {"sample_weight", "class_weight"} <= causes:
         causes.discard("class_weight")  # to a loss they are sample weights
+    ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    if {"sample_weight", "mask"} <= causes and len(ledgers) == 2 and same_valid(*ledgers):
+        causes.discard("sample_weight")  # weights of 0 and 1, in the place of a mask
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
     if parted.cause != "order" and _share_batches(pair):

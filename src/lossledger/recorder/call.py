@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ LOADS = 64
 """Places in a call at which its program set the weights, that are kept; its first ones."""
 SAVES = 10_000
 """Of how many saves of a call the weights are told; its first ones."""
-_HASHED = 2**26
-"""Bytes of weights above which an `evaluate` keeps no fingerprint of them."""
+TESTS = 64
+"""Results of `test_on_batch` that are kept of a call, between epochs: the first ones."""
+_HASHED, _HASHED_OF_BATCHES = 2**26, 2**22
+"""Bytes of weights above which an `evaluate`, a `test_on_batch` keeps no fingerprint of them."""
 
 
 class RecordedCall:
@@ -44,6 +46,7 @@ class RecordedCall:
         self.open = True
         self.of_arrays = False
         self._tested: tuple[int, float] | None = None
+        self._tests = 0
         self.buffer: Buffer | None = None
         self._tap: weakref.ref[Tap[Any]] | None = None
         self._model: weakref.ref[Any] | None = None
@@ -232,16 +235,20 @@ class RecordedCall:
         return self.open and self.driver in OF_EPOCHS
 
     def evaluated(self, result: Any, arguments: Mapping[str, Any]) -> None:
-        """What an `evaluate` of its model has returned, and where the training was."""
+        """What an `evaluate` of its model has returned."""
+        self._measured("evaluate", result, arguments, _HASHED)
+
+    def _measured(self, place: str, result: Any, arguments: Mapping[str, Any], most: int) -> None:
+        """Keep what a measurement returned, and where the training was."""
         where = {"epoch": self.epoch, "batch": self.reached} if self._inside else {"epoch": None}
         with self.recording.guarded("reported-not-read"):
             name = self.loss_name
             if self._hidden or (isinstance(result, Mapping) and name not in result):
                 return
-            item: dict[str, Any] = {"place": "evaluate", "name": name}
+            item: dict[str, Any] = {"place": place, "name": name}
             item |= {"value": loss_of(result, name), **where}
             if not self._inside:
-                item |= self._evaluated_at()
+                item |= self._measured_at(most)
             with self.recording.guarded("configuration-not-read"):
                 from lossledger.keras import given
 
@@ -256,23 +263,36 @@ class RecordedCall:
         model = None if self._model is None else self._model()
         return {} if model is None else given.measured_rows(model)
 
-    def _evaluated_at(self) -> dict[str, Any]:
-        """The fingerprint of the weights that are evaluated now, where they aren't too large."""
+    def _measured_at(self, most: int) -> dict[str, Any]:
+        """The fingerprint of the weights as they are now, where they have so many bytes at most."""
         from lossledger.keras import describe
+        from lossledger.keras.held import Held
 
-        tap = self.tap
-        if tap is None or describe.size_of(tap.model.weights) > _HASHED:
+        tap, model = self.tap, None if self._model is None else self._model()
+        if model is None or describe.size_of(model.weights) > most:
             return {}
         with self.recording.guarded("weights-not-read"):
-            held = tap.copies(tap.model.weights, ())
+            held = Held(model.get_weights()) if tap is None else tap.copies(model.weights, ())
             return {"weights": describe.weights_fingerprint(held.read())}
         return {}
 
-    def tested(self, result: Any) -> None:
+    @property
+    def tests_enough(self) -> bool:
+        """Whether what further ones of `test_on_batch` return isn't kept."""
+        return self._tests >= TESTS
+
+    def tested(self, result: Any, arguments: Callable[[], Mapping[str, Any] | None]) -> None:
         """What a `test_on_batch` of its model has returned, and where the training was."""
-        if self._inside and not self._hidden:
-            with self.recording.guarded("reported-not-read"):
-                self._tested = (self.reached, loss_of(result, self.loss_name))
+        if self._inside:
+            if not self._hidden:
+                with self.recording.guarded("reported-not-read"):
+                    self._tested = (self.reached, loss_of(result, self.loss_name))
+        elif not self.tests_enough and (found := arguments()) is not None:
+            from lossledger.keras import given
+
+            self._tests += 1
+            batch = {**found, "batch_size": given.rows_of(found.get("x"))}
+            self._measured("tested", result, batch, _HASHED_OF_BATCHES)
 
     def describe(self) -> None:
         """Write how the entries are to be read, once the first step has shown it."""

@@ -7,30 +7,24 @@ from typing import Any, cast
 import numpy as np
 
 from lossledger.call import entries_of
+from lossledger.entry import MEASURED
 from lossledger.growth import condition
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
 from lossledger.render.figures import Format, difference, shorten
-from lossledger.render.notes import NOTES, notes
+from lossledger.render.notes import EPOCHS_FROM, NOTES, notes
 from lossledger.render.sketch import Sketch
 from lossledger.render.story import again, story
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
-from lossledger.words import counted
+from lossledger.words import counted, when
 
 CALLS = 12
 EPOCHS = 24
 EPOCHS_OF_MANY = 6
 STEPS = 40
 BARS = 12
-
-_EPOCHS_FROM = {
-    "said": "as said by the script or by --steps-per-epoch",
-    "batch_id": "found in the data: each begins where the same rows begin again",
-    "none": "not known: the data show no second pass over the same rows, so all steps stand as "
-    "epoch 0; --steps-per-epoch N says how long one is",
-}
 
 
 class TerminalShow(Renderer[Run]):
@@ -70,8 +64,8 @@ class _Show:
     def head(self) -> None:
         run, page = self.run, self.page
         state = condition(run.path, run.complete)
-        when = str(run.info.get("created") or "")[:19].replace("T", " ")
-        page.fact("run", ", ".join(part for part in (run.name, when, state) if part))
+        parts = (run.name, when(run.info.get("created")), state)
+        page.fact("run", ", ".join(part for part in parts if part))
         page.line("folder", run.where)
         command = run.info.get("command")
         if command:
@@ -108,12 +102,15 @@ class _Show:
         page = self.page
         model = call.info.get("model_name")
         trained = f"model {call.model}{f' ({model})' if model else ''}"
+        if call.measures:
+            self.evaluations(call, trained)
+            return
         steps = f"{counted(call.steps, 'step')} weighted by {call.weight_kind}"
         page.title(f"call {call.number}: {call.driver}, {trained}, {steps}")
         if call.arguments:
             page.fact("arguments", _arguments(call.arguments))
-        if call.epochs_from in _EPOCHS_FROM:
-            page.fact("epochs", _EPOCHS_FROM[call.epochs_from])
+        if call.epochs_from in EPOCHS_FROM:
+            page.fact("epochs", EPOCHS_FROM[call.epochs_from])
         if not call.mean_of_rows:
             page.fact("loss", "no mean of row losses: a mean that weights it by rows says little")
         if again(call):
@@ -138,6 +135,26 @@ class _Show:
                     self.steps(call, epoch)
         elif call.whole.steps == 0:
             page.fact("steps", "none was recorded")
+
+    def evaluations(self, call: Call, trained: str) -> None:
+        """What `evaluate` returned for a model before a training of it."""
+        found = [item for item in call.reported if item.get("place") in MEASURED]
+        many = counted(len(found), "evaluation")
+        self.page.title(f"call {call.number}: {call.driver}, {trained}, {many}, no training")
+        places, left_out = shorten(len(found), EPOCHS)
+        data = [found[place].get("data") or {} for place in places]
+        by = [str(item["place"]) for item in found]
+        form = Format.of(float(found[place]["value"]) for place in places)
+        columns = [
+            Column("by", [by[place] for place in places], left=True),
+            Column("n", [str(by[:place].count(by[place])) for place in places]),
+            Column("loss", [form.text(float(found[place]["value"])) for place in places]),
+        ]
+        for name in ("rows", "batch_size", "steps"):
+            if any(name in each for each in data):
+                columns.append(Column(name, [str(each.get(name, "")) for each in data]))
+        self.page.table(columns, len(places) // 2 - 1 if left_out else None)
+        self._left_out(left_out, "evaluation")
 
     def epochs(
         self,
