@@ -106,6 +106,13 @@ def likeness(name: Any, configuration: Any) -> Any:
     return layers or str(name)
 
 
+def likeness_of(model: Any) -> Any:
+    """What tells a model of Keras again."""
+    from lossledger.keras import describe
+
+    return likeness(getattr(model, "name", "model"), {"layers": describe.layers(model)})
+
+
 def found(run: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Path:
     """The folder of the run that is to be resumed.
 

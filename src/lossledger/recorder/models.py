@@ -5,6 +5,8 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lossledger.entry import OF_EPOCHS
+
 if TYPE_CHECKING:
     from lossledger.recorder.call import RecordedCall
 
@@ -75,6 +77,12 @@ class Models:
     def call(self, model: Any) -> "RecordedCall | None":
         """The call of a model that is on."""
         return self._open.get(id(model)) if self._knows(model) else None
+
+    def of_epochs(self, model: Any) -> "RecordedCall | None":
+        """The `fit` or `Loop` that is on, of a model or, if that is `None`, of any."""
+        calls = self.open if model is None else [self.call(model)]
+        found = [call for call in calls if call is not None and call.driver in OF_EPOCHS]
+        return found[-1] if found else None
 
     def last(self, model: Any) -> "RecordedCall | None":
         """The last call of a model, on or ended."""

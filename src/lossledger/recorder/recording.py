@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lossledger.entry import MEASURES, NO_EPOCH, OF_EPOCHS
 from lossledger.objects import kept_at, remote_of
-from lossledger.recorder.before import found, likeness
+from lossledger.recorder.before import found, likeness_of
 from lossledger.recorder.beside import Beside, Exports
 from lossledger.recorder.call import RecordedCall
 from lossledger.recorder.collector import Collector
@@ -247,9 +247,7 @@ class Recording:
 
     def fit_call(self, model: Any) -> RecordedCall | None:
         """See `lossledger.keras.patches.Listener`."""
-        calls = self.models.open if model is None else [self.models.call(model)]
-        fits = [call for call in calls if call is not None and call.driver in OF_EPOCHS]
-        return fits[-1] if fits else None
+        return self.models.of_epochs(model)
 
     def begin_batch(
         self, model: Any, signature: "inspect.Signature", args: Any, kwargs: Any
@@ -336,11 +334,8 @@ class Recording:
         """The number of a model in the run."""
         like = None
         if self.output.attempt:
-            from lossledger.keras import describe
-
             with self.guarded("configuration-not-read"):
-                layers = describe.layers(model)
-                like = likeness(getattr(model, "name", "model"), {"layers": layers})
+                like = likeness_of(model)
         return self.models.number(model, like)
 
     def _records(self, model: Any) -> bool:
