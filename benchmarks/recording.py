@@ -1,12 +1,12 @@
 """What recording costs a training step, against the same training without it.
 
 Three equal models train in one process on the same batches by turns, a few steps each: one is
-recorded, two are not. A turn of `train_on_batch` counts with the median of its steps, one of `fit`
-with the mean of its last epoch's, by a callback; the rest of the call is a row of its own. The
-difference of two models is the median over the rounds, with its 95 % interval (of the order
-statistics). The two without a recording tell what it is where there is none. The recorder's thread
-works now and then, in anybody's turn: its processor time is measured apart, while only the recorded
-model trains.
+recorded, two are not. A turn of `train_on_batch` counts with the median of its steps. Each `fit`
+is one long call, of which a turn is a stretch of twenty steps, waited for; what of a call is no
+step is a row of its own, of many short calls. The difference of two models is the median over the
+rounds, with its 95 % interval (of the order statistics). The two without a recording tell what it
+is where there is none. The recorder's thread works now and then, in anybody's turn: its processor
+time is measured apart, while only the recorded model trains.
 
     python benchmarks/recording.py                      # every backend that is installed
     python benchmarks/recording.py --backend jax --seconds 60
@@ -16,9 +16,7 @@ Rewrites a section a backend of `docs/benchmarks.md`.
 
 import argparse
 import importlib.util
-import itertools
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -67,12 +65,7 @@ def convnet(keras):
 
 MODELS = {"toy": toy, "mlp": mlp, "convnet": convnet}
 CALL = "a call of fit"
-STEPS = 100
-"""Of an epoch; the first is not counted."""
-EPOCHS = 2
-"""Of a call of `fit`, of which the last is timed."""
-BATCHES = 5
-"""Of a turn of `train_on_batch`, of which the first is not counted."""
+SIZE = 32
 ALONE = 4
 """Seconds for which the recorded model trains alone."""
 
@@ -83,29 +76,32 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import numpy as np
+    import turns
 
     import lossledger
 
     rng, rows = np.random.default_rng(0), []
     for name in chosen:
         _, shape = MODELS[name](keras)
-        x = rng.random((32 * STEPS, *shape), dtype="float32")
+        x = rng.random((SIZE * turns.STEPS, *shape), dtype="float32")
         y = rng.integers(0, 2, (len(x), 1)).astype("float32")
         models = []
-        for _ in range(3):
+        for _ in range(turns.MODELS):
             keras.utils.set_random_seed(0)
             model, _ = MODELS[name](keras)
             model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
             models.append(model)
-        for driver, train in (("fit", fit), ("train_on_batch", train_on_batch)):
+        ways = (turns.fit, turns.calls_of_fit, turns.train_on_batch)
+        for driver, train in zip(("fit", CALL, "train_on_batch"), ways, strict=True):
             section.doing(f"{backend}, {name}, {driver}")
             with tempfile.TemporaryDirectory() as folder:
                 with lossledger.record(folder, name="benchmark", model=models[RECORDED]):
-                    times = compare(keras, models, train, x, y, seconds)
-                    thread = beside(models[RECORDED], driver, x, y, np.median(times[:, :, 0]))
-            rows.append((name, driver, times[:, :, 0] * 1e6, thread * 1e6))
-            if driver == "fit":
-                rows.append((name, CALL, times[:, :, 1] * 1e6, None))
+                    times = train(models, x, y, seconds)
+                    step = np.median(times)
+                    thread = (
+                        None if driver == CALL else beside(models[RECORDED], driver, x, y, step)
+                    )
+            rows.append((name, driver, times * 1e6, thread))
     package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
     head = section.head(
         f"Recording on {backend}, {seconds:g} s a row", section.versions("keras", package)
@@ -145,68 +141,23 @@ def told(differences):
     return f"{np.median(ordered):+.1f} ({ordered[low]:+.1f} to {ordered[high]:+.1f})"
 
 
-def compare(keras, models, train, x, y, seconds):
-    """Seconds a step, and of the rest of a call, of each turn of the models in turn."""
-    import numpy as np
-
-    for model in models * 2:
-        train(keras, model, x, y)
-    times = []
-    end = time.perf_counter() + seconds
-    orders = list(itertools.permutations(range(len(models))))
-    while time.perf_counter() < end or len(times) < len(orders):
-        # Each as often before as after each other: what slows the machine down slows all.
-        order = orders[len(times) % len(orders)]
-        turns = {each: train(keras, models[each], x, y) for each in order}
-        times.append([turns[each] for each in range(len(models))])
-    return np.array(times)
-
-
-def fit(keras, model, x, y):
-    """Some epochs; returns seconds a step of the last, and of what is no step."""
-    marks = []
-
-    class Clock(keras.callbacks.Callback):
-        async_safe = True
-
-        def on_train_batch_end(self, batch, logs=None):
-            marks.append(time.perf_counter())
-
-    began = time.perf_counter()
-    model.fit(x, y, batch_size=32, epochs=EPOCHS, verbose=0, callbacks=[Clock()])
-    whole = time.perf_counter() - began
-    epochs = [marks[k : k + STEPS] for k in range(0, len(marks), STEPS)]
-    # Not the median step: JAX runs ahead of what it has computed, and then waits.
-    took = [epoch[-1] - epoch[0] for epoch in epochs]
-    return took[-1] / (STEPS - 1), whole - sum(took)
-
-
-def train_on_batch(keras, model, x, y):
-    """Some batches; returns the median of the seconds of each but the first."""
-    marks = [time.perf_counter()]
-    for start in range(0, 32 * BATCHES, 32):
-        model.train_on_batch(x[start : start + 32], y[start : start + 32])
-        marks.append(time.perf_counter())
-    return statistics.median(b - a for a, b in itertools.pairwise(marks[1:])), 0.0
-
-
 def beside(model, driver, x, y, step):
-    """Processor time of the recorder's thread, seconds a step, while `model` trains for a while.
+    """Processor time of the recorder's thread, µs a step, while `model` trains for a while.
 
     Args:
         step: Seconds that a step takes, about.
     """
     (thread,) = [each for each in threading.enumerate() if each.name == "lossledger"]
     clock = time.pthread_getcpuclockid(thread.ident)
-    epochs = max(1, round(ALONE / step / STEPS))
+    epochs = max(1, round(ALONE / step / (len(x) / SIZE)))
     began = time.clock_gettime(clock)
     if driver == "fit":
-        model.fit(x, y, batch_size=32, epochs=epochs, verbose=0)
+        model.fit(x, y, batch_size=SIZE, epochs=epochs, verbose=0)
     else:
         for _ in range(epochs):
-            for start in range(0, len(x), 32):
-                model.train_on_batch(x[start : start + 32], y[start : start + 32])
-    return (time.clock_gettime(clock) - began) / (epochs * STEPS)
+            for start in range(0, len(x), SIZE):
+                model.train_on_batch(x[start : start + SIZE], y[start : start + SIZE])
+    return (time.clock_gettime(clock) - began) / (epochs * len(x) / SIZE) * 1e6
 
 
 def row(backend, name, driver, times, thread):
@@ -225,7 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument("--model", choices=MODELS, action="append")
-    parser.add_argument("--seconds", type=float, default=40, help="of a row")
+    parser.add_argument("--seconds", type=float, default=20, help="of a row")
     parser.add_argument("--child", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     chosen = options.model or list(MODELS)

@@ -146,7 +146,7 @@ def read_calls(
     seen = _look(folder, promised)
     infos, reported = noted(folder, written)
     numbers = sorted({*infos, *seen})
-    standings = _standings(folder, infos, seen)
+    standings = _standings(folder, infos, seen, reported)
     lines: dict[int, int] = {}
     known: dict[int, tuple[Source, Epochs | None]] = {}
     for number in numbers:
@@ -198,7 +198,10 @@ def noted(
     for line in call_lines(folder, written):
         number = line["call"]
         reported.setdefault(number, []).extend(line.pop("reported", []))
-        infos.setdefault(number, {}).update(line)
+        info, saved = infos.setdefault(number, {}), line.pop("saved", None)
+        info.update(line)
+        if saved:
+            info.setdefault("saved", []).extend(saved)
     return infos, reported
 
 
@@ -228,13 +231,20 @@ def evaluations(
 
 
 def _standings(
-    folder: Path, infos: Mapping[int, Mapping[str, Any]], seen: Mapping[int, "_Seen"]
+    folder: Path,
+    infos: Mapping[int, Mapping[str, Any]],
+    seen: Mapping[int, "_Seen"],
+    reported: Mapping[int, Sequence[Mapping[str, Any]]],
 ) -> dict[int, Standing]:
     """How the calls stand to each other; of a run that never was resumed all that they have."""
     standings = {number: Standing(0) for number in infos}
     if any(info.get("attempt") for info in infos.values()):
         counts = {number: (one.model, one.steps) for number, one in seen.items()}
-        return standings | standings_of(folder, infos, counts)
+        ended = {
+            number: {i["epoch"] for i in items if i["place"] == "history" and "epoch" in i}
+            for number, items in reported.items()
+        }
+        return standings | standings_of(folder, infos, counts, ended)
     return standings | {number: Standing(one.steps) for number, one in seen.items()}
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lossledger.errors import LossLedgerError
-from lossledger.objects import Found, Remote, kept_at
+from lossledger.objects import Found, Remote, kept_at, refuses
 
 LOOK_SECONDS = 2.0
 """How often the store is asked whether a run has grown, in seconds."""
@@ -34,8 +34,6 @@ _RUN = re.compile(r"[^\\/:\0.][^\\/:\0]*")
 _LATE = {"calls.jsonl": 1, "run.json": 2}
 """Files that promise others: put in place after them."""
 
-_FOR_GOOD = "NO_SUCH_BUCKET|ACCESS_DENIED|Could not create a OAuth2 access token"
-
 _T = TypeVar("_T")
 
 
@@ -51,7 +49,7 @@ def _tried(action: Callable[[], _T], remote: Remote) -> _T:
             return action()
         except OSError as error:
             late = attempt == TRIES - 1 or time.monotonic() - begun > TRY_SECONDS
-            if late or re.search(_FOR_GOOD, str(error)):
+            if late or refuses(error):
                 raise LossLedgerError(
                     f"The object store can't be read. Received: {remote}: {error}. See that the "
                     "folder's URI and the environment's credentials are right, and try again.",

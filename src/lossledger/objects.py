@@ -29,6 +29,10 @@ GOOGLE_SECONDS = 5
 """How long Google's client tries a request again, unless the URI says `retry_limit_seconds`."""
 SILENT_SECONDS = 30
 """How long a store that says nothing is waited for, at each piece of an answer."""
+_REFUSALS = re.compile(
+    "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
+    "|Could not create a OAuth2 access token"
+)
 _PIECE = 1 << 20
 _WHOLE = ("s3", "gcs", "abfs")
 """Stores on which an object appears when all of it is written, and not before."""
@@ -175,8 +179,10 @@ class Remote:
         from pyarrow.fs import FileSelector
 
         def listed(system: "FileSystem", path: str) -> "list[tuple[str, FileInfo]]":
-            chosen = FileSelector(path, allow_not_found=True, recursive=recursive)
-            found: Any = system.get_file_info(chosen)
+            try:  # allowed, a bucket that isn't there would be an empty one
+                found: Any = system.get_file_info(FileSelector(path, recursive=recursive))
+            except FileNotFoundError:
+                return []
             return [(info.path[len(path) :].lstrip("/"), info) for info in found]
 
         return self._answer(listed)
@@ -236,6 +242,11 @@ def _asked_less(system: "FileSystem") -> "FileSystem":
         # One request an object, not three, and nothing left behind by an upload that is killed.
         options["allow_delayed_open"] = True
     return S3FileSystem(**options, retry_strategy=AwsStandardS3RetryStrategy(max_attempts=3))
+
+
+def refuses(error: Exception) -> bool:
+    """Whether a store says no, and will again however often it is asked."""
+    return _REFUSALS.search(str(error)) is not None
 
 
 def answer_of(question: Callable[[], _T], seconds: float) -> _T:

@@ -47,6 +47,16 @@ def _are_states(value: Any) -> bool:
     )
 
 
+def _is_save(value: Any) -> bool:
+    """Whether it says of a save how many steps came before, and which weights they were."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and _is_count(value[0])
+        and isinstance(value[1], str)
+    )
+
+
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "call": _is_count,
     "model": _is_count,
@@ -66,6 +76,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "final_weights": _is_hash,
     "weights_file": _is_hash,
     "loads": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "saved": lambda value: isinstance(value, list) and all(map(_is_save, value)),
     "initial_optimizers": _are_states,
     "final_optimizers": _are_states,
     "reported": lambda value: isinstance(value, list) and all(map(_is_item, value)),

@@ -6,7 +6,6 @@ segment is uploaded once. Nothing there is changed but by whole objects.
 """
 
 import os
-import re
 import shutil
 import sys
 import time
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from lossledger.errors import LossLedgerError, printable
 from lossledger.folder import parsed, read_json
 from lossledger.growth import growth, is_over
-from lossledger.objects import Remote
+from lossledger.objects import Remote, refuses
 from lossledger.words import command_line
 from lossledger.workers import WORKER, workers_of
 
@@ -32,9 +31,7 @@ SHARE = 4
 """Uploading takes at most one part in so many of the time, while the run grows."""
 
 _FIRST, _LONGEST = 0.5, 30.0
-_FOR_GOOD = re.compile(
-    r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT"
-)
+_PROMISES = ("run.json", "calls.jsonl")
 _PARQUET, _STREAM, _WEIGHTS = "*.parquet", "*.arrows", "*.npz"
 
 
@@ -179,8 +176,7 @@ class _Upload:
             try:
                 action()
             except OSError as error:
-                for_good = not self.files and _FOR_GOOD.search(str(error))
-                if for_good or self._is_late():
+                if (not self.files and refuses(error)) or self._is_late():
                     raise self.failed(str(error)) from error
                 wait = _FIRST if self.files > done else wait
                 text = printable(f"{error}")
@@ -212,13 +208,13 @@ class _Share:
         self.folder = folder
         self.to = to
         self.files = self.bytes = 0
-        self._sent: dict[str, object] = {}
+        self._sent: dict[str, Any] = {}
         self._looked = False
 
     def sync(self) -> None:
         """Uploads what is new; what it promises last."""
         self._look()
-        promises = {name: self._content(name) for name in ("run.json", "calls.jsonl")}
+        promises = {name: self._content(name) for name in _PROMISES}
         for _ in range(3):
             # A stream is sealed while this looks: its Parquet file is there by now.
             with suppress(_Gone):
@@ -246,7 +242,7 @@ class _Share:
         )
 
     def _present(self) -> Iterator[tuple[str, Path]]:
-        for pattern in ("run.json", "calls.jsonl", f"entries/{_PARQUET}", f"weights/{_WEIGHTS}"):
+        for pattern in (*_PROMISES, f"entries/{_PARQUET}", f"weights/{_WEIGHTS}"):
             for path in self.folder.glob(pattern):
                 yield path.relative_to(self.folder).as_posix(), path
 
@@ -256,8 +252,10 @@ class _Share:
             return
         there = self.to.files()
         if "run.json" in there:
-            self._check(_info(self.to.read("run.json")))
-            self._sent = {
+            promises = [name for name in _PROMISES if name in there]
+            self._sent = {name: self.to.read(name) for name in promises}
+            self._check(_info(self._sent["run.json"]))
+            self._sent |= {
                 name: found.size
                 for name, found in there.items()
                 if name.startswith(("entries/", "weights/"))

@@ -293,13 +293,17 @@ def test_environment_variables_for_python_stay(folder: Path) -> None:
     same(folder, ["x.py"], PYTHONWARNINGS="error", PYTHONPATH="elsewhere", PYTHONUNBUFFERED="1")
 
 
+# The signal is let in at one place of the script: a traceback tells where it came.
 WAITS = """
-import atexit, pathlib, sys, time
+import atexit, pathlib, signal, sys, time
 atexit.register(print, "atexit")
 print("waiting", flush=True)
 try:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pathlib.Path("ready").touch()
-    time.sleep(30)
+    while not signal.sigpending():
+        time.sleep(0.01)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
 finally:
     print("finally", flush=True)
 """

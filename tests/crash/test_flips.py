@@ -103,7 +103,7 @@ json_values = st.recursive(
 )
 CALL_KEYS = "call model attempt driver reported steps_per_epoch epochs_said configuration arguments"
 CALL_KEYS += " loss_name weight_kind history_is output_weights failed ended initial_weights"
-CALL_KEYS += " initial_optimizers"
+CALL_KEYS += " initial_optimizers loads saved"
 RUN_KEYS = "format id name created complete entries lines command versions warnings unseen"
 RUN_KEYS += " resumed summary git device environment script"
 

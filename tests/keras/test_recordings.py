@@ -6,6 +6,7 @@ import keras
 import pytest
 
 import lossledger
+from lossledger.keras.buffer import Buffer
 
 from .conftest import X, Y, assert_same, once
 from .life import FIT, compiled, opened
@@ -124,3 +125,30 @@ def test_a_growing_run_is_readable(tmp_path):
     with lossledger.record(tmp_path) as run:
         compiled().fit(X, Y, callbacks=[Reads()], **FIT)
     assert seen == [3, 6]
+
+
+@pytest.mark.one_backend
+def test_weights_set_while_entries_are_fetched(tmp_path, monkeypatch):
+    """After how many steps they were set is told even while the steps are on their way."""
+    fetching, go_on = threading.Event(), threading.Event()
+    places = Buffer._places
+
+    def slow(buffer, times):
+        if threading.current_thread().name == "lossledger":
+            fetching.set()
+            assert go_on.wait(60)
+        return places(buffer, times)
+
+    monkeypatch.setattr(Buffer, "_places", slow)
+    model = compiled()
+    with lossledger.record(tmp_path) as run:
+        for _ in range(3):
+            model.train_on_batch(X, Y)
+        assert fetching.wait(60)
+        model.set_weights(model.get_weights())
+        go_on.set()
+        for _ in range(2):
+            model.train_on_batch(X, Y)
+    (call,) = opened(run).calls
+    assert call.loads == [3]
+    assert call.steps == 5

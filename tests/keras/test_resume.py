@@ -14,7 +14,7 @@ from lossledger.cli import main
 ROWS, BATCH, EPOCHS, RATE = 70, 10, 6, 0.1
 
 TRAIN = """
-import os, signal, sys, time
+import os, signal, sys
 import keras, numpy as np, lossledger as ll
 sys.path.insert(0, sys.argv[1])
 from resumable import made
@@ -25,8 +25,7 @@ class Dies(keras.callbacks.Callback):
         self.epoch = epoch
     def on_train_batch_end(self, batch, logs=None):
         if (self.epoch, batch) == (3, 4):
-            time.sleep(1)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)  # at once: what a backup has seen is on disk
 with ll.record(sys.argv[2]):
     backup = keras.callbacks.BackupAndRestore(sys.argv[3], save_freq=eval(sys.argv[5]))
     model.fit(x, y, batch_size=10, epochs=6, shuffle=False, verbose=0, callbacks=[backup, Dies()])
@@ -78,6 +77,7 @@ def test_a_backup_within_an_epoch_is_a_story_of_its_own(tmp_path, capsys):
     """Keras goes on at the epoch's beginning, with weights that have seen a part of it."""
     cut = killed(tmp_path, 3)
     seen = len(cut.losses())
+    assert seen >= 24  # the last backup was made after so many steps
     x, y, model = made(3)
     options = {"batch_size": BATCH, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=3)
@@ -160,3 +160,40 @@ def test_a_checkpoint_and_initial_epoch_go_on(tmp_path):
     np.testing.assert_allclose(run.losses().reshape(expected.shape), expected, rtol=2e-4)
     assert run.calls[0].standing.superseded == run.calls[1].standing.again == 14
     assert {call.model for call in run.calls} == {0}
+    saved = run.calls[0].info["saved"]
+    assert [steps for steps, _ in saved] == [7, 14, 21, 28]
+    assert run.calls[1].info["initial_weights"] == saved[1][1]
+
+
+def test_a_loop_that_shuffles_goes_on_from_its_checkpoint(tmp_path):
+    """It has no epochs, and no batch comes again: the weights tell where it goes on."""
+    chance = np.random.default_rng(5)
+
+    def trained(model, x, y, steps, keep=0):
+        for step in range(steps):
+            rows = chance.permutation(ROWS)[:BATCH]
+            yield float(model.train_on_batch(x[rows], y[rows]))
+            if step + 1 == keep:
+                model.save_weights(tmp_path / "kept.weights.h5")
+
+    x, y, model = made(5)
+    with ll.record(tmp_path / "runs"):
+        first = list(trained(model, x, y, 10, keep=6))
+    losses = first[:6]
+    for attempt in (1, 2):
+        x, y, model = made(5)
+        model.load_weights(tmp_path / "kept.weights.h5")
+        with ll.record(tmp_path / "runs", resume="latest"):
+            new = list(trained(model, x, y, 3 + attempt))
+        run = ll.open(tmp_path / "runs" / "latest")
+        np.testing.assert_allclose(run.losses(), losses + new, rtol=1e-6)
+    assert [call.standing.again for call in run.calls] == [0, 4, 4]
+
+
+@pytest.mark.one_backend
+def test_a_loop_of_the_users_is_written_before_a_model_is_saved(tmp_path):
+    *_, model = made(6)
+    with ll.record(tmp_path / "runs") as run:
+        run.step(0.5)
+        model.save_weights(tmp_path / "kept.weights.h5")
+        assert ll.open(run.path).losses().tolist() == [0.5]

@@ -12,6 +12,16 @@ from lossledger.statistics import keras_mean
 NOW = datetime(2026, 11, 22, 18, 38, 54)
 
 
+def ids(count, first=1):
+    """Fingerprints of as many batches, no two the same."""
+    return np.arange(first, first + count, dtype="u8") << np.uint64(32) | np.uint64(first)
+
+
+def epochs_of(count, per_epoch, first=0):
+    """The epoch of each of so many steps."""
+    return np.repeat(np.arange(first, first + -(-count // per_epoch)), per_epoch)[:count]
+
+
 class Made:
     """A run folder written as the recorder writes it."""
 

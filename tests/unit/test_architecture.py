@@ -33,8 +33,8 @@ LEVELS: tuple[set[str], ...] = (
     | {"folder", "lock", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
     | {"objects", "copies", "uploads"},
     # What a run says.
-    {"call", "chosen", "continued", "folded", "statement", "reported", "returned", "run"}
-    | {"notebook", "plot"},
+    {"call", "chosen", "continued", "folded", "restored", "statement", "reported", "returned"}
+    | {"run", "notebook", "plot"},
     # Into Keras, why numbers differ, out to people, and files of other tools.
     {"keras.*", "reconciliation.*", "render.*", "page.*", "explain.*", "export.*"},
     # The recording of a training, the loop, and training again.

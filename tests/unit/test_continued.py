@@ -8,20 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made import Made
+from made import Made, epochs_of, ids
 
 import lossledger as ll
 from lossledger import LossLedgerError
 from lossledger.cli import main
 from lossledger.export.exporting import export
-
-
-def ids(count, first=1):
-    return np.arange(first, first + count, dtype="u8") << np.uint64(32) | np.uint64(first)
-
-
-def epochs_of(count, per_epoch, first=0):
-    return np.repeat(np.arange(first, first + -(-count // per_epoch)), per_epoch)[:count]
 
 
 def test_an_epoch_begun_again_stands_once(tmp_path):

@@ -130,6 +130,7 @@ def test_segments_are_sent_and_fetched_once(server, runs, tmp_path, monkeypatch)
         made.writer.flush()
     made.close()
     uploads.upload(made.path, Remote(runs))
+    assert uploads.upload(made.path, Remote(runs)).files == 0
     copies.refresh(there.path)
     assert there.losses().tolist() == [*range(20), *range(5), *range(5)]
     for number in range(2):

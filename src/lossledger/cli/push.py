@@ -7,7 +7,7 @@ import sys
 from lossledger.cli.command import Command, add_follow
 from lossledger.cli.configuration import configuration
 from lossledger.errors import LossLedgerError
-from lossledger.words import command_line
+from lossledger.words import command_line, counted
 
 
 class PushCommand(Command):
@@ -65,7 +65,8 @@ examples:
             said = {"to": str(done.to), "files": done.files, "bytes": done.bytes}
             output.write(json.dumps({**said, "deleted": done.deleted}))
             return 0
-        what = f"{done.files} files, {done.bytes / 1e6:.1f} MB"
+        size = f"{done.bytes / 1e6:.1f} MB" if done.bytes >= 1e6 else f"{done.bytes / 1e3:.1f} kB"
+        what = f"{counted(done.files, 'file')}, {size}"
         kept = "; deleted here" if done.deleted else ""
         output.write(f"{what} -> {done.to}{kept}  next: {command_line('show', done.to)}")
         return 0

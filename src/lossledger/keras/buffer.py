@@ -92,6 +92,12 @@ class Buffer:
                 self.returned.extend([value] * (len(self.times) - len(self.returned)))
 
     @property
+    def steps(self) -> int:
+        """Steps so far, collected or not."""
+        with self.lock:
+            return self.seen + len(self.times)
+
+    @property
     def waiting(self) -> int:
         """Steps that can be collected."""
         return len(self.times) if self.returned is None else len(self.returned)
@@ -140,10 +146,11 @@ class Buffer:
             if self.returned is not None:
                 del self.returned[:count]
             handle = self.take(count)
+            self.seen += count
+            self.lost += count  # until they are fetched
         places = self._places(times)
         rows, kept = self.fetch(handle)
-        self.seen += count
-        self.lost += count - len(np.unique(kept))
+        self.lost -= len(np.unique(kept))
         if self.layout is None or not len(rows):
             return {}
         host = {"step": numbers, "time": times, **places}

@@ -9,13 +9,16 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import keras
 from keras.callbacks import CallbackList
 
 from lossledger.keras import trace
 from lossledger.keras.tap import Tap
+
+Given: TypeAlias = Callable[[], dict[str, Any] | None]
+"""Gives a call's arguments by name, where they are asked for."""
 
 
 class Listener(Protocol):
@@ -57,20 +60,22 @@ class Listener(Protocol):
         """`evaluate` returned, of these arguments by name."""
         ...
 
-    def tested(
-        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
-    ) -> None:
+    def tested(self, model: Any, result: Any, arguments: Given) -> None:
         """`test_on_batch` returned, of these arguments by name."""
         ...
 
-    def loading(self, model: Any) -> None:
-        """The program sets the weights of `model`, which may be a layer."""
+    def saving(self, model: Any) -> None:
+        """The program is about to save `model`, or its weights."""
         ...
 
     def applied(self, optimizer: Any) -> None:
         """An optimizer was applied outside any tapped step."""
         ...
 
+
+_SAVES = (("saving.saving_lib", "save_model"), ("saving.saving_lib", "save_weights_only"))
+_SAVES += (("legacy.saving.legacy_h5_format", "save_model_to_hdf5"),)
+"""What every way to save a model or its weights comes to in Keras, by module."""
 
 _listeners: list[Listener] = []
 _originals: list[tuple[Any, str, Any]] = []
@@ -148,6 +153,9 @@ def _install() -> None:
     _replace(trainer, "test_on_batch", _test_on_batch)
     _replace(keras.layers.Layer, "set_weights", _loading)
     _replace(keras.Model, "load_weights", _loading)
+    for name, function in _SAVES:
+        module = __import__(f"keras.src.{name}", fromlist=[function])
+        _replace(module, function, _saving)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":
@@ -343,11 +351,22 @@ def _test_on_batch(original: Any) -> Any:
 def _loading(original: Any) -> Any:
     def loading(self: Any, *args: Any, **kwargs: Any) -> Any:
         active = listener()
-        if active is not None:
-            active.loading(self)
+        call = None if active is None else active.call_of(self)
+        if call is not None:
+            call.loading()
         return original(self, *args, **kwargs)
 
     return loading
+
+
+def _saving(original: Any) -> Any:
+    def saving(model: Any, *args: Any, **kwargs: Any) -> Any:
+        active = listener()
+        if active is not None:
+            active.saving(model)
+        return original(model, *args, **kwargs)
+
+    return saving
 
 
 def _evaluate(original: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,15 @@ from lossledger.entry import NO_EPOCH, OF_EPOCHS, number
 if TYPE_CHECKING:
     from lossledger.keras.buffer import Buffer
     from lossledger.keras.given import Trained
+    from lossledger.keras.patches import Given
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
 
 
 LOADS = 64
 """Places in a call at which its program set the weights, that are kept; its first ones."""
+SAVES = 10_000
+"""Of how many saves of a call the weights are told; its first ones."""
 TESTS = 64
 """Results of `test_on_batch` that are kept of a call, between epochs: the first ones."""
 _HASHED, _HASHED_OF_BATCHES = 2**26, 2**22
@@ -53,6 +56,7 @@ class RecordedCall:
         self._size: int | None = None
         self._validation: Mapping[str, Any] = {}
         self._loads: list[int] = []
+        self._saves = 0
         self.measured: Mapping[str, Any] = {}
 
     @property
@@ -137,7 +141,7 @@ class RecordedCall:
     @property
     def _steps(self) -> int:
         """Steps so far."""
-        return 0 if self.buffer is None else self.buffer.seen + len(self.buffer.times)
+        return 0 if self.buffer is None else self.buffer.steps
 
     def loading(self) -> None:
         """The program is about to set the model's weights."""
@@ -149,6 +153,24 @@ class RecordedCall:
                 self.ends(tap)
             self.write(loads=[*self._loads, steps])
         self._loads.append(steps)
+
+    def saving(self) -> None:
+        """The program is about to save the model: where its training goes on from these weights.
+
+        This is written before they are; what they have learnt from is already. So no training that
+        is killed goes on from weights of which the ledger knows nothing.
+        """
+        recording, tap = self.recording, self.tap
+        if tap is None or not recording.here or self._saves == SAVES or not self._steps:
+            return
+        self._saves += 1
+        with recording.guarded("weights-not-read"):
+            from lossledger.keras import describe
+
+            held = tap.weights(())
+            if held is not None:
+                self.write(saved=[[self._steps, describe.weights_fingerprint(held.read())]])
+                recording.collector.collect()
 
     def ends(self, tap: "Tap[Any]") -> None:
         """Keep what training came to: of a series, before its program set the weights after it."""
@@ -265,7 +287,7 @@ class RecordedCall:
         """Whether what further ones of `test_on_batch` return isn't kept."""
         return self._tests >= TESTS
 
-    def tested(self, result: Any, arguments: Callable[[], Mapping[str, Any] | None]) -> None:
+    def tested(self, result: Any, arguments: "Given") -> None:
         """What a `test_on_batch` of its model has returned, and where the training was."""
         if self._inside:
             if not self._hidden:

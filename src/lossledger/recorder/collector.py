@@ -99,9 +99,9 @@ class Collector:
         """The entries that wait in a call's buffer."""
         buffer, block = call.buffer, {}
         if buffer is not None:
-            seen = buffer.seen
+            before = buffer.seen - buffer.lost
             with self._trouble.guarded("tap-failed"):
                 block = buffer.collect()
-            self.steps += buffer.seen - seen
+            self.steps += buffer.seen - buffer.lost - before
             call.describe()
         return block

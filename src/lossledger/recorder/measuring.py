@@ -39,7 +39,7 @@ def measuring(recording: "Recording", model: Any, last: RecordedCall | None) -> 
     """
     if last is not None and (last.driver != MEASURES or last.tests_enough):
         return last  # to look at the model takes longer than a small batch
-    if not recording.here or not recording.takes(model) or recording.output.failed:
+    if not recording.here or not recording.records(model) or recording.output.failed:
         return None
     with recording.guarded("call-not-recorded"):
         found = described(model)

@@ -27,6 +27,7 @@ from lossledger.words import command_line, counted
 if TYPE_CHECKING:
     import inspect
 
+    from lossledger.keras.patches import Given
     from lossledger.keras.tap import Tap
 
 
@@ -213,7 +214,7 @@ class Recording:
 
     def wants(self, model: Any) -> bool:
         """See `lossledger.keras.patches.Listener`."""
-        if not self._records(model):
+        if not self.records(model):
             return False
         with self.guarded("not-tapped"):
             from lossledger.keras import supported
@@ -258,7 +259,7 @@ class Recording:
         if call is not None and call.driver != "loop":
             return call
         # A series whose beginning could not be kept isn't taken up later, as if it began there.
-        if not self._records(model) or self.output.failed:
+        if not self.records(model) or self.output.failed:
             return None
         from lossledger.keras.patches import bound_arguments
 
@@ -274,17 +275,17 @@ class Recording:
         if (call := measuring(self, model, self.models.last(model))) is not None:
             call.evaluated(result, arguments)
 
-    def tested(
-        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
-    ) -> None:
+    def tested(self, model: Any, result: Any, arguments: "Given") -> None:
         """See `lossledger.keras.patches.Listener`."""
         if (call := measuring(self, model, self.models.last(model))) is not None:
             call.tested(result, arguments)
 
-    def loading(self, model: Any) -> None:
+    def saving(self, model: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
+        if self.here:
+            self.collector.collect()
         if (call := self.models.call(model)) is not None:
-            call.loading()
+            call.saving()
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
@@ -308,7 +309,7 @@ class Recording:
     ) -> RecordedCall | None:
         if (before := self.models.call(model)) is not None:
             before.finish()
-        if not self._records(model):
+        if not self.records(model):
             return None
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
@@ -339,15 +340,11 @@ class Recording:
                 like = likeness(getattr(model, "name", "model"), {"layers": layers})
         return self.models.number(model, like)
 
-    def _records(self, model: Any) -> bool:
+    def records(self, model: Any) -> bool:
         """Whether it is this recording's to record the model."""
         if not self.here:
             self.trouble.not_taken(ended=not self._pid)
-        return self.here and self.takes(model)
-
-    def takes(self, model: Any) -> bool:
-        """Whether the model is the one that was chosen, if one was."""
-        return self._only is None or self._only() is model
+        return self.here and (self._only is None or self._only() is model)
 
     def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
         """Number a call and write its beginning.

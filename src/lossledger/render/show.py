@@ -140,7 +140,7 @@ class _Show:
             if self.options.epoch is not None:
                 for epoch in epochs:
                     self.steps(call, epoch)
-        elif call.steps == 0:
+        elif call.whole.steps == 0:
             page.fact("steps", "none was recorded")
 
     def evaluations(self, call: Call, trained: str) -> None:

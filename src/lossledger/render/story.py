@@ -6,6 +6,8 @@ from typing import Any
 from lossledger.run import Call, Run
 from lossledger.words import counted
 
+_UNTOLD = "neither weights nor epochs nor batches say from where it went on"
+
 
 def story(run: Run) -> Iterator[str]:
     """A sentence for each time that a run was resumed, in order; none where it never was."""
@@ -18,13 +20,14 @@ def story(run: Run) -> Iterator[str]:
 def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
     """The same as JSON: how the run was resumed, and `again`, how many steps were trained again.
 
-    `seen` is how many of those the restored weights had seen.
+    `seen` is how many of those the restored weights had seen, `unwritten` how many steps they had
+    seen that were never written.
     """
     found = []
     for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
-        seen = sum(call.standing.seen for call in calls)
-        found.append({**each, "again": trained_again(calls), "seen": seen})
+        more = {name: _sum(calls, name) for name in ("seen", "unwritten")}
+        found.append({**each, "again": trained_again(calls), **more})
     return {"resumed": found} if found else {}
 
 
@@ -39,7 +42,8 @@ def again(call: Call) -> str:
     if not number:
         return ""
     were = "was" if number == 1 else "were"
-    return f"{counted(number, 'more step')} {were} trained again after a resume, and count no more"
+    what = counted(number, "more step") if call.steps else f"all {counted(number, 'step')}"
+    return f"{what} {were} trained again after a resume, and count no more"
 
 
 def trained_again(calls: Sequence[Call]) -> int | None:
@@ -61,13 +65,19 @@ def _stopped(each: Mapping[str, Any]) -> str:
 
 def _went_on(calls: Sequence[Call]) -> str:
     if not calls:
-        return ", but trained nothing"
-    number = trained_again(calls)
-    where = f" with call {calls[0].number}"
+        return ", of which nothing was written"
+    said = f" with call {calls[0].number}"
+    number, seen, unwritten = trained_again(calls), _sum(calls, "seen"), _sum(calls, "unwritten")
     if number is None:
-        return f"{where}; whether steps were trained again can't be told: they have no epochs"
-    if not number:
-        return where
-    seen = sum(call.standing.seen for call in calls)
-    more = f"; its weights had seen {seen:,} of them before" if seen else ""
-    return f"{where}, which trained {counted(number, 'step')} again{more}"
+        return f"{said}; whether steps were trained again can't be told: {_UNTOLD}"
+    if number:
+        said += f", which trained {counted(number, 'step')} again"
+    if seen:
+        said += f"; its weights had seen {seen:,} of them before"
+    if unwritten:
+        said += f"; {counted(unwritten, 'step')} before it died with the process, unwritten"
+    return said
+
+
+def _sum(calls: Sequence[Call], name: str) -> int:
+    return sum(getattr(call.standing, name) for call in calls)

@@ -1,0 +1,151 @@
+"""From where a resumed call goes on: by its weights, the optimizer's count, or its batches."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import Made, epochs_of, ids
+
+from lossledger.cli import main
+
+LOOP_BY_HAND = {"driver": "train_on_batch", "model": 0}
+
+
+def shuffled(count, seed):
+    return np.random.default_rng(seed).integers(1, 2**63, count).astype("u8")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ({"saved": [[13, "a"], [26, "b"]]}, {"initial_weights": "b"}),
+        (
+            {"initial_optimizers": {"optimizer": {"iterations": 4}}},
+            {"initial_optimizers": {"optimizer": {"iterations": 30}}},
+        ),
+    ],
+    ids=["by the weights", "by the optimizer's count"],
+)
+def test_a_loop_that_shuffles_goes_on_where_it_was_saved(tmp_path, first, then):
+    made = Made(tmp_path, resumed=[{}, {}])
+    made.call(0, **LOOP_BY_HAND, **first)
+    old, _ = made.steps(np.arange(36) / 7, batch_id=shuffled(36, 0))
+    # Twice from one checkpoint: the second process died before it made another.
+    for attempt in (1, 2):
+        made.call(attempt, attempt=attempt, **LOOP_BY_HAND, **then)
+        new, _ = made.steps(np.arange(9) + attempt, call=attempt, batch_id=shuffled(9, attempt))
+    run = made.close()
+    np.testing.assert_array_equal(run.losses(), np.concatenate((old[:26], new)))
+    assert [call.standing.again for call in run.calls] == [0, 10, 9]
+    assert [call.standing.continues for call in run.calls] == [None, 0, 0]
+    marks = run.entries(["superseded"])["superseded"].to_pylist()
+    assert [place for place, mark in enumerate(marks) if mark] == list(range(26, 45))
+
+
+def test_epochs_of_equal_batches_are_told_apart(tmp_path):
+    """Batches agree best with the last epoch; the optimizer had come to the one before."""
+    made = Made(tmp_path, resumed=[{}])
+    made.call(0, initial_optimizers={"optimizer": {"iterations": 0}}, **LOOP_BY_HAND)
+    old, _ = made.steps(np.arange(31) / 7, batch_id=np.tile(ids(7), 5)[:31])
+    states = {"optimizer": {"iterations": 22}}
+    made.call(1, attempt=1, initial_optimizers=states, **LOOP_BY_HAND)
+    new, _ = made.steps(np.arange(13) / 3, call=1, batch_id=np.tile(ids(7), 5)[22:])
+    run = made.close()
+    np.testing.assert_array_equal(run.losses(), np.concatenate((old[:22], new)))
+    assert [each.steps for each in run.epochs()] == [7] * 5
+
+
+def test_a_loop_that_shuffles_and_keeps_weights_alone_is_not_claimed(tmp_path, capsys):
+    made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])
+    for attempt in (0, 1):
+        more = {"attempt": 1} if attempt else {}
+        states = {"optimizer": {"iterations": 0}}
+        made.call(attempt, initial_optimizers=states, **LOOP_BY_HAND, **more)
+        made.steps(np.ones(9), call=attempt, batch_id=shuffled(9, attempt))
+    run = made.close()
+    assert run.calls[1].standing.again is None
+    assert main(["show", str(run.path)]) == 0
+    assert "can't be told" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_checkpoint_within_an_epoch_of_a_stream(tmp_path):
+    """Nobody counts a stream's steps, but its weights were seen as they were saved."""
+    made = Made(tmp_path, resumed=[{}])
+    about = {"driver": "fit", "model": 0, "arguments": {"x": "generator"}}
+    made.call(0, saved=[[10, "a"], [20, "b"], [23, "c"]], **about)
+    made.steps(np.ones(25), epoch=epochs_of(25, 10))
+    made.call(1, attempt=1, initial_weights="c", **about)
+    made.steps(np.ones(20), call=1, epoch=epochs_of(20, 10, 2))
+    run = made.close()
+    assert (run.calls[1].standing.again, run.calls[1].standing.seen) == (5, 3)
+    assert [each.steps for each in run.epochs()] == [10] * 4
+
+
+def test_an_epoch_0_of_which_a_part_was_kept_is_begun_again(tmp_path):
+    """What was trained after the checkpoint was never written: its part ends the ledger."""
+    made = Made(tmp_path, resumed=[{}])
+    made.call(0, driver="fit", model=0, saved=[[7, "a"]])
+    made.steps(np.arange(7) / 3, epoch=0)
+    made.call(1, driver="fit", model=0, attempt=1, initial_weights="a")
+    made.steps(np.arange(20) / 7, call=1, epoch=epochs_of(20, 10))
+    run = made.close()
+    assert [(each.epoch, each.steps) for each in run.epochs()] == [(0, 10), (1, 10)]
+    assert (run.calls[1].standing.again, run.calls[1].standing.seen) == (7, 7)
+
+
+def test_another_fit_of_what_is_left_loses_nothing(tmp_path):
+    """`load_model`, then `fit(epochs=left)`: its epochs count from 0 again."""
+    for epochs, weights in ((1, "a"), (2, "b")):
+        made = Made(tmp_path, f"after-{epochs}", resumed=[{}])
+        made.call(0, driver="fit", model=0, saved=[[10, "a"], [20, "b"]][:epochs])
+        kept = epochs * 10
+        old, _ = made.steps(np.arange(kept + 5) / 3, epoch=epochs_of(kept + 5, 10))
+        made.history(0, "loss", [1.0] * epochs)
+        made.call(1, driver="fit", model=0, attempt=1, initial_weights=weights)
+        new, _ = made.steps(np.arange(20) / 7, call=1, epoch=epochs_of(20, 10))
+        run = made.close()
+        np.testing.assert_array_equal(run.losses(), np.concatenate((old[:kept], new)))
+        assert run.calls[1].standing.again == 5
+        assert [each.epoch for each in run.epochs()] == [*range(epochs), 0, 1]
+
+
+def test_what_was_never_written_is_told(tmp_path, capsys):
+    """Weights that were kept behind our back had seen what the last half second lost."""
+    made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])
+    data = {"x": {"shape": [80, 2], "dtype": "float32"}}
+    about = {"driver": "fit", "model": 0, "arguments": data}
+    made.call(0, initial_optimizers={"optimizer": {"iterations": 0}}, **about)
+    made.steps(np.ones(17), epoch=epochs_of(17, 10))
+    made.call(1, attempt=1, initial_optimizers={"optimizer": {"iterations": 20}}, **about)
+    made.steps(np.ones(10), call=1, epoch=2)
+    run = made.close()
+    assert (run.calls[1].standing.again, run.calls[1].standing.unwritten) == (0, 3)
+    assert main(["show", str(run.path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "3 steps before it died with the process, unwritten" in told
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 25), st.integers(0, 3)), min_size=1, max_size=5),
+    st.integers(1, 6),
+)
+def test_a_loop_counts_what_the_last_weights_saw(tmp_path_factory, crashes, every):
+    """It shuffles without a seed; each process goes on from a checkpoint that is left."""
+    made = Made(tmp_path_factory.mktemp("runs"), resumed=[{}] * len(crashes))
+    truth, saves, begin = [], {"start": 0}, "start"
+    for attempt, (steps, back) in enumerate([*crashes, (7, 0)]):
+        more = {"attempt": attempt} if attempt else {}
+        made.call(attempt, initial_weights=begin, **LOOP_BY_HAND, **more)
+        losses = np.random.default_rng((attempt, steps)).random(steps).astype("f4").tolist()
+        truth = truth[: saves[begin]]
+        for step in range(every, steps + 1, every):
+            name = f"{attempt}-{step}"
+            saves[name] = len(truth) + step
+            made.call(attempt, saved=[[step, name]])
+        made.steps(losses, call=attempt, batch_id=shuffled(steps, attempt + 100))
+        truth += losses
+        begin = [*saves][max(0, len(saves) - 1 - back)]
+        saves = {name: place for name, place in saves.items() if place <= saves[begin]}
+    run = made.close()
+    assert run.losses().tolist() == truth
