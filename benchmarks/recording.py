@@ -76,7 +76,7 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import numpy as np
-    import turns
+    from recording_parts import turns
 
     import lossledger
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -18,13 +19,26 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+_made = tempfile.mkdtemp(prefix="lossledger-tests-")
+atexit.register(shutil.rmtree, _made, ignore_errors=True)
+
 # JAX compiles the same small models again and again, in this process and in those that it starts:
 # what XLA made of a program is kept until the session ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    _made = tempfile.mkdtemp(prefix="lossledger-xla-")
-    atexit.register(shutil.rmtree, _made, ignore_errors=True)
     os.environ |= {
-        "JAX_COMPILATION_CACHE_DIR": _made,
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(_made, "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+# Keras imports these wherever they are installed, for wrappers, pictures and one seed more, which
+# takes longer than all the rest of it. The processes that tests start have its backend alone.
+OTHERS = ["matplotlib", "sklearn"]
+if os.environ.get("KERAS_BACKEND") in ("jax", "torch"):
+    OTHERS.append("tensorflow")
+_without = Path(_made, "without")
+_without.mkdir()
+for _name in OTHERS:
+    (_without / f"{_name}.py").write_text(f"raise ImportError('no {_name} here')\n")
+_path = [str(_without), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _path))

@@ -12,7 +12,8 @@ from lossledger.continued import Standing, standings_of
 from lossledger.entry import MEASURES, NO_EPOCH
 from lossledger.epochs import Epochs, GoesOn, find_epochs
 from lossledger.errors import LossLedgerError
-from lossledger.statement import Block, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block
 from lossledger.workers import call_lines
 
 LOOKED_AT = 2**21
@@ -175,10 +176,9 @@ def read_calls(
     return calls
 
 
-def of_trained(calls: Sequence[Call]) -> list[Call]:
-    """The calls of models that were trained; all where none was."""
-    trained = {call.model for call in calls if not call.measures}
-    return [call for call in calls if call.model in trained] or list(calls)
+def trainings(calls: Sequence[Call]) -> list[Call]:
+    """Without those that are evaluations alone; all where nothing was trained."""
+    return [call for call in calls if not call.measures] or list(calls)
 
 
 def noted(

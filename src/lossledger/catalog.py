@@ -118,7 +118,6 @@ def _age(name: str) -> tuple[str, str, int, str]:
 def _info(directory: str | Path, name: str) -> RunInfo | None:
     path = os.path.join(directory, name)  # pathlib's joins would dominate ten thousand of these
     info: dict[str, Any] = {}
-    problem = None
     try:
         info = parsed(content_of(os.path.join(path, "run.json"))) or {}
         problem = None if info else "run.json holds no JSON object"

@@ -9,7 +9,7 @@ import numpy as np
 from lossledger import shares
 from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
-from lossledger.statement import bounds
+from lossledger.series import bounds
 from lossledger.vectors import Mask
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from lossledger.restored import (
     length,
     line_to,
 )
-from lossledger.statement import bounds
+from lossledger.series import bounds
 
 
 @dataclass(frozen=True)

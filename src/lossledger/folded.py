@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lossledger.call import Call, entries_of
-from lossledger.statement import Block, EpochStatement, Statements, Windows, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block, EpochStatement, Statements, Windows
 from lossledger.statistics import Statistic
 from lossledger.vectors import Floats, Mask
 

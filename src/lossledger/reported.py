@@ -6,7 +6,6 @@ so the two differ by rounding at least. Which statistic a number is depends on K
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -15,8 +14,10 @@ import numpy as np
 
 from lossledger import conventions
 from lossledger.call import Call
+from lossledger.floats import gap_of, same
 from lossledger.returned import ReturnedFold, are_whole, roundings
-from lossledger.statement import Block, Windows, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block, Windows
 from lossledger.statistics import STATISTICS, keras_mean
 
 Agreement: TypeAlias = Literal["equal", "rounding", "differs"]
@@ -155,7 +156,7 @@ def _history(
             why = _AGAIN if call.standing.superseded else "The run has no entries of this epoch."
             yield Reported(*kept, None, None, why)
         else:
-            difference = _difference(value, fact.stated)
+            difference = gap_of(fact.stated, value)
             agreement, why = _why(value, fact, call)
             yield Reported(*kept, fact.stated, difference, why, agreement=agreement)
 
@@ -213,15 +214,6 @@ def _facts_of(call: Call, window: Block, column: str, statistic: str) -> Facts:
     return {(call.number, epoch): _Facts(*fact) for epoch, *fact in rows}
 
 
-def _difference(value: float, stated: float) -> float:
-    return 0.0 if same(value, stated) else value - stated
-
-
-def same(a: float, b: float) -> bool:
-    """Whether two numbers are equal; NaN equals NaN."""
-    return a == b or (math.isnan(a) and math.isnan(b))
-
-
 def _rounded(value: float) -> float:
     with np.errstate(over="ignore"):
         return float(np.float32(value))
@@ -262,5 +254,5 @@ def _returned(calls: Sequence[Call], read: Read, version: str) -> Iterator[Repor
         _, _, value, stated = fold.worst
         if fold.count:
             kept = ("returned", call.loss_name, call.number, None, value, row.statistic, stated)
-            difference, why = _difference(value, stated), fold.why(row.note)
+            difference, why = gap_of(stated, value), fold.why(row.note)
             yield Reported(*kept, difference, why, fold.count, fold.agreement)

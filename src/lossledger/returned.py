@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lossledger.exact import running_mean
+from lossledger.floats import equal
 from lossledger.statement import Block
 from lossledger.statistics import Mean
-from lossledger.vectors import Floats, Mask
+from lossledger.vectors import Floats
 
 _HALF_ULP = 2.0**-24
 
@@ -61,16 +61,16 @@ class ReturnedFold:
             return
         value, stated, float32, bound = value[shown], stated[shown], float32[shown], bound[shown]
         with np.errstate(invalid="ignore", over="ignore"):
-            equal = _equal(value.astype("f4"), stated.astype("f4"))
-            again = ~equal & _equal(value.astype("f4"), float32)
-            distance = np.where(_equal(value, stated), 0.0, np.abs(value - stated))
-        within = ~equal & ~again & (distance <= bound)
+            exact = equal(value.astype("f4"), stated.astype("f4"))
+            again = ~exact & equal(value.astype("f4"), float32)
+            distance = np.where(equal(value, stated), 0.0, np.abs(value - stated))
+        within = ~exact & ~again & (distance <= bound)
         distance = np.where(np.isnan(distance), np.inf, distance)
         self.count += len(value)
-        self._rounded += int(equal.sum())
+        self._rounded += int(exact.sum())
         self._repeated += int(again.sum())
         self._within += int(within.sum())
-        differs = ~(equal | again | within)
+        differs = ~(exact | again | within)
         at = int(np.lexsort((distance, differs))[-1])
         found = (bool(differs[at]), float(distance[at]), float(value[at]), float(stated[at]))
         self.worst = max(self.worst, found, key=lambda one: one[:2])
@@ -89,8 +89,8 @@ class ReturnedFold:
             float32 = np.where(sums[1] == 0, np.float32(0), sums[0] / sums[1])
         self._sums = sums[:, -1:]
         steps = np.arange(self._mean.count, self._mean.count + len(loss)) + 1
-        self._mean, stated = _means(self._mean, loss, weight)
-        self._size, size = _means(self._size, np.abs(loss), np.abs(weight))
+        self._mean, stated = self._mean.then(loss, weight)
+        self._size, size = self._size.then(np.abs(loss), np.abs(weight))
         return stated, float32, roundings(steps, size, self._whole)
 
     @property
@@ -122,16 +122,3 @@ class ReturnedFold:
         *said, last = [f"{number:,} {what}" for number, what in found if number]
         joined = " and ".join([*([", ".join(said)] if said else []), last])
         return f"Float32 rounding: of {self.count:,} returned values, {joined}."
-
-
-def _means(mean: Mean, loss: Floats, weight: Floats) -> tuple[Mean, Floats]:
-    """The mean with some entries more, and the mean at each of them."""
-    # The mean so far, as one entry of all the weight so far, goes before those that follow.
-    losses = np.append(mean.result if mean.count else 0.0, loss)
-    weights = np.append(float(mean.weight + mean.lost_weight), weight)
-    so_far = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
-    return mean.merge(Mean.of(loss, weight)), so_far
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> Mask:
-    return (a == b) | (np.isnan(a) & np.isnan(b))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger import catalog, copies, folded, shares
-from lossledger.call import Call, entries_of, evaluations, of_trained, read_calls
+from lossledger.call import Call, entries_of, evaluations, read_calls, trainings
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.chosen import chosen, table
 from lossledger.errors import LossLedgerError
@@ -153,7 +153,7 @@ class Run:
                 slug="no-call",
             )
         if number is None and model is None:
-            found = of_trained(found)
+            found = trainings(found)
         models = sorted({c.model for c in found})
         if len(models) > 1:
             raise LossLedgerError(

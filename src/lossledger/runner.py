@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from types import CodeType, ModuleType
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from lossledger import uncaught
 
@@ -40,22 +40,22 @@ class Recording(Protocol):
 
 
 class Target(NamedTuple):
-    """What to run: a script's path (or a folder's or zip file's), or a module's name.
+    """What to run: a script's path (or a folder's or zip file's), a module's name, or code.
 
     Args:
-        name: The path or the dotted name.
+        name: The path, the dotted name, or the code.
         arguments: What follows it on the command line: `sys.argv[1:]`.
-        module: Whether `name` names a module (`python -m name`).
+        option: Python's option for it: `-m` for a module, `-c` for code.
     """
 
     name: str
     arguments: tuple[str, ...] = ()
-    module: bool = False
+    option: Literal["", "-m", "-c"] = ""
 
     @property
     def command(self) -> list[str]:
         """What follows `python` to run it."""
-        return [*(["-m"] if self.module else []), self.name, *self.arguments]
+        return [*([self.option] if self.option else []), self.name, *self.arguments]
 
 
 class _Program(NamedTuple):
@@ -64,7 +64,7 @@ class _Program(NamedTuple):
     argv: list[str]
     path0: str
     run: Callable[[ModuleType], None]
-    by_runpy: bool = True
+    is_file: bool = False
 
 
 def run(target: Target, recording: Recording | None, *, quiet: bool = False) -> int:
@@ -101,22 +101,21 @@ def run(target: Target, recording: Recording | None, *, quiet: bool = False) -> 
 
 
 def _load(target: Target) -> _Program | None:
-    """Finds and compiles the target; None for a script that can't be read or compiled."""
-    argv = [target.name, *target.arguments]
-    if target.module:
-        argv[0] = "-m"
+    """Finds and compiles the target; None for one that can't be read or compiled."""
+    argv = [target.option or target.name, *target.arguments]
+    if target.option == "-m":
         return _Program(argv, os.getcwd(), lambda main: _run_module(target.name, alter_argv=True))
+    if target.option == "-c":
+        code = _compiled(target.name, "<string>")
+        return code and _Program(argv, "", lambda main: _run_code(code, target.name, main))
     # As CPython makes it absolute: joined, not normalized.
     path = target.name if os.path.isabs(target.name) else os.path.join(os.getcwd(), target.name)
     if _has_importer(path):
         return _Program(argv, path, lambda main: _run_module("__main__", alter_argv=False))
     loader = (SourcelessFileLoader if path.endswith(".pyc") else SourceFileLoader)("__main__", path)
-    try:
-        code = _code(loader, path)
-    except Exception:
-        return None
+    code = _code(loader, path)
     folder = os.path.dirname(os.path.realpath(path))
-    return _Program(argv, folder, lambda main: _run_script(code, loader, main), False)
+    return code and _Program(argv, folder, lambda main: _run_script(code, loader, main), True)
 
 
 def _has_importer(path: str) -> bool:
@@ -130,12 +129,18 @@ def _has_importer(path: str) -> bool:
     return False
 
 
-def _code(loader: Loader, path: str) -> CodeType:
-    if isinstance(loader, SourcelessFileLoader):
-        code = loader.get_code("__main__")
-        assert code is not None
-        return code
-    return compile(loader.get_data(path), path, "exec", dont_inherit=True)
+def _code(loader: Loader, path: str) -> CodeType | None:
+    with suppress(Exception):
+        if isinstance(loader, SourcelessFileLoader):
+            return loader.get_code("__main__")
+        return _compiled(loader.get_data(path), path)
+    return None
+
+
+def _compiled(source: str | bytes, name: str) -> CodeType | None:
+    with suppress(Exception):
+        return compile(source, name, "exec", dont_inherit=True)
+    return None
 
 
 def _enter(program: _Program, target: Target) -> ModuleType:
@@ -172,6 +177,15 @@ def _run_script(code: CodeType, loader: Loader, main: ModuleType) -> None:
                 stream.flush()
 
 
+def _run_code(code: CodeType, text: str, main: ModuleType) -> None:
+    if sys.version_info >= (3, 13):  # whose tracebacks show the lines of code, too
+        import linecache
+
+        lines = [f"{line}\n" for line in text.splitlines()]
+        linecache.cache["<string>"] = len(text), None, lines, "<string>"
+    exec(code, main.__dict__)
+
+
 def _run_module(name: str, *, alter_argv: bool) -> None:
     # The function that `python -m` itself calls: a traceback shows its frames, as python's does.
     import runpy
@@ -180,7 +194,7 @@ def _run_module(name: str, *, alter_argv: bool) -> None:
 
 
 def _let_python_say_why(target: Target) -> int:
-    """A script that can't be read or compiled has not begun: have `python` itself report it.
+    """What can't be read or compiled has not begun: have `python` itself report it.
 
     Its messages come from reading the file, and `compile` words several of them otherwise.
     """
@@ -230,7 +244,7 @@ def _execute(program: _Program, target: Target) -> tuple[int, bool]:
     status = None if raised is None else uncaught.report(raised)
     if status is not None:
         return status, False
-    if not program.by_runpy:
+    if program.is_file:
         # CPython takes them back when a script has run; atexit handlers and threads can tell.
         main.__dict__.pop("__file__", None)
         main.__dict__.pop("__cached__", None)

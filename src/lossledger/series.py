@@ -40,8 +40,6 @@ class Steps:
         """
         losses, weights = columns(loss, weight)
         labels, _ = columns(epoch, weight)
-        count = len(losses)
-        changes = np.flatnonzero(np.diff(labels)) + 1
         if (np.diff(labels) < 0).any():
             raise LossLedgerError(
                 "Epochs must not go back within one series. "
@@ -49,11 +47,15 @@ class Steps:
                 "smaller one. Pass the calls of a run one by one, or number their epochs on.",
                 slug="epochs-go-back",
             )
-        begins = np.concatenate(([0], changes)).astype(np.int64)[: max(count, 1)]
-        ends = np.concatenate((changes, [count])).astype(np.int64) - 1
-        if not count:
-            begins = ends = np.empty(0, np.int64)
+        begins, ends = bounds(labels)
         return cls(losses, weights, np.repeat(begins, ends - begins + 1), ends)
+
+
+def bounds(labels: np.ndarray) -> tuple[Integers, Integers]:
+    """First and last place of each stretch of equal labels."""
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    begins = np.concatenate(([0], changes))[: len(labels)].astype(np.int64)
+    return begins, np.append(begins[1:], len(labels)).astype(np.int64)[: len(begins)] - 1
 
 
 def columns(loss: ArrayLike, weight: ArrayLike | None) -> tuple[Floats, Floats]:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from lossledger.exact import running_mean
+from lossledger.series import bounds
 from lossledger.statistics import Mean, Summary
 from lossledger.vectors import Floats, Integers
 
@@ -96,13 +97,6 @@ class Windows:
             yield held, True
 
 
-def bounds(labels: np.ndarray) -> tuple[Integers, Integers]:
-    """First and last place of each stretch of equal labels."""
-    changes = np.flatnonzero(np.diff(labels)) + 1
-    begins = np.concatenate(([0], changes))[: len(labels)].astype(np.int64)
-    return begins, np.append(begins[1:], len(labels)).astype(np.int64)[: len(begins)] - 1
-
-
 class RunningMeans:
     """The running mean of one call, reset each epoch, as its entries come piece by piece."""
 
@@ -180,14 +174,10 @@ class _Part:
     def then(self, window: Block) -> "_Part":
         loss = window["loss"].astype(np.float64)
         weight = window["weight"].astype(np.float64)
-        # The mean so far, as one entry of all the weight so far, goes before those that follow.
-        losses = np.concatenate(([self.mean.result if self.mean.count else 0.0], loss))
-        before = self.mean.weight + self.mean.lost_weight
-        weights = np.concatenate(([float(before)], weight))
-        running = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
+        mean, running = self.mean.then(loss, weight)
         return _Part(
             self.epoch,
-            self.mean.merge(Mean.of(loss, weight)),
+            mean,
             self.plain.merge(Mean.of(loss)),
             self.raw.merge(Summary.of(loss, window["rows"])),
             self.running.merge(Summary.of(running)),

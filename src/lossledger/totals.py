@@ -11,8 +11,9 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lossledger.exact import exact_sum, to_float
+from lossledger.exact import exact_sum, running_mean, to_float
 from lossledger.series import columns
+from lossledger.vectors import Floats
 
 _ZERO = Fraction(0)
 
@@ -80,6 +81,19 @@ class Mean:
     def merge(self, other: "Mean") -> "Mean":
         """The mean over the entries of both."""
         return Mean(*(getattr(self, name) + getattr(other, name) for name in _MEAN_FIELDS))
+
+    def then(self, loss: Floats, weight: Floats) -> tuple["Mean", Floats]:
+        """The mean over these entries and others that follow, and the mean at each of those.
+
+        Args:
+            loss: float64 (steps,).
+            weight: float64 (steps,).
+        """
+        # The mean so far, as one entry of all the weight so far, goes before the others.
+        losses = np.append(self.result if self.count else 0.0, loss)
+        weights = np.append(float(self.weight + self.lost_weight), weight)
+        so_far = running_mean(losses, weights, np.zeros(len(losses), np.int64))[1:]
+        return self.merge(Mean.of(loss, weight)), so_far
 
     @property
     def nonfinite(self) -> int:

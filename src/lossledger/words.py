@@ -1,6 +1,7 @@
 """Words of sentences that several outputs have: numbers of things, commands."""
 
 import shlex
+from typing import Any
 
 
 def counted(number: int, noun: str) -> str:
@@ -13,6 +14,11 @@ def counted(number: int, noun: str) -> str:
     if number == 1 or noun.endswith("series"):
         return f"{number:,} {noun}"
     return f"{number:,} {noun}{'es' if noun.endswith(('s', 'tch')) else 's'}"
+
+
+def when(created: Any) -> str:
+    """The date and time of a recorded moment, ISO 8601, to the second; "" of none."""
+    return str(created or "")[:19].replace("T", " ")
 
 
 def command_line(*words: object) -> str:

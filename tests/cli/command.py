@@ -26,7 +26,8 @@ class Outcome:
 
 def environment(**changes: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LOSSLEDGER"))}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", **changes}
+    given = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.environ["PYTHONPATH"]}
+    return {**kept, **given, **changes}
 
 
 def execute(

@@ -1,6 +1,9 @@
 """The command line from outside: what is printed where, exit codes, settings, start-up."""
 
+import contextlib
+import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -8,6 +11,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -63,7 +67,19 @@ def recorded(folder: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str, **variables: str) -> Outcome:
-    return execute([*LOSSLEDGER, *arguments], folder, **variables)
+    """What a command leaves, in this process: a new one imports for longer than all else takes."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in "oe"]
+    with (
+        contextlib.chdir(folder),
+        mock.patch.dict(os.environ, environment(**variables), clear=True),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+    ):
+        try:
+            status = cli.main([*arguments])
+        except SystemExit as end:  # argparse's
+            status = int(end.code or 0)
+    return Outcome(status, *(stream.buffer.getvalue() for stream in streams))
 
 
 def shown(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -77,11 +93,12 @@ def shown(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
 
 def test_version(folder: Path) -> None:
     for option in ("-V", "--version"):
-        assert run(folder, option) == Outcome(0, b"lossledger 0.1.0\n", b"")
+        printed = execute([*LOSSLEDGER, option], folder)
+        assert printed == Outcome(0, b"lossledger 0.1.0\n", b"")
 
 
 def test_no_command_prints_help_as_a_usage_error(folder: Path) -> None:
-    outcome = run(folder)
+    outcome = execute(LOSSLEDGER, folder)
     assert (outcome.status, outcome.stdout) == (2, b"")
     assert b"examples:" in outcome.stderr
 
@@ -104,6 +121,8 @@ def test_every_command_has_help_with_examples(folder: Path, command: Any) -> Non
         ["list", "-n", "-1"],
         ["run"],
         ["run", "-m"],
+        ["run", "-c"],
+        ["run", "-"],
         ["run", "--na", "x", "y.py"],
         ["run", "--steps-per-epoch", "0", "x.py"],
         ["show", "--statistic", "nonsense"],
@@ -128,7 +147,7 @@ def test_a_usage_error_names_the_command_that_it_is_of(recorded: Path) -> None:
 
 
 def test_what_cannot_be_done_is_one_message_with_its_slug(folder: Path) -> None:
-    outcome = run(folder, "show", "absent")
+    outcome = execute([*LOSSLEDGER, "show", "absent"], folder)
     assert (outcome.status, outcome.stdout) == (1, b"")
     assert outcome.stderr.startswith(b"lossledger: error [no-run]: ")
     assert b"absent" in outcome.stderr
@@ -162,7 +181,7 @@ sys.exit(cli.main(["list"]))
 
 
 def test_show_prints_the_newest_run_to_stdout(recorded: Path) -> None:
-    outcome = run(recorded, "show")
+    outcome = execute([*LOSSLEDGER, "show"], recorded)
     assert (outcome.status, outcome.stderr) == (0, b"")
     text = outcome.stdout.decode()
     assert "second" in text.splitlines()[0]
@@ -267,7 +286,7 @@ def test_the_width_is_that_of_the_terminal(recorded: Path) -> None:
 
 
 def test_an_output_that_is_not_unicode_gets_ascii(recorded: Path) -> None:
-    outcome = run(recorded, "show", PYTHONIOENCODING="ascii")
+    outcome = execute([*LOSSLEDGER, "show"], recorded, PYTHONIOENCODING="ascii")
     assert outcome.status == 0
     assert outcome.stdout.isascii()
     assert b"?" not in outcome.stdout
@@ -299,11 +318,11 @@ pty.spawn(sys.argv[1:], read)
 
 def test_explain_says_what_a_file_is(folder: Path) -> None:
     (folder / "log.csv").write_text("epoch,loss\n0,0.75\n1,0.5\n")
-    page = execute([*LOSSLEDGER, "explain", "log.csv", "--keras", "3.8"], folder)
+    page = run(folder, "explain", "log.csv", "--keras", "3.8")
     assert (page.status, page.stderr) == (0, b"")
     assert b"loss is epoch_mean" in page.stdout
     assert b"\x1b" not in page.stdout
-    printed = json.loads(execute([*LOSSLEDGER, "explain", "log.csv", "--json"], folder).stdout)
+    printed = shown(folder, "explain", "log.csv")
     assert [each["statistic"] for each in printed["series"]] == ["epoch_mean"]
 
 
@@ -321,7 +340,7 @@ def test_explain_has_one_message_for_what_it_cannot_do(
     folder: Path, arguments: list[str], slug: bytes, status: int
 ) -> None:
     (folder / "log.csv").write_text("epoch,loss\n0,0.75\n")
-    outcome = execute([*LOSSLEDGER, "explain", *arguments], folder)
+    outcome = run(folder, "explain", *arguments)
     assert (outcome.status, outcome.stdout) == (status, b"")
     assert outcome.stderr.startswith(b"lossledger: error [" + slug + b"]: ")
     assert b"Traceback" not in outcome.stderr
@@ -352,12 +371,20 @@ def test_a_terminal_sees_that_a_command_is_at_work(
 # start-up
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where it is kept, as an installed package has it."""
+    return str(tmp_path_factory.mktemp("bytecode"))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["show"], ["list"], ["show", "--json"], ["explain", "log.csv"]],
     ids=" ".join,
 )
-def test_reading_starts_quickly_and_without_keras(recorded: Path, arguments: list[str]) -> None:
+def test_reading_starts_quickly_and_without_keras(
+    recorded: Path, bytecode: str, arguments: list[str]
+) -> None:
     (recorded / "log.csv").write_text("epoch,loss\n0,0.75\n")
     code = "import sys\nfrom lossledger.cli import main\nmain(sys.argv[1:])\n"
     code += "print(*sys.modules, file=sys.stderr)"
@@ -365,11 +392,9 @@ def test_reading_starts_quickly_and_without_keras(recorded: Path, arguments: lis
     assert not modules & {"keras", "tensorflow", "jax", "torch", "pandas", "scipy"}
     assert ("rich" in modules) is ("--json" not in arguments)
     seconds = []
-    for _ in range(4):
+    for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # With bytecode kept, as an installed package has it.
-        variables = {"PYTHONPYCACHEPREFIX": str(recorded / "cache")}
-        kept = {**environment(**variables), "OPENBLAS_NUM_THREADS": "1"}
+        kept = environment(PYTHONPYCACHEPREFIX=bytecode, OPENBLAS_NUM_THREADS="1")
         del kept["PYTHONDONTWRITEBYTECODE"]
         subprocess.run([*LOSSLEDGER, *arguments], cwd=recorded, env=kept, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

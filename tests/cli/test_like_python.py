@@ -231,6 +231,17 @@ def test_a_module_runs_as_under_python(folder: Path, name: str) -> None:
     same(folder, ["-m", "package.inner", "-q", "--", "-m", "x"], stdin=b"typed")
 
 
+@pytest.mark.parametrize("name", ["raises", "chained", "exit_text", "interrupt", "atexit"])
+def test_code_runs_as_under_python(folder: Path, name: str) -> None:
+    code = f"import sys\nprint(sys.argv, sys.path[0], sys.orig_argv, dir())\n{SCRIPTS[name]}"
+    same(folder, ["-c", code, "-q", "--", "-m", "x"])
+
+
+@pytest.mark.parametrize("code", ["", "def f(:", "import neighbour; print(neighbour.__file__)"])
+def test_code_in_one_line_runs_as_under_python(folder: Path, code: str) -> None:
+    same(folder, ["-c", code], merged=True)
+
+
 @pytest.mark.parametrize("name", ["raises", "exit_text", "atexit", "thread", "hook_fails"])
 @pytest.mark.parametrize("module", [False, True])
 def test_output_and_errors_come_in_pythons_order(folder: Path, name: str, module: bool) -> None:

@@ -30,8 +30,8 @@ model.fit(x, y, batch_size=16, epochs=2, verbose=0)
 def test_a_gap_between_seeds_is_within_chance(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "train.py").write_text(SCRIPT)
-    for name, seed in (("one", "1"), ("two", "2")):
-        done = execute([*RUN, "--name", name, "train.py", seed], tmp_path)
+    for name, *target in (("one", "train.py", "1"), ("two", "-c", SCRIPT, "2")):
+        done = execute([*RUN, "--name", name, *target], tmp_path)
         assert done.status == 0, done.stderr
     command = [*LOSSLEDGER, "reconcile", "one", "two", "--repeat", "2", "--json"]
     done = execute(command, tmp_path)

@@ -82,8 +82,10 @@ def test_settings_reach_the_recording(
         (["a/b.c.py", "--help"], runner.Target("a/b.c.py", ("--help",)), "b.c"),
         (["s.py", "-m", "x"], runner.Target("s.py", ("-m", "x")), "s"),
         (["s.py", "--", "-o"], runner.Target("s.py", ("--", "-o")), "s"),
-        (["-m", "p.q", "-o", "x"], runner.Target("p.q", ("-o", "x"), module=True), "q"),
-        (["-m", "p.__main__"], runner.Target("p.__main__", (), module=True), "p"),
+        (["-m", "p.q", "-o", "x"], runner.Target("p.q", ("-o", "x"), "-m"), "q"),
+        (["-m", "p.__main__"], runner.Target("p.__main__", (), "-m"), "p"),
+        (["-c", "1", "-m", "x"], runner.Target("1", ("-m", "x"), "-c"), "code"),
+        (["-c", ""], runner.Target("", (), "-c"), "code"),
     ],
 )
 def test_what_follows_the_target_is_its_own(

@@ -1,23 +1,15 @@
-"""Forks recordings that die; a line on stdin starts one: folder, seed, when.
+"""Records until it dies; says how many steps are on disk. See `dying.py`.
 
-`when` is `time:SECONDS` (killed from outside), `line:N` (at the Nth line that runs in the package's
-writing half), or `before:NAME:N`, `after:NAME:N` (the Nth call of `os.NAME`). Each recording goes
-on in the newest run that is there, ends it, resumes it, and so forth; how many steps are on disk
-for certain goes to stdout, and `done` when it is dead.
+Each recording goes on in the newest run that is there, ends it, resumes it, and so forth.
 """
 
-import itertools
 import os
-import random
-import signal
-import sys
-import threading
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet  # noqa: F401 - before the fork: it takes longer than all the rest
+from dying import serve
 
 import lossledger as ll
 from lossledger import catalog, folder, run, store  # noqa: F401
@@ -25,44 +17,11 @@ from lossledger.recorder import before, call, collector, custom, output, record,
 from lossledger.segments import sealed, segment, stream, tables
 
 OURS = (before, call, collector, custom, folder, output, record, recording)
-OURS = {m.__file__ for m in (*OURS, sealed, segment, store, stream, tables)}
+OURS = (*OURS, sealed, segment, store, stream, tables)
 
 
 def losses_at(steps):
     return (np.asarray(steps, np.float64) * 0.37 % 5).astype(np.float32)
-
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def die_at_line(number):
-    left = itertools.count(number, -1)
-
-    def trace(frame, event, _):
-        if frame.f_code.co_filename not in OURS:
-            return None
-        if event == "line" and next(left) <= 0:
-            die()
-        return trace
-
-    threading.settrace(trace)
-    sys.settrace(trace)
-
-
-def die_around(when, name, number):
-    original, left = getattr(os, name), itertools.count(number, -1)
-
-    def deadly(*arguments, **options):
-        last = next(left) <= 0
-        if last and when == "before":
-            die()
-        result = original(*arguments, **options)
-        if last:
-            die()
-        return result
-
-    setattr(os, name, deadly)
 
 
 def recorded(directory, chance):
@@ -89,24 +48,5 @@ def recorded(directory, chance):
                     os.write(1, b"%d\n" % steps)
 
 
-def main():
-    for line in sys.stdin:
-        directory, seed, when = line.split()
-        kind, _, what = when.partition(":")
-        child = os.fork()
-        if child == 0:
-            # Only here: dying before anything was written would test nothing.
-            if kind == "line":
-                die_at_line(int(what))
-            elif kind != "time":
-                name, _, number = what.partition(":")
-                die_around(kind, name, int(number))
-            recorded(Path(directory), random.Random(int(seed)))
-        if kind == "time":
-            time.sleep(float(what))
-            os.kill(child, signal.SIGKILL)
-        status = os.waitpid(child, 0)[1]
-        os.write(1, b"done %d\n" % os.waitstatus_to_exitcode(status))
-
-
-main()
+if __name__ == "__main__":
+    serve(recorded, OURS)

@@ -1,14 +1,13 @@
 """A writer is killed at any moment: what it flushed is there, once, and nothing is half there."""
 
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lossledger import store
+from tests.crash.dying import server
 
 CHILD = Path(__file__).with_name("writing_child.py")
 
@@ -30,52 +29,42 @@ def rows_after(folder, acknowledged):
     return len(steps)
 
 
-def killed(folder, seed, where, seconds=None):
-    """Lets a child write until it dies; the rows that it said are flushed."""
-    child = subprocess.Popen(
-        [sys.executable, CHILD, folder, str(seed), where], stdout=subprocess.PIPE
-    )
-    with child:
-        first = child.stdout.readline()
-        if seconds is not None:
-            try:
-                child.wait(seconds)
-            except subprocess.TimeoutExpired:
-                child.kill()
-        said = (first + child.stdout.read()).split(b"\n")[:-1]
-    assert child.returncode == -9
-    return int(said[-1]) if said else 0
+@pytest.fixture(scope="module")
+def dies():
+    """Lets a writer write into a folder until it dies; the rows that it said are flushed."""
+    with server(CHILD) as dies:
+        yield dies
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_from_outside(tmp_path, seed):
+def test_killed_from_outside(dies, tmp_path, seed):
     chance = random.Random(seed)
     rows = 0
-    for turn in range(6):  # each child resumes what the one before left
-        said = killed(tmp_path, 100 * seed + turn, "never", chance.uniform(0, 0.1))
+    for turn in range(6):  # each writer resumes what the one before left
+        said = dies(tmp_path, 100 * seed + turn, f"time:{chance.uniform(0.005, 0.1)}")
         rows = rows_after(tmp_path, max(said, rows))
     assert rows > 0
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_between_two_lines(tmp_path, seed):
+def test_killed_between_two_lines(dies, tmp_path, seed):
     chance = random.Random(seed)
     rows = 0
     for turn in range(6):
         # A segment of 40 rows takes some hundred lines of ours: every phase gets its turn.
-        said = killed(tmp_path, 100 * seed + turn, f"line:{chance.randrange(1, 2500)}")
+        said = dies(tmp_path, 100 * seed + turn, f"line:{chance.randrange(1, 2500)}")
         rows = rows_after(tmp_path, max(said, rows))
     assert rows > 0
 
 
 @pytest.mark.parametrize("name", ["open", "write", "fsync", "replace", "unlink", "close"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_around_a_system_call(tmp_path, when, name):
+def test_killed_around_a_system_call(dies, tmp_path, when, name):
     writer = store.Writer(tmp_path, segment_rows=30)
     steps = np.arange(60)
     writer.append({"step": steps, "loss": losses_at(steps), "call": np.zeros(60, "i4")})
     writer.close()
-    said = killed(tmp_path, 5, f"{when}:{name}")
+    said = dies(tmp_path, 5, f"{when}:{name}:1")
     rows = rows_after(tmp_path, max(said, 60))
     # The next writer goes on behind, whatever was left lying about.
     writer = store.Writer(tmp_path)

@@ -6,8 +6,6 @@ KILLS=1000 is the long run whose outcome stands in docs/security.md.
 import contextlib
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 
 import lossledger as ll
 from lossledger import catalog
+from tests.crash.dying import server
 
 KILLS = int(os.environ.get("KILLS", "20"))
 CHILD = Path(__file__).with_name("recording_child.py")
@@ -66,32 +65,18 @@ def checked(directory, certain):
 def test_deaths(tmp_path):
     chance = random.Random(KILLS)
     states, kinds, total, certain = Counter(), Counter(), 0, 0
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    with subprocess.Popen(
-        [sys.executable, CHILD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as server:
+    with server(CHILD) as dies:
         for number in range(KILLS):
             # Ten deaths a run: each recording goes on in what the one before left.
             directory = tmp_path / str(number // 10)
             certain = certain if number % 10 else 0
             death = a_death(chance)
-            print(directory, number, death, file=server.stdin, flush=True)
-            for line in server.stdout:
-                if line.startswith("done"):
-                    assert line == "done -9\n", death
-                    break
-                certain = max(certain, int(line))
+            certain = max(certain, dies(directory, number, death))
             rows, state = checked(directory, certain)
             certain = max(certain, rows)
             states[state] += 1
             kinds[death.partition(":")[0]] += 1
             total += rows if number % 10 == 9 else 0
-        server.stdin.close()
-    assert server.returncode == 0
     assert KILLS < 20 or total > 0
     told = f"{KILLS} deaths {dict(kinds)}, left {dict(states)}, {total} entries in the end\n"
     print(told)

@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 from pages import Block, blocks, sessions
@@ -37,13 +38,13 @@ def play(block: Block, names: dict) -> str | list[str]:
 
 def execute(command: list[str]) -> tuple[int, str]:
     """The status of a command, and what it prints on both streams, 80 characters wide."""
-    variables = list(itertools.takewhile(_VARIABLE.match, command))
+    variables = dict(each.split("=", 1) for each in itertools.takewhile(_VARIABLE.match, command))
     program, *arguments = command[len(variables) :]
-    if program == "lossledger" and arguments[0] not in ("run", "demo"):
+    if program == "lossledger" and variables.items() <= os.environ.items():
         from lossledger.cli import main
 
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed), as_it_was():
             try:
                 status = main(arguments)
             except SystemExit as end:  # argparse's, after --help
@@ -52,13 +53,30 @@ def execute(command: list[str]) -> tuple[int, str]:
     start = {"lossledger": [sys.executable, "-m", "lossledger"], "python": [sys.executable]}
     done = subprocess.run(
         [*start[program], *arguments],
-        env=os.environ | dict(each.split("=", 1) for each in variables),
+        env=os.environ | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         check=False,
     )
     return done.returncode, done.stdout
+
+
+@contextlib.contextmanager
+def as_it_was() -> Iterator[None]:
+    """Takes back what `lossledger run` makes of a process for its script, which it ends with."""
+    from lossledger import runner
+
+    kept = {name: getattr(sys, name) for name in ("argv", "orig_argv", "__stderr__")}
+    path, main = sys.path[0], sys.modules["__main__"]
+    sys.__stderr__ = sys.stderr
+    runner._wait_for_threads = lambda: None  # for good: the next program would have no threads
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(sys, name, value)
+        sys.path[0], sys.modules["__main__"] = path, main
 
 
 def page(path: Path) -> list[dict]:

@@ -97,7 +97,7 @@ def test_a_mask_depends_on_the_evaluated_batches(tmp_path):
 
 
 def test_an_evaluation_before_a_training(tmp_path):
-    """It changes nothing of what is said of the training, and is of other weights."""
+    """It changes nothing of what is said of a training, nor its numbers; its weights are others."""
     keras.utils.set_random_seed(7)
     model, teacher = compiled(network()), compiled(network(units=2))
     with lossledger.record(tmp_path) as run:
@@ -105,14 +105,15 @@ def test_an_evaluation_before_a_training(tmp_path):
         history = model.fit(X, Y, **FLAT).history["loss"]
         after, part = evaluate(model), evaluate(model, X[:30], Y[:30])
     opened = lossledger.open(run.path)
-    assert [call.driver for call in opened.calls] == ["evaluate", "evaluate", "fit"]
+    assert [call.driver for call in opened.calls] == ["fit", "evaluate", "evaluate"]
+    assert [call.model for call in opened.calls] == [0, 0, 1]
     assert opened.statistic("epoch_mean") == pytest.approx(history, rel=1e-6)
-    assert opened.statistic("evaluate") == pytest.approx([before, after, part])
-    result = lossledger.reconcile(f"{run.path}@0:evaluate", f"{run.path}@2:evaluate:n=0")
+    assert opened.statistic("evaluate") == pytest.approx([after, part])
+    result = lossledger.reconcile(f"{run.path}@1:evaluate", f"{run.path}@0:evaluate:n=0")
     assert (result.a.value, result.b.value) == (before, after)
     assert not result.causes
     assert "not the same" in result.verdict
-    result = lossledger.reconcile(f"{run.path}@0", run.path)
+    result = lossledger.reconcile(f"{run.path}@1", run.path)
     assert not result.causes
     assert "not those that the training ended with" in result.verdict
     found, result = summed(run.path, f"{run.path}:evaluate:n=0")

@@ -178,8 +178,6 @@ def transformer():
     hidden = keras.layers.Dense(16)(inputs)
     attended = keras.layers.MultiHeadAttention(2, 8, dropout=0.1)(hidden, hidden)
     hidden = keras.layers.LayerNormalization()(hidden + attended)
-    dense = keras.layers.Dense(32, activation="gelu")(hidden)
-    hidden = keras.layers.LayerNormalization()(hidden + keras.layers.Dense(16)(dense))
     pooled = keras.layers.GlobalAveragePooling1D()(hidden)
     return keras.Model(inputs, keras.layers.Dense(5)(pooled))
 

@@ -16,7 +16,7 @@ SOURCE = Path(lossledger.__file__).parent
 
 LEVELS: tuple[set[str], ...] = (
     # Values and errors.
-    {"__init__", "backends", "entry", "errors", "uncaught", "vectors", "words"},
+    {"__init__", "backends", "entry", "errors", "floats", "uncaught", "vectors", "words"},
     # Folds over arrays; files on disk.
     {
         "exact",

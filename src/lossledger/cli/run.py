@@ -12,14 +12,14 @@ from lossledger.objects import kept_at, remote_of
 
 
 class RunCommand(Command):
-    """Runs a script or a module; the exit status is its own."""
+    """Runs a script, a module or code; the exit status is its own."""
 
     name = "run"
     help = "run a script as python does, and record what it trains"
-    usage = "lossledger run [options] script.py | -m module [argument ...]"
+    usage = "lossledger run [options] script.py | -m module | -c code [argument ...]"
     description = (
-        "Run a script, a folder, a zip file or a module exactly as python does, and record every\n"
-        "training step of every Keras model in it. The exit status is the script's."
+        "Run a script, a folder, a zip file, a module or code exactly as python does, and record\n"
+        "every training step of every Keras model in it. The exit status is the script's."
     )
     examples = """\
 examples:
@@ -33,7 +33,7 @@ examples:
 """
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declares the options; all that follows the script or the module is left alone."""
+        """Declares the options; all that follows the script, module or code is left alone."""
         parser.add_argument(
             "-o",
             "--output",
@@ -66,6 +66,13 @@ examples:
             help="-m module [argument ...]: run a module, as python -m does",
         )
         parser.add_argument(
+            "-c",
+            dest="code",
+            nargs=argparse.REMAINDER,
+            metavar="code",
+            help="-c code [argument ...]: run code, as python -c does",
+        )
+        parser.add_argument(
             "script",
             nargs=argparse.REMAINDER,
             metavar="script.py ...",
@@ -84,17 +91,19 @@ examples:
 
 
 def _target(options: argparse.Namespace) -> runner.Target:
-    module = options.module is not None
+    option = "-m" if options.module is not None else "-c" if options.code is not None else ""
     # argparse ends the list of an option at "--"; the rest is then in that of the script.
-    name, *arguments = [*(options.module or []), *options.script] or [""]
-    if not name:
-        raise LossLedgerError(
-            "There is nothing to run. Received: no script and no module. "
-            "Write: lossledger run train.py, or: lossledger run -m project.train",
-            slug="usage",
-            exit_code=2,
-        )
-    return runner.Target(name, tuple(arguments), module=module)
+    words = [*(options.module or options.code or []), *options.script]
+    if not words or not (words[0] or option == "-c"):
+        raise _usage("There is nothing to run. Received: no script, no module and no code.")
+    if words[0] == "-" and not option:
+        raise _usage("Standard input is not run. Received: -.")
+    return runner.Target(words[0], tuple(words[1:]), option)
+
+
+def _usage(what: str) -> LossLedgerError:
+    hint = "Write: lossledger run train.py, or: lossledger run -m project.train"
+    return LossLedgerError(f"{what} {hint}", slug="usage", exit_code=2)
 
 
 def _recording(
@@ -103,7 +112,7 @@ def _recording(
     settings: Configuration,
     exports: dict[str, Path],
 ) -> runner.Recording | None:
-    script = None if target.module else Path(target.name)
+    script = None if target.option else Path(target.name)
     directory = place_of(options.output) if options.output else settings.directory
     resume = None
     if options.resume:  # refused before the script runs, not after
@@ -140,6 +149,8 @@ def _export(text: str) -> tuple[str, Path]:
 
 
 def _default_name(target: runner.Target) -> str:
-    if target.module:
+    if target.option == "-c":
+        return "code"
+    if target.option == "-m":
         return target.name.removesuffix(".__main__").rpartition(".")[2]
     return Path(target.name).absolute().stem

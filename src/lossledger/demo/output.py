@@ -1,11 +1,11 @@
 """The demonstration's outputs: text for a person, and one JSON object."""
 
-import json
 from collections.abc import Sequence
 
 from lossledger.demo.findings import Findings, Statement
 from lossledger.demo.programs import DROPPED, EPOCHS, FIT, RAW, UNSHUFFLED
 from lossledger.render.base import Options, Renderer
+from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
 from lossledger.words import counted
 
@@ -21,7 +21,7 @@ class JsonDemo(Renderer[Findings]):
 
     def render(self, content: Findings) -> str:
         """Gives the object."""
-        return json.dumps(content.plain(), indent=2, ensure_ascii=False, allow_nan=False)
+        return to_json(content.plain())
 
 
 class TerminalDemo(Renderer[Findings]):

@@ -17,7 +17,8 @@ from lossledger.entry import NO_EPOCH, OF_EPOCHS
 from lossledger.epochs import Epochs as Known
 from lossledger.export.pieces import End, Epochs, Piece, Shown, Steps
 from lossledger.run import Run
-from lossledger.statement import Block, EpochStatement, RunningMeans, Statements, bounds
+from lossledger.series import bounds
+from lossledger.statement import Block, EpochStatement, RunningMeans, Statements
 from lossledger.vectors import Integers
 
 COLUMNS = (

@@ -9,16 +9,13 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import keras
 from keras.callbacks import CallbackList
 
 from lossledger.keras import trace
 from lossledger.keras.tap import Tap
-
-Given: TypeAlias = Callable[[], dict[str, Any] | None]
-"""Gives a call's arguments by name, where they are asked for."""
 
 
 class Listener(Protocol):
@@ -60,7 +57,9 @@ class Listener(Protocol):
         """`evaluate` returned, of these arguments by name."""
         ...
 
-    def tested(self, model: Any, result: Any, arguments: Given) -> None:
+    def tested(
+        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
+    ) -> None:
         """`test_on_batch` returned, of these arguments by name."""
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lossledger.call import of_trained
+from lossledger.call import trainings
 from lossledger.errors import LossLedgerError
 from lossledger.page.facts import Facts, facts
 from lossledger.page.gather import bucket_of
@@ -105,7 +105,7 @@ class Content:
 
 def _models(run: Run) -> list[tuple[int, list[Call]]]:
     calls: dict[int, list[Call]] = {}
-    for call in of_trained(run.calls):
+    for call in trainings(run.calls):
         calls.setdefault(call.model, []).append(call)
     return sorted(calls.items())
 

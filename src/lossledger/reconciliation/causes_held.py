@@ -7,8 +7,9 @@ import numpy as np
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.data import leaves_out
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import Change, alike, counted, near, number
+from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import ROUNDS, Pair
+from lossledger.words import counted
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import loss_weights_of, outputs_of, weights_within
 from lossledger.reconciliation.fold import Fold, Ledger
-from lossledger.reconciliation.moves import Change, alike, counted, near, number, signed
+from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
 from lossledger.vectors import Floats
+from lossledger.words import counted
 
 _ALONE = "loss"
 _ZERO = 2e-7

@@ -6,9 +6,10 @@ import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
-from lossledger.reconciliation.moves import Change, alike, counted, number
+from lossledger.reconciliation.moves import Change, alike, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.vectors import Mask
+from lossledger.words import counted
 
 
 def unseen_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:

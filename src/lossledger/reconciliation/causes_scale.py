@@ -10,9 +10,10 @@ from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Floats, Fold
-from lossledger.reconciliation.moves import SAME, Change, alike, counted, near
+from lossledger.reconciliation.moves import SAME, Change, alike, near
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
+from lossledger.words import counted
 
 LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""

@@ -5,9 +5,10 @@ import numpy as np
 from lossledger.reconciliation.align import match
 from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import Change, counted, near, number, share
+from lossledger.reconciliation.moves import Change, near, number, share
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
+from lossledger.words import counted
 
 _STATED = "State the same statistic on both sides: `--statistic` of `lossledger show` has them all."
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from lossledger.floats import gap_of, same
 from lossledger.reconciliation.causes_held import other_rows, weighted_rows
 from lossledger.reconciliation.causes_loss import loss_weights, nonfinite, penalty
 from lossledger.reconciliation.causes_rows import double_count, hidden_steps, unseen_rows
@@ -13,7 +14,7 @@ from lossledger.reconciliation.causes_weights import weights_for_rows, zeros
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import Change, is_rounding
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.result import Cause, gap_of, same, total
+from lossledger.reconciliation.result import Cause, total
 from lossledger.reconciliation.slugs import SLUGS
 
 STAGES: Sequence[Callable[[Fold, Fold, Pair], Change | None]] = (

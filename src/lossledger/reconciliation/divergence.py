@@ -8,11 +8,12 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.moves import SAME, counted, near, number
+from lossledger.reconciliation.moves import SAME, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
 from lossledger.reconciliation.result import Divergence
+from lossledger.words import counted
 
 UNKNOWN = "unexplained"
 """What trainings part on where nothing that is recorded tells."""

@@ -13,7 +13,7 @@ from lossledger.reconciliation.fold import Form, Ledger
 from lossledger.reconciliation.moves import SAME, alike, near
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import SUPERSEDED, Run
-from lossledger.statement import bounds
+from lossledger.series import bounds
 
 _COLUMNS = ("epoch", "loss", "weight", "rows", "penalty", "batch_id", "reported")
 _OPTIONAL = ("elements", "sample_weight")

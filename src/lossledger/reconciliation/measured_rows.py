@@ -12,8 +12,8 @@ from lossledger.reconciliation.compiled import BY_WEIGHTS, ignores_class, layers
 from lossledger.reconciliation.data import reorders
 from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.fold import Ledger
-from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.reading import Reading
+from lossledger.words import counted
 
 _DEFAULT = 32
 """Keras's own `batch_size`."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.slugs import Kind
-from lossledger.words import counted as counted
 
 SAME = 3e-6
 """How far two float32 losses of one step may be apart, relatively, by rounding alone."""

@@ -16,7 +16,7 @@ def html(result: "Reconciliation") -> str:
     """A table from a to b, a row a cause; everything that comes from a run is escaped."""
     a, b = result.a, result.b
     moves = [
-        (f"{each.cause} ({each.kind})", each.amount, f"{each.evidence} {each.advice}")
+        (f"{each.cause} ({each.known})", each.amount, f"{each.evidence} {each.advice}")
         for each in result.causes
     ]
     if result.unexplained:

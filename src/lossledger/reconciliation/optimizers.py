@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from lossledger.call import Call
-from lossledger.reconciliation.moves import counted
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.reading import Reading
+from lossledger.words import counted
 
 States: TypeAlias = Mapping[str, Mapping[str, Any]]
 """What optimizers have come to, by name: `iterations`, and `variables`, a fingerprint."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from lossledger import shares
 from lossledger.call import Call, entries_of
+from lossledger.floats import equal
 from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
 from lossledger.statement import Block
@@ -127,7 +128,7 @@ def _first(
             del differs["epoch"]
         found = np.flatnonzero(np.any(list(differs.values()), axis=0))
         end = int(found[0]) if len(found) else len(ours["loss"])
-        bits += int(np.sum(_unlike(ours["loss"][:end], theirs["loss"][:end])))
+        bits += int(np.sum(~equal(ours["loss"][:end], theirs["loss"][:end])))
         if len(found):
             what = next(name for name, mask in differs.items() if mask[end])
             at = _at(ours, end), _at(theirs, end)
@@ -162,10 +163,6 @@ def _differences(a: Block, b: Block, ids: bool) -> dict[str, np.ndarray]:
         "learning_rate": rates & ~alike(a["learning_rate"], b["learning_rate"]),
         "updated": a["updated"] != b["updated"],
     }
-
-
-def _unlike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return (a != b) & ~(np.isnan(a) & np.isnan(b))
 
 
 def _at(block: Block, place: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lossledger.floats import gap_of, same
 from lossledger.reconciliation.slugs import SLUGS, Kind
 
 _ROUNDING = 64 * 2.0**-53
@@ -29,6 +30,17 @@ class Side:
     call: int | None = None
     epoch: int | None = None
     note: str = ""
+
+    def words(self, run: str | None = None) -> str:
+        """Which number it is: `epoch_mean of runs/a, epoch 9 of call 0 (as files have it)`.
+
+        Args:
+            run: What to call the run; its path by default.
+        """
+        epoch = "" if self.epoch is None else f", epoch {self.epoch}"
+        call = "" if self.call is None else f" of call {self.call}"
+        note = f" ({self.note})" if self.note else ""
+        return f"{self.statistic} of {run or self.run}{epoch}{call}{note}"
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,11 @@ class Cause:
     def is_noise(self) -> bool:
         """Whether it is no cause: chance alone makes as much."""
         return self.kind != "exact" and self.noise is not None and abs(self.amount) <= self.noise
+
+    @property
+    def known(self) -> str:
+        """Its kind, or `noise`."""
+        return "noise" if self.is_noise else self.kind
 
 
 @dataclass(frozen=True)
@@ -96,6 +113,11 @@ class Divergence:
     batch: int | None
     cause: str
     evidence: str
+
+    @property
+    def where(self) -> str:
+        """The step in words."""
+        return "before the first step" if self.step is None else f"at step {self.step:,}"
 
 
 @dataclass(frozen=True)
@@ -198,10 +220,7 @@ class Reconciliation:
     def __repr__(self) -> str:
         lines = [
             f"a {_number(self.a.value)}  {self.a.run}:{self.a.statistic}",
-            *(
-                f"  {each.amount:+.3e}  {each.cause} ({'noise' if each.is_noise else each.kind})"
-                for each in self.causes
-            ),
+            *(f"  {each.amount:+.3e}  {each.cause} ({each.known})" for each in self.causes),
             f"  {self.unexplained:+.3e}  unexplained",
             f"b {_number(self.b.value)}  {self.b.run}:{self.b.statistic}",
             f"gap {self.gap:+.3e}. {self.verdict}",
@@ -212,16 +231,6 @@ class Reconciliation:
         from lossledger.reconciliation.notebook import html
 
         return html(self)
-
-
-def same(a: float, b: float) -> bool:
-    """Whether two numbers are equal; NaN equals NaN."""
-    return a == b or (math.isnan(a) and math.isnan(b))
-
-
-def gap_of(a: float, b: float) -> float:
-    """`b - a`; 0.0 where they are the same, as two NaN or two infinities are."""
-    return 0.0 if same(a, b) else b - a
 
 
 def remainder(gap: float, amounts: Sequence[float]) -> float:

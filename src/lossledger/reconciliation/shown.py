@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lossledger.exact import running_mean
+from lossledger.floats import gap_of, same
 from lossledger.reconciliation.fold import Fold, Form
-from lossledger.reconciliation.moves import SAME, Move, counted, near, number, signed
-from lossledger.reconciliation.result import same
+from lossledger.reconciliation.moves import SAME, Move, near, number, signed
 from lossledger.returned import are_whole, roundings
 from lossledger.statistics import Mean, keras_mean
+from lossledger.words import counted
 
 DIFFERS = "differs"
 """How the note begins of a number that is none of its statistics."""
@@ -67,7 +68,7 @@ def reported(
         fold = Fold(stated.ledger, form)
         how = _rounding(fold, value)
         if how is not None:
-            left = 0.0 if same(value, fold.value) else fold.value - value
+            left = gap_of(value, fold.value)
             moves = (Move("float32_accumulation", left, how, _ROUNDED),) if left else ()
             return fold, moves, ""
     if stated.form.shape == "last" and value == 0:

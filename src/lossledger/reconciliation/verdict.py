@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
-from lossledger.reconciliation.moves import SAME, counted, signed
+from lossledger.reconciliation.moves import SAME, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import by_chance, causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of, remainder
 from lossledger.reconciliation.shown import DIFFERS
+from lossledger.words import counted
 
 SAID = 3
 """Causes that a sentence names."""
@@ -95,7 +96,7 @@ def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
         )
     if parted is None:
         return f"{head}."
-    where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
+    where = parted.where
     if by_chance(pair, parted):
         return (
             f"{head}: the trainings part {where} on {parted.cause}, which is drawn at random. "

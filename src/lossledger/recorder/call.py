@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from lossledger.entry import NO_EPOCH, OF_EPOCHS, number
 if TYPE_CHECKING:
     from lossledger.keras.buffer import Buffer
     from lossledger.keras.given import Trained
-    from lossledger.keras.patches import Given
     from lossledger.keras.tap import Tap
     from lossledger.recorder.recording import Recording
 
@@ -57,7 +56,6 @@ class RecordedCall:
         self._validation: Mapping[str, Any] = {}
         self._loads: list[int] = []
         self._saves = 0
-        self.measured: Mapping[str, Any] = {}
 
     @property
     def tap(self) -> "Tap[Any] | None":
@@ -128,10 +126,6 @@ class RecordedCall:
         if validation := given.validated(arguments, self._trained):
             self._validation = validation
             self.write(validation=validation)
-
-    def measures(self, model: Any, configuration: Mapping[str, Any]) -> None:
-        """It is evaluations of a model while it is compiled so, and nothing else."""
-        self._model, self.measured, self.open = weakref.ref(model), configuration, False
 
     def begins(self, tap: "Tap[Any]", arguments: tuple[Any, ...]) -> None:
         """See `lossledger.keras.tap.Position`; keeps what training begins from."""
@@ -287,7 +281,7 @@ class RecordedCall:
         """Whether what further ones of `test_on_batch` return isn't kept."""
         return self._tests >= TESTS
 
-    def tested(self, result: Any, arguments: "Given") -> None:
+    def tested(self, result: Any, arguments: Callable[[], Mapping[str, Any] | None]) -> None:
         """What a `test_on_batch` of its model has returned, and where the training was."""
         if self._inside:
             if not self._hidden:

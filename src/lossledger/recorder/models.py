@@ -61,10 +61,6 @@ class Models:
         """A call of a model, which has a number, is on."""
         self._open[id(model)] = self._last[id(model)] = call
 
-    def measures(self, model: Any, call: "RecordedCall") -> None:
-        """A call of a model, which has a number, that trains nothing: it is on at no time."""
-        self._last[id(model)] = call
-
     def end(self, call: "RecordedCall") -> None:
         """A call is on no more."""
         for key, each in list(self._open.items()):

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lossledger.entry import NO_EPOCH, OF_EPOCHS
+from lossledger.entry import MEASURES, NO_EPOCH, OF_EPOCHS
 from lossledger.objects import kept_at, remote_of
 from lossledger.recorder.before import found, likeness
 from lossledger.recorder.beside import Beside, Exports
@@ -18,7 +18,7 @@ from lossledger.recorder.call import RecordedCall
 from lossledger.recorder.collector import Collector
 from lossledger.recorder.custom import CustomSteps, whole
 from lossledger.recorder.hook import AfterImport
-from lossledger.recorder.measuring import described, measuring
+from lossledger.recorder.measuring import Untrained, described
 from lossledger.recorder.models import Models
 from lossledger.recorder.output import Output
 from lossledger.recorder.trouble import Trouble
@@ -27,7 +27,6 @@ from lossledger.words import command_line, counted
 if TYPE_CHECKING:
     import inspect
 
-    from lossledger.keras.patches import Given
     from lossledger.keras.tap import Tap
 
 
@@ -87,6 +86,7 @@ class Recording:
         # Two threads may each begin to train a model, and there is one folder for both.
         self.beginning = threading.RLock()
         self._custom = CustomSteps(self)
+        self._untrained = Untrained(self)
         self.collector = Collector(self.models, self._custom, self.output, self.trouble)
         self._hook = AfterImport("keras", self._attach)
         self._pid = os.getpid()
@@ -140,6 +140,7 @@ class Recording:
             return
         for call in self.models.open:
             call.finish()
+        self._untrained.write()
         self.collector.stop()
         if not self._custom.used:
             self.trouble.tell_unseen()
@@ -214,7 +215,7 @@ class Recording:
 
     def wants(self, model: Any) -> bool:
         """See `lossledger.keras.patches.Listener`."""
-        if not self.records(model):
+        if not self._records(model):
             return False
         with self.guarded("not-tapped"):
             from lossledger.keras import supported
@@ -259,7 +260,7 @@ class Recording:
         if call is not None and call.driver != "loop":
             return call
         # A series whose beginning could not be kept isn't taken up later, as if it began there.
-        if not self.records(model) or self.output.failed:
+        if not self._records(model) or self.output.failed:
             return None
         from lossledger.keras.patches import bound_arguments
 
@@ -272,12 +273,14 @@ class Recording:
 
     def evaluated(self, model: Any, result: Any, arguments: dict[str, Any]) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := measuring(self, model, self.models.last(model))) is not None:
+        if (call := self.models.last(model) or self._untrained.call(model)) is not None:
             call.evaluated(result, arguments)
 
-    def tested(self, model: Any, result: Any, arguments: "Given") -> None:
+    def tested(
+        self, model: Any, result: Any, arguments: Callable[[], dict[str, Any] | None]
+    ) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if (call := measuring(self, model, self.models.last(model))) is not None:
+        if (call := self.models.last(model) or self._untrained.call(model)) is not None:
             call.tested(result, arguments)
 
     def saving(self, model: Any) -> None:
@@ -309,7 +312,7 @@ class Recording:
     ) -> RecordedCall | None:
         if (before := self.models.call(model)) is not None:
             before.finish()
-        if not self.records(model):
+        if not self._records(model):
             return None
         with self.guarded("call-not-recorded"):
             from lossledger.keras import describe
@@ -340,11 +343,15 @@ class Recording:
                 like = likeness(getattr(model, "name", "model"), {"layers": layers})
         return self.models.number(model, like)
 
-    def records(self, model: Any) -> bool:
+    def _records(self, model: Any) -> bool:
         """Whether it is this recording's to record the model."""
         if not self.here:
             self.trouble.not_taken(ended=not self._pid)
-        return self.here and (self._only is None or self._only() is model)
+        return self.here and self.takes(model)
+
+    def takes(self, model: Any) -> bool:
+        """Whether the model is the one that was chosen, if one was."""
+        return self._only is None or self._only() is model
 
     def new_call(self, driver: str, numbered: Callable[[], int]) -> RecordedCall:
         """Number a call and write its beginning.
@@ -361,10 +368,11 @@ class Recording:
             self._calls += 1
         attempt = {"attempt": self.output.attempt} if self.output.attempt else {}
         call.write(driver=driver, model=model, began=self.output.now(), **attempt)
-        if driver not in OF_EPOCHS and self._steps_per_epoch is not None:
-            call.write(steps_per_epoch=self._steps_per_epoch)
-        if driver not in OF_EPOCHS and self._epoch != NO_EPOCH:
-            call.say_epoch(self._epoch)
+        if driver not in (*OF_EPOCHS, MEASURES):
+            if self._steps_per_epoch is not None:
+                call.write(steps_per_epoch=self._steps_per_epoch)
+            if self._epoch != NO_EPOCH:
+                call.say_epoch(self._epoch)
         return call
 
     def _open(self) -> None:

@@ -41,6 +41,13 @@ class Format:
             return f"{value:.3e}"
         return f"{value:.{self.decimals}f}"
 
+    def signed(self, value: float) -> str:
+        """Writes an amount with its sign; "0" for none."""
+        if value == 0:
+            return "0"
+        sign = "+" if value > 0 else "-" if value < 0 else ""
+        return f"{sign}{self.text(abs(value))}"
+
 
 def difference(value: float | None) -> str:
     """Writes how far a number is from another: signed, two digits where it is tiny."""

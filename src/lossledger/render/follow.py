@@ -11,7 +11,7 @@ from lossledger.render.base import Options
 from lossledger.render.figures import Format
 from lossledger.run import Run
 from lossledger.statement import EpochStatement
-from lossledger.words import command_line, counted
+from lossledger.words import command_line, counted, when
 
 EPOCHS = 20
 """Epochs of one call that are told at once, at most: a run may have gone on for long."""
@@ -34,8 +34,8 @@ class Follow:
 
     def head(self) -> Iterator[str]:
         """The lines that say which run it is."""
-        when = str(self._run.info.get("created") or "")[:19].replace("T", " ")
-        yield ", ".join(part for part in (self._run.name, when, self._run.where) if part)
+        parts = (self._run.name, when(self._run.info.get("created")), self._run.where)
+        yield ", ".join(part for part in parts if part)
 
     def lines(self, pieces: Iterable[Piece]) -> tuple[list[str], str]:
         """What has happened.

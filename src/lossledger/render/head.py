@@ -8,7 +8,7 @@ from lossledger.page.content import Content, Line
 from lossledger.render.figures import Format
 from lossledger.render.markup import Column, Html, element, joined, table
 from lossledger.run import Call, EpochStatement, Run
-from lossledger.words import counted
+from lossledger.words import counted, when
 
 WARNINGS = 8
 
@@ -32,7 +32,7 @@ def _about(run: Run, content: Content) -> Html:
     keras = f"Keras {versions['keras']}" if versions.get("keras") else ""
     backend = f"{versions.get('backend', '')} {versions.get('backend_version', '')}".strip()
     parts = [
-        str(run.info.get("created") or "")[:16].replace("T", " "),
+        when(run.info.get("created"))[:16],
         _drivers(content.lines),
         " on ".join(part for part in (keras, backend) if part),
         str(run.info.get("device") or ""),

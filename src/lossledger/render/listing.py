@@ -4,7 +4,7 @@ from lossledger.render.base import Listed, Listing, Renderer
 from lossledger.render.figures import Format
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
-from lossledger.words import counted
+from lossledger.words import counted, when
 
 UNKNOWN = "-"
 NAME = 20
@@ -24,7 +24,7 @@ class TerminalList(Renderer[Listing]):
         page.table(
             [
                 Column("name", [run.name for run in runs], left=True, cut=NAME),
-                Column("when", [run.created[:19].replace("T", " ") for run in runs], 1, left=True),
+                Column("when", [when(run.created) for run in runs], 1, left=True),
                 Column("calls", [_count(run.calls) for run in runs], 4),
                 Column("steps", [_count(run.steps) for run in runs], 3),
                 Column("epoch_mean", [_loss(run.epoch_mean) for run in runs], 0),

@@ -12,6 +12,14 @@ from lossledger.words import counted
 NOTES = 8
 """Notes of one kind, at most."""
 
+EPOCHS_FROM = {
+    "said": "as said by the script or by --steps-per-epoch",
+    "batch_id": "found in the data: each begins where the same rows begin again",
+    "none": "not known: the data show no second pass over the same rows, so all steps stand as "
+    "epoch 0; --steps-per-epoch N says how long one is",
+}
+"""How the epochs of a call are known, where its driver has not counted them."""
+
 _AGREEMENTS = {
     "differs": ("is off by", "are off by"),
     "rounding": ("is off by rounding,", "are off by rounding,"),

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from lossledger.reconciliation.moves import spans
-from lossledger.reconciliation.result import Cause, Reconciliation, Side
+from lossledger.reconciliation.result import Reconciliation
 from lossledger.render.base import Options, Renderer
 from lossledger.render.figures import Format
 from lossledger.render.objects import to_json
@@ -62,10 +62,10 @@ class _Page:
     def head(self) -> None:
         a, b = self.content.a, self.content.b
         for name, side in (("a", a), ("b", b)):
-            self._page.fact(name, f"{self._form.text(side.value)}  {_named(side)}")
+            self._page.fact(name, f"{self._form.text(side.value)}  {side.words()}")
         part = _percent(self.content.gap, a.value)
         share = f", {part} of a" if part else ""
-        self._page.fact("gap", f"{self._amount(self.content.gap)}{share}")
+        self._page.fact("gap", f"{self._form.signed(self.content.gap)}{share}")
         self._page.fact("answer", self.content.verdict)
         for reason in self.content.reasons:
             self._page.fact("reason", reason)
@@ -76,7 +76,7 @@ class _Page:
         if not content.causes and content.gap == 0:
             return
         names = [*(cause.cause for cause in content.causes), "unexplained"]
-        kinds = [*(_kind(cause) for cause in content.causes), ""]
+        kinds = [*(cause.known for cause in content.causes), ""]
         amounts = [*(cause.amount for cause in content.causes), content.unexplained]
         noises = [*(cause.noise for cause in content.causes), None]
         columns = [
@@ -86,7 +86,7 @@ class _Page:
                 "amount",
                 [
                     self._form.text(content.a.value),
-                    *map(self._amount, amounts),
+                    *map(self._form.signed, amounts),
                     self._form.text(content.b.value),
                 ],
             ),
@@ -109,7 +109,7 @@ class _Page:
 
     def causes(self) -> None:
         for cause in self.content.causes:
-            self._page.title(f"{cause.cause}  {self._amount(cause.amount)}, {_kind(cause)}")
+            self._page.title(f"{cause.cause}  {self._form.signed(cause.amount)}, {cause.known}")
             self._page.fact("evidence", cause.evidence)
             self._page.fact("advice", cause.advice)
 
@@ -117,12 +117,12 @@ class _Page:
         parted = self.content.divergence
         if parted is None:
             return
-        where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
         epoch = "" if parted.epoch is None else f", in epoch {parted.epoch}"
         self._page.title("where the trainings part")
         # A cause that says it as its evidence has said it.
         said = any(parted.evidence in cause.evidence for cause in self.content.causes)
-        self._page.fact(parted.cause, f"{where}{epoch}{'' if said else f': {parted.evidence}'}")
+        told = "" if said else f": {parted.evidence}"
+        self._page.fact(parted.cause, f"{parted.where}{epoch}{told}")
 
     def differences(self) -> None:
         found = self.content.differences
@@ -133,23 +133,6 @@ class _Page:
             self._page.fact(each.name, f"{_short(each.a)} in a, {_short(each.b)} in b")
         if len(found) > DIFFERENCES:
             self._page.fact("...", f"{len(found) - DIFFERENCES} left out; --json has them all")
-
-    def _amount(self, value: float) -> str:
-        if value == 0:
-            return "0"
-        sign = "+" if value > 0 else "-" if value < 0 else ""
-        return f"{sign}{self._form.text(abs(value))}"
-
-
-def _named(side: Side) -> str:
-    epoch = "" if side.epoch is None else f", epoch {side.epoch}"
-    call = "" if side.call is None else f" of call {side.call}"
-    note = f" ({side.note})" if side.note else ""
-    return f"{side.statistic} of {side.run}{epoch}{call}{note}"
-
-
-def _kind(cause: Cause) -> str:
-    return "noise" if cause.is_noise else cause.kind
 
 
 def _percent(part: float, whole: float) -> str:

@@ -6,10 +6,10 @@ from typing import Any
 
 from lossledger.page.content import Content, Line
 from lossledger.page.notable import HIGH, NONFINITE, SPIKES, Notable, NotableStep
-from lossledger.reconciliation.result import Reconciliation, Side
+from lossledger.reconciliation.result import Reconciliation
 from lossledger.render.figures import Format, difference
 from lossledger.render.markup import Column, Html, element, joined, table
-from lossledger.render.notes import notes
+from lossledger.render.notes import EPOCHS_FROM, notes
 from lossledger.render.waterfall import waterfall
 from lossledger.run import Call, EpochStatement
 from lossledger.statistics import STATISTICS
@@ -26,7 +26,8 @@ def reconciliation(content: Content) -> Html:
     result = content.reconciliation
     if result is None:
         return Html("")
-    a, b = (_named(name, side) for name, side in _sides(result, content.names))
+    sides = zip((result.a, result.b), content.names, strict=True)
+    a, b = (side.words(name) for side, name in sides)
     form = Format.of([result.a.value, result.b.value, result.gap])
     head = element(
         "dl",
@@ -43,8 +44,8 @@ def reconciliation(content: Content) -> Html:
         parts.append(_causes(result))
     parted = result.divergence
     if parted is not None:
-        where = "before the first step" if parted.step is None else f"at step {parted.step:,}"
-        parts.append(element("p", f"The trainings part {where}: {parted.cause}. {parted.evidence}"))
+        where = f"The trainings part {parted.where}: {parted.cause}. {parted.evidence}"
+        parts.append(element("p", where))
     return joined(parts)
 
 
@@ -53,21 +54,11 @@ def _causes(result: Reconciliation) -> Html:
     columns = [
         Column("cause", [each.cause for each in causes], number=False),
         Column("amount", [difference(each.amount) for each in causes]),
-        Column("known", ["noise" if c.is_noise else c.kind for c in causes], number=False),
+        Column("known", [each.known for each in causes], number=False),
         Column("evidence", [each.evidence for each in causes], number=False),
         Column("what would remove it", [each.advice for each in causes], number=False),
     ]
     return table(columns, "Causes of the gap")
-
-
-def _sides(result: Reconciliation, names: Sequence[str]) -> Iterator[tuple[str, Side]]:
-    yield from zip(names, (result.a, result.b), strict=True)
-
-
-def _named(name: str, side: Side) -> str:
-    epoch = "" if side.epoch is None else f", epoch {side.epoch}"
-    note = f" ({side.note})" if side.note else ""
-    return f"{side.statistic} of {name}{epoch}{note}"
 
 
 def steps(content: Content) -> Html:
@@ -156,8 +147,8 @@ def statements(content: Content) -> Html:
         rows.sort(key=lambda row: (row[1].number, row[2].epoch))
     if not rows:
         return _paragraphs("No step was recorded, so there is nothing to state.")
-    notes_ = [_epochs_from(call) for call in dict.fromkeys(call for _, call, _ in rows)]
-    told = [element("p", each, class_="note") for each in dict.fromkeys(notes_) if each]
+    how = dict.fromkeys(call.epochs_from for _, call, _ in rows if call.epochs_from in EPOCHS_FROM)
+    told = [element("p", f"Epochs are {EPOCHS_FROM[each]}.", class_="note") for each in how]
     return joined([*told, _statements(content, rows)])
 
 
@@ -191,16 +182,6 @@ def _statements(content: Content, rows: Sequence[tuple[str, Call, EpochStatement
     if any(each.nonfinite for each in stated):
         columns.append(Column("not finite", [f"{each.nonfinite:,}" for each in stated]))
     return table(columns, "What the entries say of each epoch")
-
-
-def _epochs_from(call: Call) -> str:
-    return {
-        "said": "Epochs are as the script or --steps-per-epoch says.",
-        "batch_id": "Epochs are found in the fingerprints of the batches: each begins where "
-        "the same rows begin again.",
-        "none": "Epochs are not known: the data show no second pass over the same rows, so all "
-        "steps stand as epoch 0; --steps-per-epoch N says how long one is.",
-    }.get(call.epochs_from, "")
 
 
 def reported(content: Content) -> Html:

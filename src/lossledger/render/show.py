@@ -12,26 +12,19 @@ from lossledger.growth import condition
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
 from lossledger.render.figures import Format, difference, shorten
-from lossledger.render.notes import NOTES, notes
+from lossledger.render.notes import EPOCHS_FROM, NOTES, notes
 from lossledger.render.sketch import Sketch
 from lossledger.render.story import again, story
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
-from lossledger.words import counted
+from lossledger.words import counted, when
 
 CALLS = 12
 EPOCHS = 24
 EPOCHS_OF_MANY = 6
 STEPS = 40
 BARS = 12
-
-_EPOCHS_FROM = {
-    "said": "as said by the script or by --steps-per-epoch",
-    "batch_id": "found in the data: each begins where the same rows begin again",
-    "none": "not known: the data show no second pass over the same rows, so all steps stand as "
-    "epoch 0; --steps-per-epoch N says how long one is",
-}
 
 
 class TerminalShow(Renderer[Run]):
@@ -71,8 +64,8 @@ class _Show:
     def head(self) -> None:
         run, page = self.run, self.page
         state = condition(run.path, run.complete)
-        when = str(run.info.get("created") or "")[:19].replace("T", " ")
-        page.fact("run", ", ".join(part for part in (run.name, when, state) if part))
+        parts = (run.name, when(run.info.get("created")), state)
+        page.fact("run", ", ".join(part for part in parts if part))
         page.line("folder", run.where)
         command = run.info.get("command")
         if command:
@@ -116,8 +109,8 @@ class _Show:
         page.title(f"call {call.number}: {call.driver}, {trained}, {steps}")
         if call.arguments:
             page.fact("arguments", _arguments(call.arguments))
-        if call.epochs_from in _EPOCHS_FROM:
-            page.fact("epochs", _EPOCHS_FROM[call.epochs_from])
+        if call.epochs_from in EPOCHS_FROM:
+            page.fact("epochs", EPOCHS_FROM[call.epochs_from])
         if not call.mean_of_rows:
             page.fact("loss", "no mean of row losses: a mean that weights it by rows says little")
         if again(call):

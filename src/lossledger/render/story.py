@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lossledger.run import Call, Run
-from lossledger.words import counted
+from lossledger.words import counted, when
 
 _UNTOLD = "neither weights nor epochs nor batches say from where it went on"
 
@@ -13,8 +13,7 @@ def story(run: Run) -> Iterator[str]:
     """A sentence for each time that a run was resumed, in order; none where it never was."""
     for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
-        when = str(each.get("created") or "")[:19].replace("T", " ")
-        yield f"{_stopped(each)}; resumed {when}{_went_on(calls)}"
+        yield f"{_stopped(each)}; resumed {when(each.get('created'))}{_went_on(calls)}"
 
 
 def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:

@@ -1,7 +1,7 @@
 """A reconciliation as a picture: from a, cause by cause, to b; inline SVG without a style."""
 
 import math
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from lossledger.reconciliation.result import Reconciliation
 from lossledger.render.figures import Format
@@ -15,14 +15,11 @@ _ROW = 30
 
 def waterfall(content: Reconciliation) -> Html:
     """The picture; "" where a number on the way is not finite, which has no place on it."""
-    amounts = [*(cause.amount for cause in content.causes), content.unexplained]
-    names = [*(cause.cause for cause in content.causes), "unexplained"]
-    kinds = [*(_kind(content, place) for place in range(len(content.causes))), "unexplained"]
-    if not content.unexplained:
-        amounts, names, kinds = amounts[:-1], names[:-1], kinds[:-1]
-    places = [content.a.value]
-    for amount in amounts:
-        places.append(places[-1] + amount)
+    moves = [(cause.cause, cause.known, cause.amount) for cause in content.causes]
+    if content.unexplained:
+        moves.append(("unexplained", "unexplained", content.unexplained))
+    amounts = [amount for *_, amount in moves]
+    places = list(accumulate(amounts, initial=content.a.value))
     if not all(map(math.isfinite, places)) or not amounts:
         return Html("")
     form = Format.of([content.a.value, content.b.value, *map(abs, amounts)])
@@ -33,14 +30,14 @@ def waterfall(content: Reconciliation) -> Html:
         return _LABEL + (value - low) / (high - low or 1.0) * (width - 16) + 8
 
     rows: list[Html] = [_end("a", content.a.value, x(content.a.value), 0, form)]
-    for row, (name, kind, (begin, end)) in enumerate(
-        zip(names, kinds, pairwise(places), strict=True), start=1
+    for row, ((name, kind, amount), (begin, end)) in enumerate(
+        zip(moves, pairwise(places), strict=True), start=1
     ):
-        rows.append(_cause(name, kind, (x(begin), x(end)), end - begin, row, form))
-    rows.append(_end("b", content.b.value, x(places[-1]), len(amounts) + 1, form))
+        rows.append(_cause(name, kind, (x(begin), x(end)), amount, row, form))
+    rows.append(_end("b", content.b.value, x(places[-1]), len(moves) + 1, form))
     lines = [_link(x(place), row) for row, place in enumerate(places)]
-    height = _ROW * (len(amounts) + 2) + 4
-    title = element("title", _words(content, names, amounts, form))
+    height = _ROW * (len(moves) + 2) + 4
+    title = element("title", _words(content, moves, form))
     return element(
         "svg",
         title,
@@ -52,13 +49,8 @@ def waterfall(content: Reconciliation) -> Html:
     )
 
 
-def _kind(content: Reconciliation, place: int) -> str:
-    cause = content.causes[place]
-    return "noise" if cause.is_noise else cause.kind
-
-
-def _words(content: Reconciliation, names: list[str], amounts: list[float], form: Format) -> str:
-    steps = ", ".join(f"{n} {_signed(v, form)}" for n, v in zip(names, amounts, strict=True))
+def _words(content: Reconciliation, moves: list[tuple[str, str, float]], form: Format) -> str:
+    steps = ", ".join(f"{name} {form.signed(amount)}" for name, _, amount in moves)
     return f"From a, {form.text(content.a.value)}: {steps}; to b, {form.text(content.b.value)}."
 
 
@@ -86,7 +78,7 @@ def _cause(
         height="16",
         class_=f"bar {'up' if amount > 0 else 'down'} {kind}",
     )
-    number = _text(_WIDTH - 2, row, _signed(amount, form), text_anchor="end")
+    number = _text(_WIDTH - 2, row, form.signed(amount), text_anchor="end")
     return joined([_text(0, row, name), bar, number])
 
 
@@ -100,7 +92,3 @@ def _link(x: float, row: int) -> Html:
         y2=f"{_ROW * (row + 1) + 15}",
         class_="link",
     )
-
-
-def _signed(value: float, form: Format) -> str:
-    return f"{'+' if value > 0 else '-'}{form.text(abs(value))}"

@@ -76,7 +76,7 @@ def again(
 def _command(run: Run) -> list[str]:
     """What follows `python` to train it again."""
     command, script = run.info.get("command") or [], run.info.get("script")
-    if command[:1] == ["-m"]:
+    if command[:1] in (["-m"], ["-c"]):
         return list(command)
     if not isinstance(script, Mapping) or not command:
         raise _no_script(run.path, "recorded from within a program")
