@@ -216,3 +216,15 @@ def test_of_a_validations_file_it_is_the_epochs_numbers() -> None:
     assert losses["evaluation_loss_vs_iterations"].per == "step"
     side = ll.reconcile(path, path, epoch=0).a
     assert (side.epoch, side.value) == (0, losses["epoch_loss"].values[0])
+
+
+def test_a_number_that_is_not_finite_in_both(tmp_path) -> None:
+    made = Made(tmp_path, "diverged")
+    made.call(0, driver="fit", model=0, weight_kind="rows")
+    made.steps([0.5, math.nan], epoch=0)
+    log = tmp_path / "training.log"
+    log.write_text("epoch,loss\n0,nan\n")
+    result = ll.reconcile(log, made.close())
+    assert result.gap == 0
+    assert not result.causes
+    assert result.verdict.startswith("The file's number is the run's epoch_mean of epoch 0, nan.")

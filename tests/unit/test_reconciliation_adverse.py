@@ -204,8 +204,10 @@ def test_the_first_loss_of_a_training_that_is_not_finite(tmp_path):
 SETS = "BatchDataset of _{}Dataset of _TensorSliceDataset"
 
 
-@pytest.mark.parametrize(("made_of", "count"), [("Shuffle", 64), ("Filter", 50)])
-def test_data_sets_of_the_same_rows(tmp_path, made_of, count):
+@pytest.mark.parametrize(
+    ("made_of", "count", "parts"), [("Shuffle", 64, "order"), ("Filter", 50, "unseen_rows")]
+)
+def test_data_sets_of_the_same_rows(tmp_path, made_of, count, parts):
     """What is made of a data set otherwise is no other data: a part of them, or another order."""
     order = np.random.default_rng(3).permutation(70)[:count]
     runs = [
@@ -218,6 +220,7 @@ def test_data_sets_of_the_same_rows(tmp_path, made_of, count):
     result = ll.reconcile(*runs)
     wanted = errors()[order].mean() - errors().mean()
     close(causes(result), {("unseen_rows", "exact"): wanted})
+    assert result.divergence.cause == parts
 
 
 # --- What was evaluated.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from judged import ROWS, close, exact, folded
 from made import Made
-from trained import RNG, X, Y, batches, causes, hashed, recorded, sgd
+from trained import RNG, X, Y, batch_id, batches, causes, hashed, recorded, sgd
 
 import lossledger as ll
 
@@ -31,6 +31,29 @@ def test_weights_against_rows_that_are_left_out_or_there_twice(
     wanted = ERRORS[rows].mean() - (weight * ERRORS).mean()
     close(exact(ll.reconcile(weighted, chosen)), {cause: wanted})
     close(exact(ll.reconcile(chosen, weighted)), {cause: -wanted})
+
+
+@pytest.mark.parametrize("size", [32, 10])
+def test_a_mean_over_weights_of_0_and_1_is_weighed_by_rows(tmp_path, size):
+    """`mean_with_sample_weight`: each batch's mean is over the rows that weigh 1 already."""
+    parts = batches(70, 32)
+    kept = [KEPT[part] for part in parts]
+    losses = np.array([ERRORS[part][k].mean() for part, k in zip(parts, kept, strict=True)])
+    made = Made(tmp_path, "weighted")
+    said = {"loss": "mse", "reduction": "mean_with_sample_weight"}
+    info = {"initial_weights": hashed(THETA), "final_weights": hashed(THETA)}
+    made.call(0, driver="fit", model=0, weight_kind="rows", configuration=said, **info)
+    made.steps(
+        losses,
+        epoch=0,
+        weight=ROWS,
+        penalty=np.zeros(3),
+        batch_id=np.array([batch_id(X[part], Y[part]) for part in parts], "u8"),
+        sample_weight=np.array([float(k.sum()) for k in kept]),
+    )
+    chosen = recorded(tmp_path, "chosen", rate=0.0, x=X[KEPT], y=Y[KEPT], size=size, epochs=1)
+    wanted = ERRORS[KEPT].mean() - np.dot(ROWS, losses) / 70
+    close(exact(ll.reconcile(made.close(), chosen)), {"weighting": wanted})
 
 
 def test_weights_of_0_beside_a_penalty_and_a_batch_twice_beside_a_dropped_one(tmp_path):

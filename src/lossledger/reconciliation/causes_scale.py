@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import Match, match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
-from lossledger.reconciliation.compiled import reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Floats, Fold
 from lossledger.reconciliation.moves import SAME, Change, alike, near
 from lossledger.reconciliation.pair import Pair
@@ -156,13 +156,13 @@ def _scaled_by(pair: Pair, size: int) -> str | None:
 def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     """The fold of each batch's mean over its rows."""
     columns = fold.ledger.columns
-    if kind in _MEANS or (kind == "mean_with_sample_weight" and "sample_weight" not in columns):
+    if kind in _MEANS or (kind == BY_WEIGHTS and "sample_weight" not in columns):
         return fold
-    if kind not in ("sum", "mean_with_sample_weight"):
+    if kind not in ("sum", BY_WEIGHTS):
         return None
     penalties = fold.ledger.penalties
     total = columns["loss"] - penalties
-    if kind == "mean_with_sample_weight":
+    if kind == BY_WEIGHTS:
         total = total * columns["sample_weight"]
     count = columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
     return fold.of_losses(total / count + penalties)

@@ -3,14 +3,13 @@
 import numpy as np
 
 from lossledger.reconciliation.align import match
-from lossledger.reconciliation.compiled import reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.moves import Change, near, number, share
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.undeclared import undeclared
 from lossledger.words import counted
 
-_BY_WEIGHTS = "mean_with_sample_weight"
 _STATED = "State the same statistic on both sides: `--statistic` of `lossledger show` has them all."
 
 
@@ -128,7 +127,7 @@ def _batches(a: Fold, b: Fold, pair: Pair, kind: str) -> Change | None:
         return None
     if found.known and (found.all_of_a or found.all_of_b):
         return None
-    by_weights = all(reduction_of(each.call) == _BY_WEIGHTS for each in (pair.a, pair.b))
+    by_weights = all(reduction_of(each.call) == BY_WEIGHTS for each in (pair.a, pair.b))
     wanted = [_own(fold, by_weights) for fold in (a, b)]
     changed = [fold.by(weight=each) for fold, each in zip((a, b), wanted, strict=True)]
     if wanted == [kind, kind]:

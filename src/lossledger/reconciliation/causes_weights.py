@@ -1,9 +1,11 @@
 """Causes in what a weight or a mask leaves out of a batch's loss, and of what its mean is over."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match
-from lossledger.reconciliation.compiled import reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Fold, Ledger
 from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
@@ -18,6 +20,8 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     twice. `sum(n l) / sum(s)` of a batch's mean l over n rows and the sum s of its weights, which
     is the mean over the other side's rows, less `sum(n l) / sum(n)`. Only where these are one
     number, or where each batch's weights add to the rows of the other's, as of a padded remainder.
+    Where a batch's mean is over that sum, `mean_with_sample_weight`, it is the epoch's weighting
+    alone: `sum(s l) / sum(s)` less `sum(n l) / sum(n)`.
     """
     weighs = [fold.ledger.has("sample_weight") for fold in (a, b)]
     if pair.same_entries or weighs[0] == weighs[1] or {a.form.shape, b.form.shape} != {"mean"}:
@@ -28,26 +32,40 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     rows, count = other.ledger["rows"], fold.ledger["sample_weight"] / each
     own = fold.ledger["rows"]
     paired = len(rows) == len(count) and bool(alike(count, rows).all() and (own == rows).any())
-    if reduction_of(reading.call) not in _OVER_ROWS or not near(count.sum(), rows.sum()):
+    reduced = reduction_of(reading.call)
+    if reduced not in (*_OVER_ROWS, BY_WEIGHTS) or not near(count.sum(), rows.sum()):
         return None
     if alike(own, count).all():
         return None
-    changed = _over_weights(fold, each)
+    changed = _by_weights(fold, each) if reduced == BY_WEIGHTS else _over_weights(fold, each)
     data = [each.without_penalty.value for each in (fold, changed, other)]
     if not (paired or near(data[1], data[2])) or near(data[0], data[2]):
         return None
     of_classes = "class_weight" in reading.call.arguments
     cause = "class_weight" if of_classes else "sample_weight"
+    cause = "weighting" if reduced == BY_WEIGHTS else cause
+    mean = "The epoch's" if reduced == BY_WEIGHTS else "A batch's"
     names = "ab" if mine else "ba"
     evidence = (
         f"{names[0]}'s weights add to {number(float(count.sum()))} over "
-        f"{int(own.sum()):,} rows, as many as {names[1]} has. A batch's mean is "
+        f"{int(own.sum()):,} rows, as many as {names[1]} has. {mean} mean is "
         f"over its rows, those that weigh nothing too: {number(fold.value)}; over the weights' "
         f"sum it is {number(changed.value)}."
     )
     advice = 'Leave such rows out, or compile with reduction="mean_with_sample_weight" and '
     advice += "average by the sum of the weights."
+    if reduced == BY_WEIGHTS:
+        advice = "Average the epoch by the sums of weights that the batches' means are over."
     return Change(cause, *((changed, b) if mine else (a, changed)), evidence, advice)
+
+
+def _by_weights(fold: Fold, each: int) -> Fold:
+    """The epoch's mean by the sums of the weights, which a batch's rows are then."""
+    kept = fold.over(fold.ledger.keep(fold.ledger["sample_weight"] > 0))
+    columns = dict(kept.ledger.columns)
+    count = columns.pop("sample_weight") / each  # nothing else is to be done with them
+    columns |= {"rows": count, "weight": count}
+    return kept.over(replace(kept.ledger, columns=columns))
 
 
 def _over_weights(fold: Fold, each: int) -> Fold:

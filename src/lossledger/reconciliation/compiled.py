@@ -23,6 +23,10 @@ _USUAL = {"huber": {"delta": 1.0}, "categoricalfocalcrossentropy": {"alpha": 0.2
 _USUAL["binaryfocalcrossentropy"] = {"alpha": 0.25, "gamma": 2.0}
 
 
+BY_WEIGHTS = "mean_with_sample_weight"
+"""The reduction of which a batch's loss is a mean over the sum of its weights."""
+
+
 def outputs_of(call: Call) -> tuple[str, ...]:
     """The names of the losses of several outputs, in their order; none of a single output."""
     return tuple(call.info.get("output_weights") or ())

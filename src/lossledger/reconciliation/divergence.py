@@ -8,6 +8,7 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
+from lossledger.reconciliation.data import leaves_out
 from lossledger.reconciliation.moves import SAME, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
@@ -150,6 +151,9 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         return "double_count", f"{told}; the one epoch trains again on batches of the other."
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
+    for name, reading in (("a", pair.a), ("b", pair.b)):
+        if leaves_out(reading.call):
+            return "unseen_rows", f"{told}; {name}'s data set takes a part of another one's rows."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
 
 

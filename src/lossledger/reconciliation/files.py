@@ -129,7 +129,8 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
     amount = off if place == 0 else -off
     name = f"the run's {own.statistic} of epoch {own.epoch}, {number(own.value)}"
     causes = list(inner.causes)
-    if near(found.side.value, own.value):
+    known = off == 0 or near(found.side.value, own.value)
+    if known:
         evidence = f"The file has {found.side.value:.9g} for {name}."
         if amount:
             causes.append(Cause("float32_accumulation", amount, "exact", None, evidence, _ROUNDED))
@@ -141,7 +142,6 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
             f"The file's number, {number(found.side.value)}, is not {name}: {signed(off)} of "
             "another training, epoch or loss is unexplained."
         )
-    known = near(found.side.value, own.value)
     sides = (found.side, inner.b) if place == 0 else (inner.a, found.side)
     gap = gap_of(sides[0].value, sides[1].value)
     tells = (inner.gap and gap) or not amount

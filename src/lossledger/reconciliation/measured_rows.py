@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.entry import MEASURED
 from lossledger.reconciliation.align import same_rows
-from lossledger.reconciliation.compiled import ignores_class, layers_of, reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, ignores_class, layers_of, reduction_of
 from lossledger.reconciliation.data import reorders
 from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.fold import Ledger
@@ -122,7 +122,7 @@ def _cut(
     masked |= trained.fold is not None and trained.fold.ledger.has("elements")
     if reduced == "sum":
         return {"reduction": f"{told}and the loss is a sum over a batch"}
-    if masked or (reduced == "mean_with_sample_weight" and measured.data.get("weighted")):
+    if masked or (reduced == BY_WEIGHTS and measured.data.get("weighted")):
         what = "valid targets" if masked else "sample weights"
         return {"weighting": f"{told}and a batch's mean is by its {what}, the epoch's by rows"}
     if call.losses_per_row == 0:
