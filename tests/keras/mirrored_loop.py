@@ -12,13 +12,15 @@ def layered(**compiled):
     keras.utils.set_random_seed(0)
     # As newer versions do themselves: Keras 3.8 goes on with its own stream.
     global_state.set_global_attribute("global_seed_generator", None)
+    # Few variables: an optimizer's work on each is traced once more for every replica.
+    hidden = {"activation": "relu", "kernel_regularizer": "l2", "use_bias": False}
     model = keras.Sequential(
         [
             keras.Input((3,)),
-            keras.layers.Dense(5, activation="relu", kernel_regularizer="l2"),
+            keras.layers.Dense(5, **hidden),
             keras.layers.BatchNormalization(),
             keras.layers.Dropout(0.4),
-            keras.layers.Dense(1),
+            keras.layers.Dense(1, use_bias=False),
         ]
     )
     model.compile(**{"optimizer": "adam", "loss": "mse", "metrics": ["mae"], **compiled})
