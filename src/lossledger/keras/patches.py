@@ -64,7 +64,7 @@ class Listener(Protocol):
         ...
 
     def saving(self, model: Any) -> None:
-        """The program is about to save `model`, or to take its weights."""
+        """The program is about to save `model`, or its weights."""
         ...
 
     def applied(self, optimizer: Any) -> None:
@@ -152,7 +152,6 @@ def _install() -> None:
     _replace(trainer, "test_on_batch", _test_on_batch)
     _replace(keras.layers.Layer, "set_weights", _loading)
     _replace(keras.Model, "load_weights", _loading)
-    _replace(keras.layers.Layer, "get_weights", _saving)
     for name, function in _SAVES:
         module = __import__(f"keras.src.{name}", fromlist=[function])
         _replace(module, function, _saving)
@@ -362,7 +361,7 @@ def _loading(original: Any) -> Any:
 def _saving(original: Any) -> Any:
     def saving(model: Any, *args: Any, **kwargs: Any) -> Any:
         active = listener()
-        if active is not None and isinstance(model, keras.Model):  # a layer alone is no checkpoint
+        if active is not None:
             active.saving(model)
         return original(model, *args, **kwargs)
 
