@@ -17,6 +17,9 @@ if BACKEND != "torch":
 
 import torch
 
+import lossledger.loop.torch as engine
+from lossledger.loop.tape import SOON
+
 ROWS = np.random.default_rng(5).random((230, 3)).astype("f4")
 TARGETS = ROWS.mean(1, keepdims=True)
 ARGUMENTS = {"batch_size": 10, "epochs": 4, "verbose": 0}
@@ -45,8 +48,9 @@ class Calls:
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine would make chunks too short to be repeated."""
+    """A busy machine would make chunks too short to be repeated; nor wait until it pays."""
     monkeypatch.setattr(plan, "TARGET", 1e6)
+    monkeypatch.setattr(engine, "SOON", 0)
 
 
 @pytest.fixture
@@ -101,6 +105,16 @@ class Changing(keras.callbacks.Callback):
         model.optimizer.learning_rate = 0.01 / (epoch + 1)
         model.layers[2].rate = 0.2 * epoch
         model.layers[0].trainable = epoch != 2
+
+
+def test_a_short_training_is_not_repeated(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To note two steps takes as long as some thirty do: a first epoch would take longer."""
+    monkeypatch.setattr(engine, "SOON", SOON)
+    trained(layered, loop=True, epochs=lambda: 1)
+    assert calls.count == 23
+    calls.count = 0
+    trained(layered, loop=True)
+    assert 46 < calls.count < 70
 
 
 def test_what_callbacks_change_between_epochs_counts() -> None:

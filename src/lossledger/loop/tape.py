@@ -17,6 +17,8 @@ from lossledger.loop.noted import Noted, Operations, Outside, Slot, flat, watchi
 
 LEAST = 6
 """Steps of a chunk that it takes more than for repeating to pay."""
+SOON = 32
+"""Steps that take about what it takes to note two: fewer, at the beginning, are not repeated."""
 
 
 class Tape:

@@ -17,7 +17,7 @@ from lossledger.keras.trace import Trace, tracing
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.noted import opaque
-from lossledger.loop.tape import LEAST, Tape
+from lossledger.loop.tape import LEAST, SOON, Tape
 
 STANDARD = frozenset(("train_step", "compute_metrics", "get_metrics_result"))
 """Where these are Keras's own, the results of a step's metrics go into its logs alone."""
@@ -38,6 +38,7 @@ class TorchEngine(base.Engine):
         self._tapes: dict[Any, Tape] = {}
         self._tape: Tape | None = None
         self._opaque = False
+        self._made = 0
 
     def make_tap(self) -> TorchTap:
         """See base class."""
@@ -101,8 +102,10 @@ class TorchEngine(base.Engine):
 
     def run(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
         """See base class; the last step of a chunk, whose logs are read, is not repeated."""
-        if form == "repeat" and chunk.count > LEAST and not self._opaque:
+        pays = chunk.count > LEAST and max(chunk.count, self._made) >= SOON
+        if form == "repeat" and pays and not self._opaque:
             self._tape = self._tape_of(chunk)
+        self._made += chunk.count
         return super().run(form, key, chunk, window)
 
     def _tape_of(self, chunk: Chunk) -> Tape | None:
