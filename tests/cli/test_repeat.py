@@ -30,8 +30,8 @@ model.fit(x, y, batch_size=16, epochs=2, verbose=0)
 def test_a_gap_between_seeds_is_within_chance(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "train.py").write_text(SCRIPT)
-    for name, *target in (("one", "train.py", "1"), ("two", "-c", SCRIPT, "2")):
-        done = execute([*RUN, "--name", name, *target], tmp_path)
+    for name, seed in (("one", "1"), ("two", "2")):
+        done = execute([*RUN, "--name", name, "train.py", seed], tmp_path)
         assert done.status == 0, done.stderr
     command = [*LOSSLEDGER, "reconcile", "one", "two", "--repeat", "2", "--json"]
     done = execute(command, tmp_path)
@@ -48,6 +48,7 @@ def test_a_gap_between_seeds_is_within_chance(tmp_path: Path) -> None:
     ("script", "changed", "slug"),
     [
         (None, False, "no-script"),
+        ("-c", False, "no-script"),
         ("raise SystemExit('not today')", False, "replay-failed"),
         ("print('no training')", False, "replay-failed"),
         ("pass", True, "script-changed"),
@@ -61,7 +62,9 @@ def test_what_cannot_be_trained_again_is_one_error(
     file = record(tmp_path / "runs", "one", 10) / "run.json"
     info = json.loads(file.read_text()) | {"command": ["train.py"], "script": None}
     del info["crc"]
-    if script is not None:
+    if script == "-c":
+        info["command"] = ["-c", "open('taken from a run folder', 'w')"]
+    elif script is not None:
         path = tmp_path / "train.py"
         path.write_text(script)
         sha = hashlib.sha256(b"other" if changed else path.read_bytes()).hexdigest()
@@ -71,6 +74,7 @@ def test_what_cannot_be_trained_again_is_one_error(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"lossledger: error [{slug}]" in printed.err
+    assert not Path("taken from a run folder").exists()
 
 
 def test_a_file_cannot_be_trained_again(tmp_path: Path, capsys, monkeypatch) -> None:

@@ -76,8 +76,10 @@ def again(
 def _command(run: Run) -> list[str]:
     """What follows `python` to train it again."""
     command, script = run.info.get("command") or [], run.info.get("script")
-    if command[:1] in (["-m"], ["-c"]):
+    if command[:1] == ["-m"]:
         return list(command)
+    if command[:1] == ["-c"]:
+        raise _no_script(run.path, "code of -c, and what a run folder holds is never run")
     if not isinstance(script, Mapping) or not command:
         raise _no_script(run.path, "recorded from within a program")
     path = Path(str(script["path"]))

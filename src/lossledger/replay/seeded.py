@@ -21,10 +21,10 @@ def run(offset: int, folder: str, command: list[str]) -> int:
         command: What follows `python`.
     """
     AfterImport("keras", lambda: _seed(offset)).install()
-    option = command[0] if command[0] in ("-m", "-c") else ""
-    name, *arguments = command[1:] if option else command
-    target = runner.Target(name, tuple(arguments), option)
-    script = None if option else Path(name)
+    module = command[0] == "-m"
+    name, *arguments = command[1:] if module else command
+    target = runner.Target(name, tuple(arguments), "-m" if module else "")
+    script = None if module else Path(name)
     recording = DeferredRecording(Path(folder), "replay", script, target.command)
     return runner.run(target, recording, quiet=True)
 
