@@ -29,6 +29,9 @@ ONE := $(or $(wildcard $(ALL)),$(VENV)/.with-$(BACKEND))
 PYTEST := $(BIN)/python -m pytest -q --disable-warnings
 QUIET := TF_CPP_MIN_LOG_LEVEL=3
 
+# Hundreds of processes import the same modules: they are compiled once, whatever the shell says.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: demo test test-core test-jax test-tensorflow test-torch test-oldest lint audit fuzz bench \
   docs clean help
