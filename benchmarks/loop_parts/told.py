@@ -71,6 +71,7 @@ def tell(backend: str, found: dict[str, Measured], counts: str, *, whole: bool) 
         (name, *("" if (by := ratio(model)) is None else f"{by:.2f}" for model in found.values()))
         for name, ratio in RATIOS.items()
     ]
+    ratios = [row for row in ratios if any(row[1:])]
     faster = section.table(("`Loop` is faster by", *found), ratios)
     left_out = [
         f"- {way} is left out of the {name}: {why}."
