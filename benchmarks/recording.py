@@ -65,7 +65,6 @@ def convnet(keras):
 
 MODELS = {"toy": toy, "mlp": mlp, "convnet": convnet}
 CALL = "a call of fit"
-SIZE = 32
 ALONE = 4
 """Seconds for which the recorded model trains alone."""
 
@@ -83,7 +82,7 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
     rng, rows = np.random.default_rng(0), []
     for name in chosen:
         _, shape = MODELS[name](keras)
-        x = rng.random((SIZE * turns.STEPS, *shape), dtype="float32")
+        x = rng.random((turns.SIZE * turns.STEPS, *shape), dtype="float32")
         y = rng.integers(0, 2, (len(x), 1)).astype("float32")
         models = []
         for _ in range(turns.MODELS):
@@ -91,16 +90,14 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
             model, _ = MODELS[name](keras)
             model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy")
             models.append(model)
-        ways = (turns.fit, turns.calls_of_fit, turns.train_on_batch)
-        for driver, train in zip(("fit", CALL, "train_on_batch"), ways, strict=True):
+        ways = {"fit": turns.fit, CALL: turns.calls_of_fit, "train_on_batch": turns.train_on_batch}
+        for driver, train in ways.items():
             section.doing(f"{backend}, {name}, {driver}")
             with tempfile.TemporaryDirectory() as folder:
                 with lossledger.record(folder, name="benchmark", model=models[RECORDED]):
-                    times = train(models, x, y, seconds)
-                    step = np.median(times)
-                    thread = (
-                        None if driver == CALL else beside(models[RECORDED], driver, x, y, step)
-                    )
+                    times, thread = train(models, x, y, seconds), None
+                    if driver != CALL:
+                        thread = beside(models[RECORDED], driver, x, y, np.median(times))
             rows.append((name, driver, times * 1e6, thread))
     package = {"tensorflow": "tensorflow-cpu"}.get(backend, backend)
     head = section.head(
@@ -147,6 +144,8 @@ def beside(model, driver, x, y, step):
     Args:
         step: Seconds that a step takes, about.
     """
+    from recording_parts.turns import SIZE
+
     (thread,) = [each for each in threading.enumerate() if each.name == "lossledger"]
     clock = time.pthread_getcpuclockid(thread.ident)
     epochs = max(1, round(ALONE / step / (len(x) / SIZE)))

@@ -1,7 +1,7 @@
 """The methods of Keras that are replaced while a recording is on, and how they are put back.
 
-All of them belong to Keras's own classes, but for one function of its losses: a model, its copies
-and its saved files never hold anything of ours but the compiled train function.
+All of them belong to Keras's own classes, but for functions of its losses and its saving: a model,
+its copies and its saved files never hold anything of ours but the compiled train function.
 """
 
 import contextlib
