@@ -9,6 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any, Protocol
 
 import keras
@@ -142,7 +143,7 @@ def _install() -> None:
     _replace(
         _class("keras.src.trainers.compile_utils", "CompileLoss"), "call", trace.noting_data_loss
     )
-    losses = __import__("keras.src.losses.loss", fromlist=["Loss"])
+    losses = import_module("keras.src.losses.loss")
     _replace(losses, "reduce_weighted_values", trace.noting_reduction)
     _replace(_class("keras.src.optimizers.base_optimizer", "BaseOptimizer"), "apply", _apply)
     _replace(trainer, "make_train_function", functools.partial(_make_train_function, tap_of=tap_of))
@@ -153,8 +154,7 @@ def _install() -> None:
     _replace(keras.layers.Layer, "set_weights", _loading)
     _replace(keras.Model, "load_weights", _loading)
     for name, function in _SAVES:
-        module = __import__(f"keras.src.{name}", fromlist=[function])
-        _replace(module, function, _saving)
+        _replace(import_module(f"keras.src.{name}"), function, _saving)
     _replace(CallbackList, "on_epoch_begin", _epoch_begin)
     _replace(CallbackList, "on_epoch_end", _epoch_end)
     if backend == "jax":

@@ -151,20 +151,19 @@ class RecordedCall:
     def saving(self) -> None:
         """The program is about to save the model: where its training goes on from these weights.
 
-        This is written before they are; what they have learnt from is already. So no training that
-        is killed goes on from weights of which the ledger knows nothing.
+        The recording writes this, and what they have learnt from, before they are saved. So no
+        training that is killed goes on from weights of which the ledger knows nothing.
         """
-        recording, tap = self.recording, self.tap
-        if tap is None or not recording.here or self._saves == SAVES or not self._steps:
+        tap = self.tap
+        if tap is None or self._saves == SAVES or not self._steps:
             return
         self._saves += 1
-        with recording.guarded("weights-not-read"):
+        with self.recording.guarded("weights-not-read"):
             from lossledger.keras import describe
 
             held = tap.weights(())
             if held is not None:
                 self.write(saved=[[self._steps, describe.weights_fingerprint(held.read())]])
-                recording.collector.collect()
 
     def ends(self, tap: "Tap[Any]") -> None:
         """Keep what training came to: of a series, before its program set the weights after it."""

@@ -283,10 +283,11 @@ class Recording:
 
     def saving(self, model: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
-        if self.here:
-            self.collector.collect()
+        if not self.here:
+            return
         if (call := self.models.call(model)) is not None:
             call.saving()
+        self.collector.collect()
 
     def applied(self, optimizer: Any) -> None:
         """See `lossledger.keras.patches.Listener`."""
