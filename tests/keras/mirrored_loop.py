@@ -12,7 +12,7 @@ def layered(**compiled):
     keras.utils.set_random_seed(0)
     # As newer versions do themselves: Keras 3.8 goes on with its own stream.
     global_state.set_global_attribute("global_seed_generator", None)
-    # Few variables, and Adam in one case: an optimizer's work is traced once more for every replica.
+    # Few variables, and Adam in one case: an optimizer is traced once more for every replica.
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     hidden = {"activation": "relu", "kernel_regularizer": "l2", "use_bias": False}
     model = keras.Sequential(
