@@ -89,7 +89,8 @@ class JaxTap(base.Tap[Any]):
         row = jnp.stack([jnp.asarray(value, jnp.float32) for value in columns.values()])
         lanes = lanes_of(data) if self.full else None
         if lanes is not None:
-            row = jnp.concatenate([row, jax.lax.bitcast_convert_type(lanes, jnp.float32)])
+            bits = jax.lax.bitcast_convert_type(lanes, jnp.float32)
+            row = jnp.concatenate([row, bits if self.hashing else jnp.zeros_like(bits)])
         whole = self.settle(selection.layout, [*columns], hashed=lanes is not None)
         if not whole:
             return None
