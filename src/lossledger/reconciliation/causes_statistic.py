@@ -81,9 +81,10 @@ def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Change | None:
 def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Another weight for each step's loss.
 
-    `sum(v l) / sum(v) - sum(w l) / sum(w)` over the same entries: those of the side that has more
-    rows; where they are as many, of the side that doesn't weigh by rows. Where both weigh alike
-    but cut their rows into other batches, each side goes to the weights that don't depend on the
+    `sum(v l) / sum(v) - sum(w l) / sum(w)` over the same entries: those of the side that doesn't
+    weigh by rows; where neither does, of the side that has more. So rows that the one side leaves
+    out are priced as rows, and a list of equal batches needs no weights. Where both weigh alike but
+    cut their rows into other batches, each side goes to the weights that don't depend on the
     batches: rows, or what a batch's mean was over.
     """
     if not {a.form.shape, b.form.shape} <= {"mean", "cumulative"}:
@@ -92,7 +93,7 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if kinds[0] == kinds[1]:
         return _batches(a, b, pair, kinds[0])
     rows = [float(fold.ledger["rows"].sum()) for fold in (a, b)]
-    mine = rows[0] > rows[1] if rows[0] != rows[1] else kinds[0] != "rows"
+    mine = kinds[0] != "rows" if "rows" in kinds else rows[0] >= rows[1]
     fold, kind = (a, kinds[1]) if mine else (b, kinds[0])
     if not _has(fold, kind):
         mine = not mine
