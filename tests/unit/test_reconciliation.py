@@ -62,6 +62,13 @@ def test_epochs_of_one_call(fit):
     close(exact(result), {"convention": means[1] - means[0]})
 
 
+def test_a_running_mean_before_its_epoch_ends(fit):
+    losses = float32(sgd()[0], slice(3, 6))
+    whole, part = ((ROWS * losses)[:n].sum() / ROWS[:n].sum() for n in (3, 2))
+    result = ll.reconcile((fit, "@batch=1:running_mean"), (fit, "epoch_mean"))
+    close(exact(result), {"convention": whole - part})
+
+
 def test_a_mean_that_nothing_resets(fit):
     losses, rows = sgd()[0]["loss"].astype("f4").astype("f8"), np.tile(ROWS, 2)
     wanted = (losses * rows)[3:].sum() / 70 - (losses * rows).sum() / 140

@@ -21,7 +21,8 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     shapes = {a.form.shape, b.form.shape}
     chosen = pair.same_entries or pair.a.part or pair.b.part
-    if chosen and shapes == {"last"} and len(a.ledger) != len(b.ledger):
+    means = pair.same_entries and shapes == {"mean"}
+    if (means or (chosen and shapes == {"last"})) and len(a.ledger) != len(b.ledger):
         return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters
     if same or shapes <= {"mean", "cumulative"} or shapes <= {"last", "cumulative"}:
@@ -38,13 +39,14 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
 
 
 def _other_batch(a: Fold, b: Fold, pair: Pair) -> Change:
-    """The loss of a later batch, less that of the other's batch, of the same epoch."""
+    """The loss of a later batch, or the mean up to it, less that of the other's batch."""
     places = [len(fold.ledger) - 1 for fold in (a, b)]
     changed = [
         fold.over(fold.ledger.keep(np.arange(len(fold.ledger)) <= min(places))) for fold in (a, b)
     ]
     of = "of one epoch" if pair.same_entries else "of their epochs"
-    evidence = f"The loss of batch {places[0]} in a, of batch {places[1]} in b, {of}."
+    what = "The loss of" if a.form.shape == "last" else "The mean up to"
+    evidence = f"{what} batch {places[0]} in a, batch {places[1]} in b, {of}."
     return Change("convention", changed[0], changed[1], evidence, "Compare the same batch.")
 
 
@@ -105,7 +107,10 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if not (pair.a if mine else pair.b).call.mean_of_rows:
         evidence += " Its loss is no mean of row losses, which no weights make of it."
     advice = "Average with the rows as weights: np.average(losses, weights=rows)."
-    if {"elements", "sample_weight"} & set(kinds):
+    if not (pair.a if mine else pair.b).call.mean_of_rows:
+        advice = 'Take the same mean on both sides: but of means over rows ("sum_over_batch_size") '
+        advice += "each depends on the batches."
+    elif {"elements", "sample_weight"} & set(kinds):
         advice = "Average the epoch with the weights that the batches' own means have."
     return Change("weighting", changed if mine else a, b if mine else changed, evidence, advice)
 
