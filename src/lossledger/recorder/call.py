@@ -126,6 +126,7 @@ class RecordedCall:
             self.of_arrays = self.driver == "fit" and self._trained.of_arrays
         elif self.driver == "train_on_batch":
             self._size = given.rows_of(arguments.get("x"))
+            self._trained = given.Trained(arguments, whole=True)
         if validation := given.validated(arguments, self._trained):
             self._validation = validation
             self.write(validation=validation)
