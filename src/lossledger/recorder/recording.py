@@ -46,14 +46,6 @@ class Recording:
         model: The only model to record; all models by default.
         export: Trackers that the run is exported to as it grows; see `record`.
         resume: A run to go on in, instead of a new one: its folder or name.
-
-    Example:
-
-    ```python
-    with lossledger.record("runs", name="baseline") as run:
-        model.fit(x, y, epochs=10)
-    lossledger.open(run.path).statistic("epoch_mean")
-    ```
     """
 
     def __init__(
