@@ -221,16 +221,30 @@ def test_a_validation_on_a_data_set(fit):
 
 @pytest.mark.one_backend
 def test_a_loop_evaluated_on_a_part_of_its_rows(record):
-    def train(model, x):
-        for part in batches(32):
-            model.train_on_batch(X[part], Y[part])
-        model.evaluate(x, Y[:40], verbose=0)
+    """In order or shuffled; on rows that are others, that are held out, or nobody knows what."""
+    mixed = np.random.default_rng(3).permutation(70)
+    rows, first = per_row(model_of()), np.arange(40)
 
-    rows = per_row(model_of())
-    run, model = record(lambda model: train(model, X[:40]), model_of(0.0))
-    found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate")
-    assert_causes(found, {("unseen_rows", "measured"): rows[:40].mean() - rows.mean()})
-    run, model = record(lambda model: train(model, X[:40] + 1), model_of(0.0))
-    other = per_row(model, X[:40] + 1, Y[:40]).mean()
-    found, _ = summed(f"{run}:epoch_mean", f"{run}:evaluate")
-    assert_causes(found, {("data", "measured"): other - rows.mean()})
+    def found(x, y, order=None, last=70):
+        def train(model):
+            taken = np.arange(last) if order is None else order[order < last]
+            for k in range(0, last, 32):
+                part = slice(k, min(k + 32, last)) if order is None else taken[k : k + 32]
+                model.train_on_batch(X[part], Y[part])
+            model.evaluate(x, y, verbose=0)
+
+        run, model = record(train, model_of(0.0))
+        gap = per_row(model, x, y).mean() - rows[:last].mean()
+        result = lossledger.reconcile(f"{run}:epoch_mean", f"{run}:evaluate")
+        assert result.gap == pytest.approx(gap, abs=1e-6)
+        return [each.cause for each in result.causes], result.verdict
+
+    for order in (None, mixed):
+        assert found(X[:40], Y[:40], order)[0] == ["unseen_rows"]
+        causes, told = found(X[56:], Y[56:], order, 56)
+        assert causes == ["data"]
+        assert "All of the gap is data" in told
+    assert found(X[:40] + 1, Y[:40])[0] == ["data"]
+    causes, told = found(X[first], Y[first], mixed)  # a copy, which nothing ties to X
+    assert causes == []
+    assert "whether they are among these is not on record" in told

@@ -225,6 +225,29 @@ def test_a_resumed_training_shows_in_its_train_loss(write) -> None:
     assert any(f"{(1.2503 + 1.1) / 2:.6g}" in note for note in found.notes)
 
 
+def test_a_training_resumed_between_two_logged_steps(write) -> None:
+    """From step 39 on; the mean that was logged at step 40 is of the one step since then."""
+    log = [{"loss": loss, "step": step} for step, loss in ((36, 4.0), (40, 2.0), (44, 1.5))]
+    log.append({"train_loss": (2.0 + 4 * 1.5) / 44, "step": 44})
+    found = read(write(json.dumps(log)))
+    assert any("resumed at step 39" in note for note in found.notes)
+    assert any(f"mean is {8 / 5:.6g}" in note for note in found.notes)
+
+
+def test_transformers_in_an_event_file() -> None:
+    """Trained for 3 epochs of 13 steps with logging_steps=3."""
+    found = read(FILES / "transformers.events")
+    loss = series_of(found, "train/loss")
+    assert (found.tool, loss.statistic) == ("transformers", "window_mean")
+    assert {row.parameters["n"] for row in loss.conventions} == {3}
+    np.testing.assert_array_equal(loss.steps, np.arange(3, 40, 3))
+    assert any("each of 39 steps" in text for text in loss.not_recoverable)
+    assert series_of(found, "eval/loss").statistic == "evaluate"
+    assert series_of(found, "train/train_loss").statistic == "cumulative_mean"
+    total = series_of(found, "train/train_loss").values[0]
+    assert loss.values.mean() == pytest.approx(total, rel=1e-6)
+
+
 def test_windows_of_unequal_length_are_weighted_by_their_steps(write) -> None:
     log = [{"loss": 4.0, "step": 1}, {"loss": 2.0, "step": 10}, {"loss": 1.0, "step": 20}]
     found = read(write(json.dumps(log)))

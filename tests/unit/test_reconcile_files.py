@@ -188,6 +188,27 @@ def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
     assert {cause.cause for cause in result.causes} <= {"weighting", "float32_accumulation"}
 
 
+def test_the_log_of_an_earlier_call(tmp_path) -> None:
+    """The number beside it is of the last call, as always; the file's is found where it is."""
+    made = Made(tmp_path)
+    for call in (0, 1):
+        made.call(call, driver="fit", model=0)
+        made.steps([1.0 + call, 2.0, 5.0], call=call, epoch=0, weight=[8, 8, 2])
+    run = made.close()
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps({"loss": [34 / 18]}))
+    result = ll.reconcile(path, run)
+    sums(result)
+    assert (result.b.call, result.b.value) == (1, 42 / 18)
+    assert "The file's number is the run's epoch_mean of epoch 0 of call 0, 1.88889." in (
+        result.verdict
+    )
+    path.write_text(json.dumps({"loss": [7.0]}))
+    verdict = ll.reconcile(path, (run, "batch_mean")).verdict
+    assert "is not the run's epoch_mean of epoch 0, 2.33333" in verdict
+    assert "Between the run's own two numbers: All of the gap is weighting." in verdict
+
+
 def test_a_history_counts_from_the_calls_first_epoch(tmp_path, means) -> None:
     columns = sgd()[0]
     made = Made(tmp_path)

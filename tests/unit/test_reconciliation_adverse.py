@@ -226,6 +226,28 @@ def test_data_sets_of_the_same_rows(tmp_path, made_of, count, parts):
 # --- What was evaluated.
 
 
+def test_masks_of_several_outputs_over_other_batches(tmp_path):
+    """How many targets each mask left in is not on record, but only that can tell the two apart."""
+    runs, means = [], []
+    for size in (32, 16):
+        mask = {"layers": [{"class": "Masking"}, {"class": "Dense", "units": 2}]}
+        parts = batches(70, size)
+        losses, rows = RNG.random(len(parts)), [len(X[part]) for part in parts]
+        made = Made(tmp_path, f"of{size}")
+        arguments = {"x": {"shape": [70, 3], "dtype": "float64"}, "batch_size": size}
+        made.call(
+            0, driver="fit", model=0, weight_kind="rows", configuration=mask, arguments=arguments
+        )
+        made.call(0, initial_weights="one", final_weights="one")
+        identities = np.array([batch_id(X[part], Y[part]) for part in parts], "u8")
+        losses, _ = made.steps(losses, weight=rows, epoch=0, batch_id=identities)
+        runs.append(made.close())
+        means.append(np.dot(losses, rows) / 70)
+    result = ll.reconcile(*runs)
+    close(causes(result), {("weighting", "exact"): means[1] - means[0]})
+    assert "each output's valid targets" in result.causes[0].evidence
+
+
 def summed(part):
     ids = [batch_id(X[p], Y[p]) for p in batches(70, 32)][part]
     lanes = [sum(each >> 32 for each in ids), sum(each % 2**32 for each in ids)]
@@ -243,7 +265,7 @@ def evaluated(directory, data, *, rate=0.0, arguments=None):
     ("data", "arguments", "cause"),
     [
         ({"rows": 64, "batch_id": summed(slice(2))}, {}, "unseen_rows"),
-        ({"rows": 40, "batch_id": "0000000100000002"}, {}, "data"),
+        ({"rows": 40, "batch_id": "0000000100000002", "trained": 0}, {}, "data"),
         ({"rows": 70, "batch_id": "0000000100000002"}, {}, "data"),
         ({"rows": 70, "batch_id": summed(slice(3)), "weighted": True}, {}, "sample_weight"),
         ({}, {"class_weight": {"0": 1.0, "1": 3.0}}, "class_weight"),

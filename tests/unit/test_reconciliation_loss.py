@@ -52,6 +52,46 @@ def test_weights_of_outputs(tmp_path):
     close(exact(forgotten), {"loss_weights": 0.7 * mean})
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_weights_by_which_a_step_of_ones_own_adds_its_losses(tmp_path, other):
+    """As an autoencoder weighs a divergence: no record says it, its named losses do."""
+    parts = np.random.default_rng(7).random((2, 2, 6)).astype("f4").astype("f8")
+    parts, runs = (parts if other else parts[:1].repeat(2, 0)), []
+    for weight, (first, second) in zip((1.0, 0.1), parts, strict=True):
+        made = Made(tmp_path, f"beta{weight}")
+        own = {"custom_train_step": True, "loss": None}
+        made.call(
+            0,
+            driver="fit",
+            model=0,
+            weight_kind="one",
+            output_weights={"rebuilt_loss": "one", "kl_loss": "one"},
+            configuration=own,
+            initial_weights="one",
+        )
+        made.steps(
+            first + weight * second,
+            weight=1.0,
+            rows=np.full(6, 8),
+            epoch=np.repeat([0, 1], 3),
+            batch_id=np.tile([11, 12, 13], 2).astype("u8"),
+            rebuilt_loss=first,
+            kl_loss=second,
+            penalty=np.full(6, np.nan),
+        )
+        runs.append(made.close())
+    result = ll.reconcile(*runs)
+    last = parts[:, :, 3:].mean(-1)
+    if not other:
+        close(exact(result), {"loss_weights": -0.9 * last[0, 1]})
+        return
+    middle = last[:, 0] + 0.55 * last[:, 1]
+    wanted = {("loss_weights", "exact"): -0.45 * last[:, 1].sum()}
+    wanted["loss_weights", "replayed"] = middle[1] - middle[0]
+    close(folded(result), wanted)
+    assert "1 rebuilt_loss + 0.1 kl_loss in b" in result.causes[0].evidence
+
+
 @pytest.mark.parametrize("column", [True, False])
 def test_sample_weights_at_weights_that_stand_still(tmp_path, column):
     weight = np.random.default_rng(3).random(70) * 3

@@ -115,7 +115,33 @@ def test_a_call_that_goes_on_where_another_ended(tmp_path):
     assert folded(result) == {("initial_weights", "replayed"): -0.25}
 
 
+def test_a_model_that_may_have_been_trained_as_part_of_another(tmp_path):
+    """As a generator's, whose weights hold a discriminator that each program trained otherwise."""
+    runs = []
+    for name in ("u", "v"):
+        made = Made(tmp_path, name)
+        for call, first in enumerate(("same", name)):
+            made.call(call, driver="train_on_batch", model=call, initial_weights=first)
+            made.steps([0.5, 0.25 + 0.125 * call * (name == "u")], call=call, model=call)
+        runs.append(made.close())
+    verdict = ll.reconcile(*((run, "@model=1") for run in runs)).verdict
+    assert "had trained other models before" in verdict
+    assert "drawn at random" not in verdict
+
+
 # --- May they be compared?
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_sequences_that_are_padded_to_other_lengths(tmp_path, masked):
+    """Under a mask the padding is in no loss."""
+    runs = []
+    for length in (8, 7):
+        layers = [{"class": "Masking"} if masked else {"class": "Dense"}, {"class": "Dense"}]
+        told = {"y": {"shape": [70, length, 1], "dtype": "float32"}}
+        info = {"configuration": {"layers": layers}, "arguments": told}
+        runs.append(recorded(tmp_path, f"of{length}", info=info))
+    assert ll.reconcile(*runs).comparable == masked
 
 
 @pytest.mark.parametrize(

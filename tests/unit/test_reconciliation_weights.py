@@ -270,6 +270,23 @@ def test_epochs_that_go_on_past_the_end_of_the_data(tmp_path):
         close(causes(result), {("double_count", kind): wanted})
 
 
+def test_an_epoch_that_goes_on_where_the_other_begins_anew(tmp_path):
+    """Of 70 rows: whole batches of 32, over and over, beside batches over the end of the data."""
+    again, on = np.tile(np.arange(64), 2), np.arange(128) % 70
+    runs, last = [], []
+    for name, index in (("again", again), ("on", on)):
+        columns = sgd(epochs=1, x=X[index], y=Y[index])[0]
+        made = Made(tmp_path, name)
+        told = {"x": "BatchDataset of RepeatDataset", "steps_per_epoch": 2}
+        told = {"initial_weights": "one", "arguments": told}
+        made.call(0, driver="fit", model=0, weight_kind="rows", **told)
+        loss, rows = columns.pop("loss"), columns["rows"].astype("f8")
+        made.steps(loss, weight=rows, **{**columns, "epoch": [0, 0, 1, 1]})
+        runs.append(made.close())
+        last.append(loss[2:].mean())
+    close(causes(ll.reconcile(*runs)), {("unseen_rows", "replayed"): last[1] - last[0]})
+
+
 def test_batches_that_are_shuffled_as_a_whole(tmp_path):
     cut = np.roll(np.arange(70), 6)
     parts = [cut[:6], *(cut[6:][part] for part in batches(64, 32))]

@@ -15,6 +15,7 @@ from lossledger.explain.kind import Kind, Versions, epoch_series, is_loss, losse
 from lossledger.explain.lightning_csv import lightning_series
 from lossledger.explain.records import HEADER, Damaged, begins, records
 from lossledger.explain.source import EVENT_BYTES, NUMBERS, SERIES, Source
+from lossledger.explain.trainer_state import window_series
 
 _EVALUATION = re.compile(r"evaluation_(.+)_vs_iterations")
 _VERSION = "brain.Event:"
@@ -158,6 +159,8 @@ def _other(
         return lightning_series(tag, of.steps, epochs, of.values, versions)
     if tool == "transformers" and tag in _TRANSFORMERS:
         said = rows(versions, _TRANSFORMERS[tag], "transformers")
+        if tag == "train/loss":
+            return window_series(tag, of.steps, of.values, said)
         return epoch_series(tag, of.steps, of.values, said, "step")
     series = epoch_series(tag, of.steps, of.values, (), "step")
     if is_loss(tag.lower()):

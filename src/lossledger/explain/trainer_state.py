@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, TypeGuard, cast
 
 import numpy as np
@@ -94,7 +95,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 def _series(name: str, logged: _Logged, versions: Versions) -> Series:
     steps, values = logged.steps, logged.values
     if name == "loss":
-        return _window_series(steps, values, rows(versions, "history", "transformers"))
+        return window_series(name, steps, values, rows(versions, "history", "transformers"))
     if name == "train_loss":
         said = rows(versions, "training", "transformers")
         return epoch_series(name, steps, values, said, "step").saying(
@@ -105,13 +106,14 @@ def _series(name: str, logged: _Logged, versions: Versions) -> Series:
     return epoch_series(name, steps, values, (), "step")
 
 
-def _window_series(
-    steps: Sequence[int], values: Sequence[float], said: tuple[Convention, ...]
+def window_series(
+    name: str, steps: Sequence[int], values: Sequence[float], said: tuple[Convention, ...]
 ) -> Series:
+    """A series of means over the steps since the last one, as `Trainer` logs them."""
     windows = _sizes(steps)
     usual = int(np.median(windows)) if windows else 0
     said = tuple(replace(row, parameters={"n": usual}) for row in said)
-    series = epoch_series("loss", steps, values, said, "step")
+    series = epoch_series(name, steps, values, said, "step")
     finite = np.array([v for v in values if math.isfinite(v)])
     if not len(finite):
         return series
@@ -176,13 +178,16 @@ def _total(logged: dict[str, _Logged]) -> Iterator[str]:
     if abs(sum(sums) / end - value) <= slack:
         yield f"train_loss is the mean of all logged windows, within {slack:.0e}"
         return
-    for place in range(1, len(sums)):
-        if abs(sum(sums[place:]) / end - value) <= slack:
-            told = sum(sums[place:]) / (end - steps[place - 1])
+    for place, after in enumerate(accumulate(reversed(sums[1:]), initial=0.0), 1):
+        # The window in which it was resumed is over the steps since then alone.
+        mean, last = loss.values[-place], steps[-place]
+        own = (value * end - after) / mean if mean else 0.0
+        since = round(own)
+        if 1 <= since <= sizes[-place] and abs(own - since) * abs(mean) <= slack * end:
             yield (
                 f"train_loss {value:.6g} is what a training gives that was resumed at step "
-                f"{steps[place - 1]:,}: the losses since then, divided by all {end:,} steps; their "
-                f"mean is {told:.6g}"
+                f"{last - since:,}: the losses since then, divided by all {end:,} steps; their "
+                f"mean is {value * end / (end - last + since):.6g}"
             )
             return
     yield f"train_loss {value:.6g} is not the mean of the logged windows, {sum(sums) / end:.6g}"

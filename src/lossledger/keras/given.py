@@ -3,7 +3,7 @@
 import contextlib
 import math
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -22,17 +22,18 @@ class Trained:
     """The arrays that a training was given, for as long as the program keeps them.
 
     Args:
-        arguments: Of `fit`, by name.
+        arguments: Of `fit`, by name; or of one batch.
+        whole: Whether they are a part, as `x[:32]` of `x`, and the arrays those that it is of.
 
     `of_arrays` says whether there are any, of which Keras then makes batches by copying rows.
     """
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, arguments: Mapping[str, Any], *, whole: bool = False) -> None:
         leaves = _leaves(arguments.get("x"), arguments.get("y"))
         self.of_arrays = bool(leaves)
-        self._arrays: list[Any] = []
+        self._arrays: list[Callable[[], Any]] = []
         with contextlib.suppress(TypeError):  # what can't be referred to so is not known
-            self._arrays = [weakref.ref(leaf) for leaf in leaves]
+            self._arrays = [_whole(leaf) if whole else weakref.ref(leaf) for leaf in leaves]
         self._split = float(arguments.get("validation_split") or 0.0)
         self._hashes: np.ndarray | None = None
 
@@ -42,6 +43,14 @@ class Trained:
         if hashes is None or measured is None:
             return None
         return int(np.isin(measured, hashes).sum())
+
+    def told(self, x: Any, y: Any, rows: int) -> dict[str, Any]:
+        """`rows` and `batch_id` of its arrays, and `has`; nothing where they aren't known."""
+        has, hashes = self.has(x, y, rows), self._rows()
+        if has is None or hashes is None:
+            return {}
+        lanes = hashes.view("i4").reshape(-1, 2).sum(0, dtype="i4").view("f4")
+        return {"rows": len(hashes), "batch_id": _text(lanes), "has": has}
 
     def _rows(self) -> np.ndarray | None:
         if self._hashes is None:
@@ -61,19 +70,24 @@ def evaluated(
 
     Args:
         arguments: The arguments.
-        trained: The arrays that the training was given.
-        size: The rows of a batch of a training that was given batches.
+        trained: The arrays that the training was given; those of which its batches are a part,
+            where it was given batches.
+        size: The rows of such a batch.
 
     Returns:
         As `data_of`; `batch_size` and `steps` where they were said; `trained`, how many of the
-        rows are among those that the training was given, where that is known; else `batches`,
-        fingerprints of its first `BATCHES` of `size` rows.
+        rows are among those that the training was given, where that is known. Beside a training
+        that was given batches: `batches`, fingerprints of its first `BATCHES` of `size` rows, and
+        `within`, the arrays that `trained` are a part of, or that the measured rows are a part of.
     """
     x, y, weight = (arguments.get(name) for name in ("x", "y", "sample_weight"))
     batch, steps = (arguments.get(name) for name in ("batch_size", "steps"))
-    found = _beside(x, y, weight, _rows(batch, steps), trained)
-    if found and size and "trained" not in found:
+    found = _beside(x, y, weight, _rows(batch, steps), None if size else trained)
+    if found and size:
         found["batches"] = _cut(_leaves(x, y), min(found["rows"] // size, BATCHES), size)
+        within = trained.told(x, y, found["rows"]) if trained else {}
+        within = within or Trained(arguments, whole=True).told(x, y, found["rows"])
+        found |= {"within": within} if within else {}
     said = {"batch_size": batch, "steps": steps}
     return {**found, **{name: int(value) for name, value in said.items() if value}}
 
@@ -145,6 +159,29 @@ def rows_of(batch: Any) -> int | None:
     return int(leaves[0].shape[0]) if leaves else None
 
 
+def _whole(leaf: Any) -> Callable[[], Any]:
+    """All rows of the array that a slice of rows is of, for as long as that lives.
+
+    Raises:
+        TypeError: It is a slice of no array.
+    """
+    base = getattr(leaf, "base", None)
+    step = leaf.strides[0] if isinstance(base, np.ndarray) else 0
+    if not isinstance(base, np.ndarray) or not base.flags.c_contiguous or step < leaf[:1].nbytes:
+        raise TypeError(f"no slice of rows: {type(leaf).__name__}")
+    kept, row = weakref.ref(base), (leaf.shape[1:], leaf.dtype, leaf.strides)
+    place = (leaf.ctypes.data - base.ctypes.data) % step
+    size = sum((n - 1) * each for n, each in zip(leaf.shape[1:], leaf.strides[1:], strict=True))
+    count = (base.nbytes - place - size - leaf.itemsize) // step + 1
+
+    def rows() -> Any:
+        shape, dtype, strides = row
+        array = kept()
+        return None if array is None else np.ndarray((count, *shape), dtype, array, place, strides)
+
+    return rows
+
+
 def _cut(leaves: Sequence[Any], count: int, size: int) -> list[str]:
     """Fingerprints of so many batches of so many rows."""
     kept = _looked_at(leaves, count * size)
@@ -155,8 +192,12 @@ def _cut(leaves: Sequence[Any], count: int, size: int) -> list[str]:
 
 def _texts(batches: Sequence[Sequence[np.ndarray]]) -> list[str]:
     """Fingerprints, as JSON has no such integers."""
-    lanes = fingerprint.of_batches(batches).view("u4").tolist()
-    return [f"{high:08x}{low:08x}" for high, low in lanes]
+    return [_text(lanes) for lanes in fingerprint.of_batches(batches)]
+
+
+def _text(lanes: np.ndarray) -> str:
+    high, low = lanes.view("u4").tolist()
+    return f"{high:08x}{low:08x}"
 
 
 def _leaves(x: Any, y: Any) -> list[Any]:

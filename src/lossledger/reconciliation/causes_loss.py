@@ -151,7 +151,7 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Change | None:
         return fewer
     if "loss_weights" not in pair.factors:
         return None
-    weights = [_weights(each) for each in (pair.a, pair.b)]
+    weights = pair.own_weights or [_weights(each) for each in (pair.a, pair.b)]
     if not weights[0] or not weights[1] or weights[0].keys() != weights[1].keys():
         return None
     if not all(_adds_up(f.ledger, w) for f, w in zip((a, b), weights, strict=True)):
@@ -161,6 +161,8 @@ def loss_weights(a: Fold, b: Fold, pair: Pair) -> Change | None:
     told = [" + ".join(f"{value:g} {name}" for name, value in each.items()) for each in weights]
     evidence = f"The loss is {told[0]} in a, {told[1]} in b."
     advice = "Compile both with the same loss_weights, or compare the outputs' own losses."
+    if pair.own_weights:
+        advice = "Add the losses by the same weights in both, or compare them one by one."
     return Change("loss_weights", changed[0], changed[1], evidence, advice)
 
 

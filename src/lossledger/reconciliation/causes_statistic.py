@@ -21,7 +21,8 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     shapes = {a.form.shape, b.form.shape}
     chosen = pair.same_entries or pair.a.part or pair.b.part
-    if chosen and shapes == {"last"} and len(a.ledger) != len(b.ledger):
+    means = pair.same_entries and shapes == {"mean"}
+    if (means or (chosen and shapes == {"last"})) and len(a.ledger) != len(b.ledger):
         return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters
     if same or shapes <= {"mean", "cumulative"} or shapes <= {"last", "cumulative"}:
@@ -38,13 +39,14 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
 
 
 def _other_batch(a: Fold, b: Fold, pair: Pair) -> Change:
-    """The loss of a later batch, less that of the other's batch, of the same epoch."""
+    """The loss of a later batch, or the mean up to it, less that of the other's batch."""
     places = [len(fold.ledger) - 1 for fold in (a, b)]
     changed = [
         fold.over(fold.ledger.keep(np.arange(len(fold.ledger)) <= min(places))) for fold in (a, b)
     ]
     of = "of one epoch" if pair.same_entries else "of their epochs"
-    evidence = f"The loss of batch {places[0]} in a, of batch {places[1]} in b, {of}."
+    what = "The loss of" if a.form.shape == "last" else "The mean up to"
+    evidence = f"{what} batch {places[0]} in a, batch {places[1]} in b, {of}."
     return Change("convention", changed[0], changed[1], evidence, "Compare the same batch.")
 
 
@@ -81,9 +83,10 @@ def state_not_reset(a: Fold, b: Fold, pair: Pair) -> Change | None:
 def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Another weight for each step's loss.
 
-    `sum(v l) / sum(v) - sum(w l) / sum(w)` over the same entries: those of the side that has more
-    rows; where they are as many, of the side that doesn't weigh by rows. Where both weigh alike
-    but cut their rows into other batches, each side goes to the weights that don't depend on the
+    `sum(v l) / sum(v) - sum(w l) / sum(w)` over the same entries: those of the side that doesn't
+    weigh by rows; where neither does, of the side that has more. So rows that the one side leaves
+    out are priced as rows, and a list of equal batches needs no weights. Where both weigh alike but
+    cut their rows into other batches, each side goes to the weights that don't depend on the
     batches: rows, or what a batch's mean was over.
     """
     if not {a.form.shape, b.form.shape} <= {"mean", "cumulative"}:
@@ -92,7 +95,7 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if kinds[0] == kinds[1]:
         return _batches(a, b, pair, kinds[0])
     rows = [float(fold.ledger["rows"].sum()) for fold in (a, b)]
-    mine = rows[0] > rows[1] if rows[0] != rows[1] else kinds[0] != "rows"
+    mine = kinds[0] != "rows" if "rows" in kinds else rows[0] >= rows[1]
     fold, kind = (a, kinds[1]) if mine else (b, kinds[0])
     if not _has(fold, kind):
         mine = not mine
@@ -104,7 +107,10 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if not (pair.a if mine else pair.b).call.mean_of_rows:
         evidence += " Its loss is no mean of row losses, which no weights make of it."
     advice = "Average with the rows as weights: np.average(losses, weights=rows)."
-    if {"elements", "sample_weight"} & set(kinds):
+    if not (pair.a if mine else pair.b).call.mean_of_rows:
+        advice = 'Take the same mean on both sides: but of means over rows ("sum_over_batch_size") '
+        advice += "each depends on the batches."
+    elif {"elements", "sample_weight"} & set(kinds):
         advice = "Average the epoch with the weights that the batches' own means have."
     return Change("weighting", changed if mine else a, b if mine else changed, evidence, advice)
 

@@ -7,11 +7,13 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.compiled import (
     integer_targets,
+    layers_of,
     loss_weights_of,
     same_functions,
     takes_logits,
     targets_of,
 )
+from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.result import Difference
 from lossledger.reconciliation.weights import shapes_in, weights_file
 from lossledger.run import Run
@@ -167,6 +169,8 @@ def _targets(a: Call, b: Call) -> Iterator[str]:
     shapes = [targets_of(call) for call in (a, b)]
     if integer_targets(a) != integer_targets(b) or None in shapes:
         return
+    if all(any(map(masks, layers_of(call))) for call in (a, b)):
+        shapes = [[each[1:] for each in found or ()] for found in shapes]  # padded, and masked
     if shapes[0] != shapes[1]:
         told = [each[0] if each and len(each) == 1 else each for each in shapes]
         yield f"The targets have other shapes a row: {told[0]} in a, {told[1]} in b."

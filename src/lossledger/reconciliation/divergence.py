@@ -151,6 +151,9 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         return "double_count", f"{told}; the one epoch trains again on batches of the other."
     if pair.any_shuffled and pair.same_data is not False:
         return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
+    if pair.cut_short:
+        ends = "steps_per_epoch ends both epochs, elsewhere in the same data"
+        return "unseen_rows", f"{told}; {ends}."
     for name, reading in (("a", pair.a), ("b", pair.b)):
         if leaves_out(reading.call):
             return "unseen_rows", f"{told}; {name}'s data set takes a part of another one's rows."

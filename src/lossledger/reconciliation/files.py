@@ -23,6 +23,8 @@ from lossledger.run import open as open_run
 
 Between: TypeAlias = "Callable[[Which, Which], Reconciliation]"
 
+_CALLS = 16
+"""Calls of a run that are looked at for a file's number, at most: its last ones."""
 _ROUNDED = "None is needed: a float32 sum rounds. State the number from the entries."
 
 
@@ -77,19 +79,27 @@ def _over_the_run(
     spec = Spec.of(other)
     calls = [each for each in run.select(spec.call, spec.model) if each.steps]
     ats = [{"epoch": epoch} for epoch in found.epochs]
+    if spec.call is None:  # the file may be the log of an earlier call
+        last = [each.number for each in calls[::-1][:_CALLS]]
+        ats += [{"epoch": epoch, "call": call} for call in last for epoch in found.epochs]
     ats = ats if found.step is None else [_at(run, calls, found.step)]
     inners: list[Reconciliation] = []
+    missing: list[LossLedgerError] = []
     for at in ats:
         chosen = {"call": spec.call, "model": spec.model, **at}
         told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
         own = (run, f"@{told}:{found.statistic}")
         try:
-            inners.append(between(own, other) if place == 0 else between(other, own))
-        except LossLedgerError:
-            if at is ats[-1] and not inners:
-                raise
-    like = (e for e in inners if near((e.a if place == 0 else e.b).value, found.side.value))
-    return next(like, inners[0])
+            inner = between(own, other) if place == 0 else between(other, own)
+        except LossLedgerError as error:
+            missing.append(error)
+            continue
+        if near((inner.a if place == 0 else inner.b).value, found.side.value):
+            return inner
+        inners.append(inner)
+    if not inners:
+        raise missing[0]
+    return inners[0]
 
 
 def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
@@ -127,7 +137,8 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
     own = inner.a if place == 0 else inner.b
     off = gap_of(found.side.value, own.value)
     amount = off if place == 0 else -off
-    name = f"the run's {own.statistic} of epoch {own.epoch}, {number(own.value)}"
+    of = f" of call {own.call}" if inner.a.call != inner.b.call else ""
+    name = f"the run's {own.statistic} of epoch {own.epoch}{of}, {number(own.value)}"
     causes = list(inner.causes)
     known = off == 0 or near(found.side.value, own.value)
     if known:
@@ -145,7 +156,8 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
     sides = (found.side, inner.b) if place == 0 else (inner.a, found.side)
     gap = gap_of(sides[0].value, sides[1].value)
     tells = (inner.gap and gap) or not amount
-    rest = f" {'' if known else 'Of the rest: '}{inner.verdict}" if tells else ""
+    between = "" if known else "Between the run's own two numbers: "
+    rest = f" {between}{inner.verdict}" if tells else ""
     return Reconciliation.of(
         *sides,
         merged(causes),

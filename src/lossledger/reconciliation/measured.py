@@ -1,7 +1,9 @@
 """Causes that only an evaluation can tell: another mode of the layers, weights on their way."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lossledger.call import Call
 from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.causes_loss import loss_weights, penalty
 from lossledger.reconciliation.causes_rows import hidden_steps
@@ -139,6 +141,8 @@ def _of_one(
         evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
         if trained.call.steps in trained.call.loads:
             evidence += " These the program set after the last step, as restore_best_weights does."
+        if _averages(trained.call):
+            evidence += f" {_AVERAGES}"
         move = Move("moving_weights", left, f"{evidence} {assumed}", _MOVING)
         return [(move, None)], f"All of the gap is moving_weights{assuming}"
     if modes and still:
@@ -156,6 +160,11 @@ def _of_one(
     )
 
 
+def _averages(call: Call) -> bool:
+    optimizer = call.configuration.get("optimizer")
+    return isinstance(optimizer, Mapping) and bool(optimizer.get("use_ema"))
+
+
 def _act(modes: list[str]) -> str:
     """The layers that act otherwise in training, each class once."""
     names = list(dict.fromkeys(modes))
@@ -165,6 +174,7 @@ def _act(modes: list[str]) -> str:
 _CUT = ("weighting", "reduction", "hyperparameters")
 """What a measurement in other batches is a cause of."""
 _PASS = "Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
+_AVERAGES = "With use_ema they are the optimizer's averages, which replace the weights in the end."
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 _SEEN = "The data are those of the training: their fingerprints are equal."

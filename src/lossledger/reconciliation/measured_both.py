@@ -6,7 +6,10 @@ from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
 
-_ALIKE = "the trainings are the same as far as recorded"
+_ADVICE = {
+    **dict.fromkeys(("unseen_rows", "data"), "Measure both on the same rows."),
+    "sample_weight": "Measure both with the same sample weights, or without any.",
+}
 _OTHERS = "the evaluated weights are not the same"
 
 
@@ -32,7 +35,8 @@ def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
         return [], f"{signed(left)} is unexplained: {others}."
     if parted is None:
         names = ", ".join(sorted({*pair.factors, *rows.causes}))
-        told = f"they differ in {names}" if names else _ALIKE
+        same = _same(pair).replace("The", "the", 1)
+        told = f"they differ in {names}" if names else f"{same}, as far as recorded"
         return [], f"{signed(left)} is unexplained: {told}."
     cause = sole_cause(pair, parted)
     if cause is not None and not pair.measuring and not rows.causes:
@@ -67,14 +71,21 @@ def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause 
     return None
 
 
+def _nothing_trained(pair: Pair) -> bool:
+    return any(each.call.measures for each in (pair.a, pair.b))
+
+
+def _same(pair: Pair) -> str:
+    """What two measurements have in common, in words."""
+    return "The model is the same" if _nothing_trained(pair) else "The trainings are the same"
+
+
 def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
     """The one thing on record in which two measurements of one training differ."""
     if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
         slug = next(iter(rows.causes))
-        evidence = f"The trainings are the same, but {rows.told}."
-        rows_alone = slug in ("unseen_rows", "data")
-        advice = "Measure both on the same rows." if rows_alone else ADVICE[slug]
-        return Cause(slug, left, "measured", None, evidence, advice)
+        evidence = f"{_same(pair)}, but {rows.told}."
+        return Cause(slug, left, "measured", None, evidence, _ADVICE.get(slug, ADVICE[slug]))
     counts = [each.data.get("rows") for each in (pair.a, pair.b)]
     if pair.measuring and not pair.factors and (None in counts or counts[0] != counts[1]):
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
@@ -84,7 +95,7 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
     if len(acts) == 1 and not pair.measuring and not rows.causes:
         slug = acts.pop()
         names = ", ".join(pair.factors[slug])
-        evidence = f"All steps of both trainings agree. What differs, {names}, acts on what is "
-        evidence += "measured alone."
+        agree = "" if _nothing_trained(pair) else "All steps of both trainings agree. "
+        evidence = f"{agree}What differs, {names}, acts on what is measured alone."
         return Cause(slug, left, "replayed", None, evidence, advice_on(slug))
     return None

@@ -9,7 +9,6 @@ import numpy as np
 from lossledger.entry import MEASURED
 from lossledger.reconciliation.align import same_rows
 from lossledger.reconciliation.compiled import BY_WEIGHTS, ignores_class, layers_of, reduction_of
-from lossledger.reconciliation.data import reorders
 from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.fold import Ledger
 from lossledger.reconciliation.reading import Reading
@@ -161,18 +160,34 @@ def _other_count(trained: Reading, measured: Reading, count: int, what: str) -> 
     """More rows or fewer than the epoch has: of its data, other ones, or nobody knows."""
     assert trained.fold is not None
     ledger, identity = trained.fold.ledger, _identity(measured)
-    own, among = int(ledger["rows"].sum()), measured.data.get("trained")
+    own, among = int(ledger["rows"].sum()), _among(ledger, measured)
     rows = f"the {what} {counted(count, 'row')}, those of the training {own:,}"
-    if among is not None and among < count < own:
-        of = f"{among:,}" if among else "none"
+    if among is not None and count < own:
+        of = "all" if among == count else f"{among:,}" if among else "none"
         rows = f"the {what} {counted(count, 'row')}, {of} of them among the training's {own:,}"
     part = identity is not None and _is_part(ledger, identity, count)
     if part or count in (among, _given(trained)) or _shares_batches(ledger, measured):
         return {"unseen_rows": rows}
-    if among is None and (identity is None or reorders(trained)):
+    if among is None:
         unknown = "whether they are among these is not on record"
         return {"unseen_rows": rows, "data": unknown}
     return {"data": rows}
+
+
+def _among(ledger: Ledger, measured: Reading) -> int | None:
+    """How many of the measured rows are among the training's; `None` where that isn't known.
+
+    Of rows that were given in batches it is where the arrays that these, or the measured rows, are
+    a part of are the epoch's rows; or where they are these and the measured ones.
+    """
+    whole, identity = measured.data.get("within"), _identity(measured)
+    if whole is None or identity is None:
+        return measured.data.get("trained")
+    ids, all_of_it = ledger["batch_id"], np.array([int(whole["batch_id"], 16)], np.uint64)
+    if same_rows(ids, all_of_it):
+        return int(whole["has"])
+    rest = same_rows(np.append(ids, identity), all_of_it)
+    return 0 if rest and whole["rows"] > measured.data["rows"] else None
 
 
 def _shares_batches(ledger: Ledger, measured: Reading) -> bool:

@@ -12,10 +12,12 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import begins_anew, same_rows
 from lossledger.reconciliation.comparable import differences
-from lossledger.reconciliation.compiled import layers_of, losses_of, same_functions
+from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
 from lossledger.reconciliation.factors import draws, factors
+from lossledger.reconciliation.moves import near
 from lossledger.reconciliation.parting import begins_in, training_ids
+from lossledger.reconciliation.parts import weights_in
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 from lossledger.reconciliation.weights import begin_alike, stood_still
@@ -23,6 +25,7 @@ from lossledger.reconciliation.weights import begin_alike, stood_still
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
 
+_OWN_STEP = "custom_train_step"
 _UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
 """Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _BESIDE_A_MODEL = "arguments|versions|environment|device"
@@ -93,7 +96,21 @@ class Pair:
         if not self.arrays:
             # A data set has batches and an order of its own, which the entries show.
             found = [e for e in found if e.name not in _OF_ARRAYS]
-        return factors(found, self.other_functions, self.other_outputs)
+        causes = factors(found, self.other_functions, self.other_outputs)
+        if self.own_weights:
+            causes["loss_weights"] = ["the weights by which a step adds its losses"]
+        return causes
+
+    @cached_property
+    def own_weights(self) -> list[dict[str, float]]:
+        """The weights by which a step of each side's own adds its losses, where they differ."""
+        sides = [each for each in (self.a, self.b) if each.call.configuration.get(_OWN_STEP)]
+        if self.same_call or len(sides) < 2:
+            return []
+        found = [weights_in(e.fold.ledger, outputs_of(e.call)) for e in sides if e.fold]
+        if len(found) < 2 or not all(found) or found[0].keys() != found[1].keys():
+            return []
+        return [] if all(near(found[0][name], found[1][name]) for name in found[0]) else found
 
     @cached_property
     def other_functions(self) -> bool:

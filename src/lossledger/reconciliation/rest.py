@@ -8,7 +8,9 @@ import numpy as np
 from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.causes_weights import same_valid
 from lossledger.reconciliation.chain import Chain
+from lossledger.reconciliation.compiled import ignores_class, layers_of
 from lossledger.reconciliation.divergence import UNKNOWN
+from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.fold import Fold
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.optimizers import other_state
@@ -38,6 +40,11 @@ _ADVICE = {
     "sample_weight": "Train both with the same sample weights.",
     "class_weight": "Train both with the same class weights.",
 }
+
+_BY_MASKS = (
+    "A batch's loss is a sum of means over each output's valid targets, the epoch's mean is by "
+    "rows: so it depends on which rows share a batch."
+)
 
 
 def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
@@ -79,6 +86,10 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     cause = sole_cause(pair, parted, aside)
     if cause is None:
         return None
+    if cause == "hyperparameters" and pair.held and _same_rows(pair) and _of_valid(pair):
+        advice = "Give both the same batches: no weight makes one mean of several outputs' masks."
+        evidence = f"The weights stood still. {parted.evidence} {_BY_MASKS}"
+        return Cause("weighting", left, "exact", None, evidence, advice)
     kind = "exact" if pair.held and cause != "randomness" else "replayed"
     evidence = (
         f"The same {a.form.text} is {number(a.value)} of a's steps, {number(b.value)} of b's. "
@@ -88,6 +99,12 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
     if pair.held:
         evidence = f"{parted.evidence} The weights stood still, and nothing else differs."
     return Cause(cause, left, kind, None, evidence, advice_on(cause))
+
+
+def _of_valid(pair: Pair) -> bool:
+    """Whether a batch's loss is of means over valid targets."""
+    calls = [each.call for each in (pair.a, pair.b)]
+    return all(any(map(masks, layers_of(call))) or ignores_class(call) for call in calls)
 
 
 def _still(chain: Chain, pair: Pair) -> str | None:

@@ -24,6 +24,7 @@ RESETS = 64
 _OUTSIDE = (
     "Evaluate, and reset metrics, between epochs (on_epoch_end), or with a copy of the model."
 )
+_AFTER = "State the epoch from its entries, which have all steps; or train these between two fits."
 _UPDATED = "Update a metric of that name in train_step, and list it in the model's `metrics`."
 _MULTIPLIES = "Use Keras 3.10 or newer, or state the number from the entries."
 _ROUNDED = "None is needed: a float32 sum rounds. Keep the entries, and state the number from them."
@@ -77,6 +78,9 @@ def reported(
     how = how or _reset(stated, value)
     if how is not None:
         return stated, (Move("state_not_reset", stated.value - value, how, _OUTSIDE),), ""
+    how = _before_more(stated, value)
+    if how is not None:
+        return stated, (Move("hidden_steps", stated.value - value, how, _AFTER),), ""
     how = _multiplied(stated, value, replicas) if replicas > 1 else None
     if how is not None:
         return stated, (Move("replica_scaling", stated.value - value, how, _MULTIPLIES),), ""
@@ -149,25 +153,44 @@ def _reset(stated: Fold, value: float) -> str | None:
     Keras then reports the mean of the steps that follow, or 0 where none does. To be taken for
     that, its float32 sums have to give the number to the last bit.
     """
-    start = stated.ledger.start
-    loss, weight = (each[start:] for each in (stated.losses, _weights(stated)))
-    with np.errstate(all="ignore"):
-        sums = [np.cumsum(each[::-1])[::-1] for each in (loss * weight, weight)]
-        means = sums[0] / sums[1]
-    places = [int(place) for place in np.flatnonzero(np.abs(means - value) <= SAME * abs(value))]
-    for place in places[:RESETS]:
-        rest = loss[place:], weight[place:]
-        given = float(keras_mean(*rest, np.zeros(len(rest[0])))[0])
-        if place and same(given, float(np.float32(value))):
-            return (
-                f"The metrics were reset after {counted(place, 'step')} of the epoch: "
-                f"{number(value)} is the mean of the {counted(len(rest[0]), 'step')} that "
-                f"followed; of all {len(loss):,} it is {number(stated.value)}."
-            )
-    if value == 0 and len(loss):
+    count = _left(stated, value, from_end=True)
+    whole = len(stated.ledger)
+    if count:
         return (
-            f"The metrics were reset after the last step: 0 is the mean of none of {len(loss):,}."
+            f"The metrics were reset after {counted(whole - count, 'step')} of the epoch: "
+            f"{number(value)} is the mean of the {counted(count, 'step')} that "
+            f"followed; of all {whole:,} it is {number(stated.value)}."
         )
+    if value == 0 and whole:
+        return f"The metrics were reset after the last step: 0 is the mean of none of {whole:,}."
+    return None
+
+
+def _before_more(stated: Fold, value: float) -> str | None:
+    """How a number that was reported before the epoch's last steps is made; `None` if it wasn't.
+
+    As where a callback trains on, after Keras has read its metrics at the epoch's end.
+    """
+    count = _left(stated, value, from_end=False)
+    return count and (
+        f"{number(value)} is the mean of the epoch's first {counted(count, 'step')}: Keras had "
+        "reported it before the others, which a callback trained. Of all "
+        f"{len(stated.ledger):,} it is {number(stated.value)}."
+    )
+
+
+def _left(stated: Fold, value: float, *, from_end: bool) -> int | None:
+    """Of how many of the epoch's last steps, or first, Keras's float32 sums give a number."""
+    order = slice(None, None, -1 if from_end else 1)
+    start = stated.ledger.start
+    loss, weight = (each[start:][order] for each in (stated.losses, _weights(stated)))
+    with np.errstate(all="ignore"):
+        means = np.cumsum(loss * weight) / np.cumsum(weight)
+    counts = 1 + np.flatnonzero(np.abs(means - value) <= SAME * abs(value))
+    for count in counts[counts < len(loss)][::-1][:RESETS].tolist():
+        part = loss[:count][order], weight[:count][order]
+        if same(float(keras_mean(*part, np.zeros(count))[0]), float(np.float32(value))):
+            return count
     return None
 
 

@@ -7,6 +7,7 @@ from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.divergence import UNKNOWN
 from lossledger.reconciliation.moves import SAME, signed
 from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.rest import by_chance, causes_of
 from lossledger.reconciliation.result import Cause, Divergence, gap_of, remainder
 from lossledger.reconciliation.shown import DIFFERS
@@ -77,6 +78,13 @@ def _alike(pair: Pair, chain: Chain | None, parted: Divergence | None) -> str:
     return "The numbers are equal, though the trainings are not the same."
 
 
+def _trained_others(reading: Reading) -> bool:
+    """Whether its run trained another model before, as a GAN's discriminator."""
+    first = reading.calls[0]
+    before = [call for call in reading.run.calls if call.number < first.number and call.steps]
+    return any(call.model != first.model for call in before)
+
+
 def _only_rounding(pair: Pair, parted: Divergence | None) -> str:
     if parted is None:
         return "The trainings agree in every step; float32 rounding is all that tells them apart."
@@ -97,6 +105,11 @@ def _unexplained(pair: Pair, left: float, parted: Divergence | None) -> str:
     if parted is None:
         return f"{head}."
     where = parted.where
+    if parted.step is None and all(_trained_others(each) for each in (pair.a, pair.b)):
+        return (
+            f"{head}: the trainings part {where} on initial_weights. Their programs had trained "
+            "other models before, which may share these weights: reconcile those first (@model=)."
+        )
     if by_chance(pair, parted):
         return (
             f"{head}: the trainings part {where} on {parted.cause}, which is drawn at random. "
