@@ -347,5 +347,5 @@ def test_a_last_digit_that_was_rounded_otherwise_is_told(
     assert main(["demo", "-o", "runs"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert f"printed {again[FIT.name][0]:.6f}: that is epoch_mean" in text
-    assert "to six decimals; of the last one, float32's rounding is left." in text
-    assert "rounding is left" not in demo.text
+    assert "to six decimals; where the last one differs, that is Keras's float32 rounding." in text
+    assert "float32 rounding" not in demo.text

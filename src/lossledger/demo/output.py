@@ -115,7 +115,8 @@ def _last_printed(statement: Statement) -> str:
 
 def _printed(content: Findings) -> tuple[str, str]:
     fit, epochs, raw = (content.trainings[each.name] for each in (FIT, EPOCHS, RAW))
-    rounded = "; of the last one, float32's rounding is left" if _off(fit) or _off(epochs) else ""
+    off = _off(fit) or _off(epochs)
+    rounded = "; where the last one differs, that is Keras's float32 rounding" if off else ""
     return "printed", (
         f'Two programs print an "average loss". {fit.program} printed {fit.printed[-1]:.6f}: '
         f"that is {_named(fit)}. {epochs.program} printed {epochs.printed[-1]:.6f}: that is "
