@@ -27,6 +27,10 @@ _value = attrgetter("_value")
 _trainable = attrgetter("trainable")
 
 
+SMALL = 2**16
+"""Bytes of an epoch's order that stay on the host."""
+
+
 class _Step(NamedTuple):
     """A traced step and its programs.
 
@@ -119,8 +123,8 @@ class JaxEngine(base.Engine):
         return super().batch(batch)
 
     def put_order(self, order: np.ndarray) -> Any:
-        """See base class."""
-        return jax.device_put(order)
+        """See base class; a small one is put there by each call, which takes less than this does."""
+        return order if order.nbytes <= SMALL else jax.device_put(order)
 
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """See base class."""
@@ -213,10 +217,11 @@ class JaxEngine(base.Engine):
         """See base class; the batch is picked by the call that trains on it."""
         if form == "eager" or chunk.order is None:
             return super().single(form, key, chunk, place, window)
+        order = chunk.order
+        if isinstance(order, np.ndarray):
+            order, place = order[place : place + 1], 0
         span = np.array([place, window.filled], "i4")
-        return self._call(
-            self._steps[key[:3]].programs["picked"], window, chunk.data, chunk.order, span
-        )
+        return self._call(self._steps[key[:3]].programs["picked"], window, chunk.data, order, span)
 
     def pick(self, chunk: Chunk, place: int) -> Any:
         """See base class."""
