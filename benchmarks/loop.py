@@ -7,7 +7,7 @@ then again, so that a busy moment meets them all. The figure is the median over 
 that each way's first epoch is timed, by turns as well, in a process of its own that has imported
 all and done nothing. Orbit and PyTorch Lightning come from the environment that `peers.py` makes;
 one that can't run is left out by name, with its reason. Rewrites a section a backend of
-`docs/benchmarks.md`. ROUNDS and FIRST say how many rounds, and how many first epochs.
+`docs/benchmarks.md`. ROUNDS and FIRST say how many rounds of each model, and first epochs.
 """
 
 import contextlib
@@ -27,9 +27,10 @@ import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = int(os.environ.get("ROUNDS", 3))
+ROUNDS = {"toy": 7, "convnet": 3, "transformer": 3}
+"""Rounds of a model: more where a round is short, and where the threads run counts."""
 FIRST = int(os.environ.get("FIRST", 5))
-EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
+EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step."""
 
 Train = Callable[[int], Any]
@@ -100,6 +101,10 @@ def ways(name: str) -> dict[str, Callable[[], Train]]:
     }
 
 
+def rounds_of(name: str) -> int:
+    return int(os.environ.get("ROUNDS", ROUNDS[name]))
+
+
 def timed(train: Train, epochs: int) -> float:
     began = time.perf_counter()
     own = train(epochs)
@@ -160,10 +165,11 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
         if "Loop" in way and settles:
             train(300 if name == "toy" and "a time" not in way else 30)
     epochs = EPOCHS[name]
-    section.doing(f"{name}: {ROUNDS} rounds of all by turns")
+    count = rounds_of(name)
+    section.doing(f"{name}: {count} rounds of all by turns")
     rounds = [
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
-        for _ in range(ROUNDS)
+        for _ in range(count)
     ]
     return {way: [each[way] for each in rounds] for way in trained}, left_out
 
@@ -176,7 +182,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             took, left_out = step_times(name, folder)
         found[name] = Measured(took, first[name], left_out)
-    counts = f"{ROUNDS} rounds and {FIRST} first epochs"
+    counts = f"{' or '.join(sorted({str(rounds_of(each)) for each in names}))} rounds"
+    counts = f"{counts} and {FIRST} first epochs"
     tell(keras.backend.backend(), found, counts, whole=names == list(MODELS))
 
 

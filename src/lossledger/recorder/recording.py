@@ -389,7 +389,7 @@ class Recording:
             return
         self.collector.collect()
         self.models.end(call)
-        call.describe()
+        call.say()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
         if tap is not None:
             if failed is None:
