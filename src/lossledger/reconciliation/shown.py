@@ -172,7 +172,9 @@ def _before_more(stated: Fold, value: float) -> str | None:
     As where a callback trains on, after Keras has read its metrics at the epoch's end.
     """
     count = _left(stated, value, from_end=False)
-    return count and (
+    if count is None:
+        return None
+    return (
         f"{number(value)} is the mean of the epoch's first {counted(count, 'step')}: Keras had "
         "reported it before the others, which a callback trained. Of all "
         f"{len(stated.ledger):,} it is {number(stated.value)}."
