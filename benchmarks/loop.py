@@ -7,7 +7,7 @@ then again, so that a busy moment meets them all. The figure is the median over 
 that each way's first epoch is timed, by turns as well, in a process of its own that has imported
 all and done nothing. Orbit and PyTorch Lightning come from the environment that `peers.py` makes;
 one that can't run is left out by name, with its reason. Rewrites a section a backend of
-`docs/benchmarks.md`. ROUNDS and FIRST say how many rounds, and how many first epochs.
+`docs/benchmarks.md`. ROUNDS and FIRST say how many rounds of each model, and first epochs.
 """
 
 import contextlib
@@ -27,10 +27,14 @@ import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = int(os.environ.get("ROUNDS", 3))
+ROUNDS = {"toy": 7, "convnet": 3, "transformer": 3}
+"""Rounds of a model: more where a round is short, and where the threads run counts."""
 FIRST = int(os.environ.get("FIRST", 5))
-EPOCHS = {"toy": 20, "convnet": 3, "transformer": 5}
+EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step."""
+
+STEPS = {"toy": 125}
+"""Steps of an epoch, where they aren't 20."""
 
 Train = Callable[[int], Any]
 
@@ -73,11 +77,14 @@ def recorded(name: str, folder: str) -> Train:
     train = with_loop(name)
 
     def timed(epochs: int) -> float:
-        with lossledger.record(folder):
+        with lossledger.record(folder) as recording:
             train(1)
             began = time.perf_counter()
             train(epochs)
-            return time.perf_counter() - began
+            took = time.perf_counter() - began
+        steps = STEPS.get(name, 20) * (epochs + 1)
+        assert len(lossledger.open(recording.path).losses()) == steps
+        return took
 
     return timed
 
@@ -98,6 +105,10 @@ def ways(name: str) -> dict[str, Callable[[], Train]]:
         "`Loop`": partial(with_loop, name),
         "`Loop`, a step at a time": partial(with_loop, name, stepping=True),
     }
+
+
+def rounds_of(name: str) -> int:
+    return int(os.environ.get("ROUNDS", ROUNDS[name]))
 
 
 def timed(train: Train, epochs: int) -> float:
@@ -141,7 +152,7 @@ def first_epoch(make: Callable[[], Train]) -> float | None:
 
 def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Microseconds a step by way, a number a round; reasons of peers left out."""
-    steps = {"toy": 125}.get(name, 20)
+    steps = STEPS.get(name, 20)
     trained: dict[str, Train] = {}
     left_out: dict[str, str] = {}
     for way, make in (ways(name) | {"`Loop`, recorded": partial(recorded, name, folder)}).items():
@@ -160,10 +171,11 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
         if "Loop" in way and settles:
             train(300 if name == "toy" and "a time" not in way else 30)
     epochs = EPOCHS[name]
-    section.doing(f"{name}: {ROUNDS} rounds of all by turns")
+    count = rounds_of(name)
+    section.doing(f"{name}: {count} rounds of all by turns")
     rounds = [
         {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
-        for _ in range(ROUNDS)
+        for _ in range(count)
     ]
     return {way: [each[way] for each in rounds] for way in trained}, left_out
 
@@ -176,7 +188,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             took, left_out = step_times(name, folder)
         found[name] = Measured(took, first[name], left_out)
-    counts = f"{ROUNDS} rounds and {FIRST} first epochs"
+    counts = f"{' or '.join(sorted({str(rounds_of(each)) for each in names}))} rounds"
+    counts = f"{counts} and {FIRST} first epochs"
     tell(keras.backend.backend(), found, counts, whole=names == list(MODELS))
 
 

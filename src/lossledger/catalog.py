@@ -20,7 +20,7 @@ READS = 2
 
 _UPGRADE = "Upgrade: pip install -U lossledger."
 _LISTED = 5
-_BACK = re.compile(rf"{LATEST}(?:~(\d+))?")
+_BACK = re.compile(r"(.+?)(?:~(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ def find(run: str | Path, directory: str | Path = "runs") -> Path:
     """The folder of the run that a user means.
 
     Args:
-        run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
-            or `latest~1` for the one before. A name may have a folder of runs before it. That may
-            be a URI: what an object store has of the run is then fetched.
+        run: A run's folder, or a name: the folder's, or the one that the run was given, of which
+            the newest is meant; `latest`; or `name~1` and `latest~1` for the one before. A name
+            may have a folder of runs before it. That may be a URI: what an object store has of the
+            run is then fetched.
         directory: The folder of runs in which a bare name is looked up, or its URI.
 
     Raises:
-        LossLedgerError: There is none (slug `no-run`), or there are several of one name (slug
-            `ambiguous-name`).
+        LossLedgerError: There is none (slug `no-run`).
     """
     remote = remote_of(run)
     if remote is not None:
@@ -173,12 +173,18 @@ def find(run: str | Path, directory: str | Path = "runs") -> Path:
         raise _no_run(run, path)
     if not where.is_dir():
         raise _no_run(run, where)
-    back = _BACK.fullmatch(path.name)
-    if back:
-        return _latest(run, where, int(back[1] or 0))
+    name, back = _asked(path.name)
+    if name == LATEST:
+        return _latest(run, where, back)
     if (where / path.name / "run.json").is_file():
         return where / path.name
     return _named(run, where, runs_in(where), path.name).path
+
+
+def _asked(name: str) -> tuple[str, int]:
+    """A name, and how many runs of that name back: `latest~1`."""
+    found = _BACK.fullmatch(name)
+    return (found[1], int(found[2] or 0)) if found else (name, 0)
 
 
 def _find_remote(run: Remote) -> Path:
@@ -189,15 +195,15 @@ def _find_remote(run: Remote) -> Path:
     if inside or not run.parent.name:
         raise _no_run(run, run, inside)
     where, ids = run.parent, _remote_ids(run.parent)
-    back = _BACK.fullmatch(run.name)
-    if back:
+    name, back = _asked(run.name)
+    if name == LATEST:
         newest = (where / name for name in reversed(ids) if copies.is_run(where / name))
-        chosen = next(itertools.islice(newest, int(back[1] or 0), None), None)
+        chosen = next(itertools.islice(newest, back, None), None)
         if chosen is None:
             raise _no_run(run, where, ids)
         return copies.fetch(chosen)
     # A folder's name begins with the run's: the others need not be asked.
-    may = [name for name in ids if STAMP.sub("", name).startswith(readable(run.name))]
+    may = [each for each in ids if STAMP.sub("", each).startswith(readable(name))]
     named = _named(run, where, _remote_infos(where, may), run.name, ids)
     return copies.fetch(where / named.id)
 
@@ -219,18 +225,12 @@ def _named(
     name: str,
     ids: Sequence[str] | None = None,
 ) -> RunInfo:
-    """The one of some runs that has a name; `ids` has all that there are."""
-    found = [info for info in infos if name in (info.name, STAMP.sub("", info.id))]
-    if not found:
-        there = [info.id for info in infos] if ids is None else ids
-        raise _no_run(run, where, there)
-    if len(found) > 1:
-        raise LossLedgerError(
-            f"Several runs have this name. Received: {run}. "
-            f"Choose by folder: {_listed([str(where / info.id) for info in found])}.",
-            slug="ambiguous-name",
-        )
-    return found[0]
+    """The one of some runs, oldest first, that a name means; `ids` has all that there are."""
+    for base, back in ((name, 0), _asked(name)):  # a run may be called `a~1`
+        found = [info for info in infos if base in (info.name, STAMP.sub("", info.id))]
+        if len(found) > back:
+            return found[-1 - back]
+    raise _no_run(run, where, [info.id for info in infos] if ids is None else ids)
 
 
 def _no_run(
@@ -239,12 +239,12 @@ def _no_run(
     if there is None and isinstance(where, Path) and where.is_dir():
         there = [info.id for info in runs_in(where)]
     if there:
-        way = f"{where} has {_listed(there)}. Name one of those, or a folder."
+        way = f"The folder {where} has {_listed(there)}. Name one of those, or another folder."
     else:
         has = "does not exist" if there is None else "has no runs"
         record = "Record one with `lossledger run script.py`, or name another folder"
         way = f"The folder {where} {has}. {record}."
-    return LossLedgerError(f"There is no such run. Received: {run}. {way}", slug="no-run")
+    return LossLedgerError(f"There is no such run. Received: {str(run)!r}. {way}", slug="no-run")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -48,14 +48,15 @@ def open(
     """Opens a finished, crashed or still growing run.
 
     Args:
-        run: A run's folder, or a name: the folder's, or the one that the run was given; `latest`,
-            or `latest~1` for the one before. Or a URI: `s3://bucket/runs/latest`.
+        run: A run's folder, or a name: the folder's, or the one that the run was given, of which
+            the newest is meant; `latest`; or `name~1` and `latest~1` for the one before. Or a URI:
+            `s3://bucket/runs/latest`.
         directory: The folder of runs in which a bare name is looked up, or its URI.
         steps_per_epoch: Steps of an epoch in series of `train_on_batch` that count none.
 
     Raises:
-        LossLedgerError: No such run (slug `no-run`), several (`ambiguous-name`), or one that a
-            newer version recorded (`format-newer`).
+        LossLedgerError: No such run (slug `no-run`), or one that a newer version recorded
+            (`format-newer`).
 
     Example:
 
@@ -148,8 +149,10 @@ class Run:
         found = [c for c in calls if number in (None, c.number) and model in (None, c.model)]
         if not found and (number is not None or model is not None):
             has = ", ".join(f"call {c.number} of model {c.model}" for c in calls) or "none"
+            asked = [f"call={number}"] if number is not None else []
+            asked += [f"model={model}"] if model is not None else []
             raise LossLedgerError(
-                f"The run has no such call. Received: call={number}, model={model}. It has: {has}.",
+                f"The run has no such call. Received: {', '.join(asked)}. It has: {has}.",
                 slug="no-call",
             )
         if number is None and model is None:

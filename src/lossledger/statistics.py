@@ -5,7 +5,7 @@ an epoch a step to a float64 series, one number a step or an epoch. `Mean` and `
 values that merge over segments and workers. `keras_mean` repeats Keras's float32 accumulators.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -196,15 +196,20 @@ STATISTICS: Mapping[str, Statistic] = {statistic.name: statistic for statistic i
 """The statistics by name. `evaluate` is measured, not folded, and so is none of them."""
 
 
-def named(name: str) -> Statistic:
+def named(name: str, also: Iterable[str] = ("evaluate",)) -> Statistic:
     """The statistic of that name.
+
+    Args:
+        name: The name.
+        also: What may be asked for in its place, and is none.
 
     Raises:
         LossLedgerError: There is none.
     """
     if name not in STATISTICS:
+        choices = ", ".join([*STATISTICS, *also])
         raise LossLedgerError(
-            f"No such statistic. Received: {name!r}. Choose one of {', '.join(STATISTICS)}.",
+            f"No such statistic. Received: {name!r}. Choose one of {choices}.",
             slug="unknown-statistic",
             exit_code=2,
         )

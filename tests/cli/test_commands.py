@@ -1,92 +1,18 @@
-"""The command line from outside: what is printed where, exit codes, settings, start-up."""
+"""The command line from outside: what is printed where, exit codes, signs of life, start-up."""
 
-import contextlib
-import io
-import json
-import os
 import resource
 import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import numpy as np
 import pytest
 from command import LOSSLEDGER, PYTHON, Outcome, environment, execute
+from here import record, run, shown
 
 from lossledger import cli
-from lossledger import run as runs
 from lossledger.cli import output
-from lossledger.cli.list import READ
-from lossledger.folder import append_line, create_folder, write_json
-from lossledger.store import Writer
-
-LOSSES = np.array([3.0, 2.0, 1.0, 0.5], "f4")
-
-
-def record(directory: Path, name: str, second: int, losses: np.ndarray = LOSSES) -> Path:
-    """Writes a complete run of one fit with one epoch; its batches have two rows each."""
-    folder = create_folder(directory, name, datetime(2026, 11, 22, 18, 38, second))
-    writer, size = Writer(folder), len(losses)
-    writer.append(
-        {
-            "step": np.arange(size),
-            "call": np.zeros(size, "i4"),
-            "model": np.zeros(size, "i4"),
-            "epoch": np.zeros(size, "i4"),
-            "batch": np.arange(size, dtype="i4"),
-            "loss": losses,
-            "weight": np.full(size, 2.0),
-            "rows": np.full(size, 2, "i4"),
-            "time": np.arange(size),
-            "updated": np.ones(size, bool),
-        }
-    )
-    writer.close()
-    append_line(folder / "calls.jsonl", {"call": 0, "model": 0, "driver": "fit"})
-    about = {"format": 1, "id": folder.name, "name": name, "complete": True, "entries": size}
-    created = f"2026-11-22T18:38:{second}+00:00"
-    write_json(folder / "run.json", {**about, "created": created, "versions": {"keras": "3.15.1"}})
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "pyproject.toml").write_text("")
-    return tmp_path
-
-
-@pytest.fixture
-def recorded(folder: Path) -> Path:
-    record(folder / "runs", "first", 10)
-    record(folder / "runs", "second", 20, LOSSES * 2)
-    return folder
-
-
-def run(folder: Path, *arguments: str, **variables: str) -> Outcome:
-    """What a command leaves, in this process: a new one imports for longer than all else takes."""
-    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in "oe"]
-    with (
-        contextlib.chdir(folder),
-        mock.patch.dict(os.environ, environment(**variables), clear=True),
-        contextlib.redirect_stdout(streams[0]),
-        contextlib.redirect_stderr(streams[1]),
-    ):
-        try:
-            status = cli.main([*arguments])
-        except SystemExit as end:  # argparse's
-            status = int(end.code or 0)
-    return Outcome(status, *(stream.buffer.getvalue() for stream in streams))
-
-
-def shown(folder: Path, *arguments: str, **variables: str) -> dict[str, Any]:
-    outcome = run(folder, *arguments, "--json", **variables)
-    assert (outcome.status, outcome.stderr) == (0, b"")
-    return json.loads(outcome.stdout)
-
 
 # main
 
@@ -117,7 +43,13 @@ def test_every_command_has_help_with_examples(folder: Path, command: Any) -> Non
         ["nonsense"],
         ["show", "--nonsense"],
         ["show", "--epoch", "x"],
+        ["show", "--call", "-1"],
+        ["show", "--follow", "--json"],
         ["show", "--steps-per-epoch", "0"],
+        ["reconcile", "first", "second", "--epoch", "last"],
+        ["report", "--port", "8000"],
+        ["report", "--live", "--port", "65536"],
+        ["report", "--live", "-o", "page.html"],
         ["list", "-n", "-1"],
         ["run"],
         ["run", "-m"],
@@ -136,6 +68,24 @@ def test_usage_errors_go_to_stderr_with_status_2(recorded: Path, arguments: list
     assert (outcome.status, outcome.stdout) == (2, b"")
     assert outcome.stderr.startswith(b"lossledger: error [")
     assert b"Traceback" not in outcome.stderr
+    assert not (recorded / "page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["show", ""], "Received: ''. The folder runs has 2026-11-22_18-38-20-second, 2026"),
+        (["show", "first", "--call", "7"], "Received: call=7. It has: call 0 of model 0."),
+        (["show", "--statistic", "x"], "last, evaluate."),
+        (["reconcile", "first:val_loss", "second"], "last, reported, returned, evaluate, tested."),
+        (["report", "-o", "runs", "--force"], "There is a folder of this name. Received: runs."),
+        (["demo", "-o", "pyproject.toml"], "can't be made. Received: pyproject.toml: File exists."),
+    ],
+)
+def test_an_error_says_what_there_is(recorded: Path, arguments: list[str], told: str) -> None:
+    outcome = run(recorded, *arguments)
+    assert outcome.status in (1, 2)
+    assert told in outcome.stderr.decode()
 
 
 def test_a_usage_error_names_the_command_that_it_is_of(recorded: Path) -> None:
@@ -175,142 +125,6 @@ sys.exit(cli.main(["list"]))
 """
     (folder / "x.py").write_text(script)
     assert execute([*PYTHON, "x.py"], folder) == Outcome(-2, b"", b"")
-
-
-# show and list
-
-
-def test_show_prints_the_newest_run_to_stdout(recorded: Path) -> None:
-    outcome = execute([*LOSSLEDGER, "show"], recorded)
-    assert (outcome.status, outcome.stderr) == (0, b"")
-    text = outcome.stdout.decode()
-    assert "second" in text.splitlines()[0]
-    assert "\x1b" not in text
-    row = next(line for line in text.splitlines() if line.split()[:2] == ["0", "4"])
-    assert float(row.split()[-1]) == pytest.approx(float(LOSSES.mean() * 2))
-
-
-@pytest.mark.parametrize(
-    "name", ["first", "latest~1", "2026-11-22_18-38-10-first", "runs/2026-11-22_18-38-10-first"]
-)
-def test_a_run_is_found_by_its_names(recorded: Path, name: str) -> None:
-    assert shown(recorded, "show", name)["run"]["name"] == "first"
-
-
-def test_show_takes_statistics_with_parameters(recorded: Path) -> None:
-    names = ["window_mean:n=2", "ema:beta=0.0", "epoch_mean"]
-    arguments = [word for name in names for word in ("--statistic", name)]
-    found = shown(recorded, "show", "first", *arguments)["statistics"]
-    assert list(found) == names
-    assert found["window_mean:n=2"] == pytest.approx([3.0, 2.5, 1.5, 0.75])
-    assert found["ema:beta=0.0"] == pytest.approx(LOSSES.tolist())
-    assert found["epoch_mean"] == pytest.approx([LOSSES.mean()])
-
-
-def test_list_has_the_newest_last(recorded: Path) -> None:
-    outcome = run(recorded, "list")
-    assert (outcome.status, outcome.stderr) == (0, b"")
-    rows = [line.split() for line in outcome.stdout.decode().splitlines()]
-    assert rows[0] == ["name", "when", "calls", "steps", "epoch_mean", "complete"]
-    assert [row[0] for row in rows[1:]] == ["first", "second"]
-    assert rows[2][1:] == ["2026-11-22", "18:38:20", "1", "4", "3.25000", "complete"]
-
-
-def test_list_takes_a_number_and_a_folder(recorded: Path) -> None:
-    found = shown(recorded, "list", "-n", "1")
-    assert ([each["name"] for each in found["runs"]], found["older"]) == (["second"], 1)
-    record(recorded / "other", "third", 30)
-    found = shown(recorded, "list", "other")
-    assert [(each["name"], each["steps"]) for each in found["runs"]] == [("third", 4)]
-
-
-def test_list_goes_on_where_a_run_cannot_be_read(recorded: Path) -> None:
-    folders = sorted((recorded / "runs").glob("2026*"))
-    (folders[0] / "run.json").write_text("{")
-    (folders[1] / "run.json").write_text('{"format": 99}')
-    found = shown(recorded, "list")["runs"]
-    assert all(each["problem"] for each in found)
-    assert run(recorded, "list").stdout.count(b"unreadable") == 2
-
-
-def summarized(folder: Path, **summary: Any) -> None:
-    info = json.loads((folder / "run.json").read_text())
-    write_json(folder / "run.json", {**info, "summary": summary})
-
-
-def test_list_believes_a_summary_and_reads_no_entries(recorded: Path) -> None:
-    for path in (recorded / "runs").glob("2026*"):
-        summarized(path, calls=7, steps=8, epoch_mean="nan")
-        (path / "entries" / "000000.parquet").write_bytes(b"")
-    found = shown(recorded, "list")["runs"]
-    assert [(each["calls"], each["steps"], each["epoch_mean"]) for each in found] == [
-        (7, 8, "nan")
-    ] * 2
-    code = "import sys\nfrom lossledger.cli import main\nmain(['list'])\n"
-    code += "print(*sys.modules, file=sys.stderr)"
-    modules = set(execute([*PYTHON, "-c", code], recorded).stderr.decode().split())
-    assert not modules & {"numpy", "pyarrow", "keras"}
-
-
-def test_a_summary_says_what_list_would_read(recorded: Path) -> None:
-    read = shown(recorded, "list")["runs"]
-    for path in (recorded / "runs").glob("2026*"):
-        summarized(path, **runs.summary(path))
-        assert runs.summary(path)["epoch_mean"] in (LOSSES.mean(), 2 * LOSSES.mean())
-    assert shown(recorded, "list")["runs"] == read
-
-
-def test_list_reads_only_a_few_runs_without_a_summary(folder: Path) -> None:
-    for second in range(10, 14 + READ):
-        record(folder / "runs", f"run{second}", second)
-    found = shown(folder, "list")["runs"]
-    assert [each["steps"] for each in found] == [None] * 4 + [4] * READ
-    assert run(folder, "list").stdout.count(b"  -  ") >= 4
-
-
-def test_settings_name_the_folder(recorded: Path) -> None:
-    record(recorded / "far", "third", 30)
-    record(recorded / "near", "fourth", 40)
-    (recorded / "pyproject.toml").write_text("[tool.lossledger]\ndir = 'far'\n")
-    assert shown(recorded, "show")["run"]["name"] == "third"
-    assert shown(recorded, "show", LOSSLEDGER_DIR="near")["run"]["name"] == "fourth"
-    assert shown(recorded, "show", LOSSLEDGER_OFF="1")["run"]["name"] == "third"
-    assert shown(recorded, "list", "runs", LOSSLEDGER_DIR="near")["runs"][0]["name"] == "first"
-
-
-def test_the_width_is_that_of_the_terminal(recorded: Path) -> None:
-    narrow, wide = (run(recorded, "show", COLUMNS=columns).stdout for columns in ("60", "200"))
-    assert max(len(line) for line in narrow.decode().splitlines()) <= 60
-    assert b"running_std" not in narrow.split(b"\n\n")[1]
-    assert b"running_std" in wide
-
-
-def test_an_output_that_is_not_unicode_gets_ascii(recorded: Path) -> None:
-    outcome = execute([*LOSSLEDGER, "show"], recorded, PYTHONIOENCODING="ascii")
-    assert outcome.status == 0
-    assert outcome.stdout.isascii()
-    assert b"?" not in outcome.stdout
-
-
-@pytest.mark.parametrize(
-    ("no_color", "term", "escapes"),
-    [("", "xterm", True), ("1", "xterm", False), ("", "dumb", False)],
-)
-def test_a_terminal_gets_styles(recorded: Path, no_color: str, term: str, escapes: bool) -> None:
-    script = """
-import pty, sys
-written = []
-def read(fd):
-    import os
-    data = os.read(fd, 1024)
-    written.append(data)
-    return data
-pty.spawn(sys.argv[1:], read)
-"""
-    command = [*PYTHON, "-c", script, *LOSSLEDGER, "show"]
-    outcome = execute(command, recorded, NO_COLOR=no_color, TERM=term)
-    assert b"epoch_mean" in outcome.stdout
-    assert (b"\x1b[" in outcome.stdout) is escapes
 
 
 # explain

@@ -1,5 +1,7 @@
 """Training steps and loops of the user's own."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -66,10 +68,12 @@ def test_means_of_the_user_are_named_losses(twins):
 def test_a_step_that_shows_no_loss_trains_and_is_named(tmp_path):
     plain = once(train_with(steps.NoLoss))
     with (
-        pytest.warns(lossledger.LossLedgerWarning, match=r"\[no-loss-found\]"),
+        pytest.warns(lossledger.LossLedgerWarning, match=r"\[no-loss-found\]") as told,
         lossledger.record(tmp_path) as run,
     ):
         recorded = once(train_with(steps.NoLoss))
+    (ours,) = [each for each in told if each.category is lossledger.LossLedgerWarning]
+    assert Path(ours.filename).parent == Path(__file__).parent  # the line that trains
     assert_same(plain, recorded)
     assert lossledger.open(run.path).entries().num_rows == 0
 

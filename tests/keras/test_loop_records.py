@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 import lossledger
+from lossledger.loop import hashes
 
 from .conftest import X, Y, network, raw_losses
+from .test_data import fingerprint
 
 
 def compiled() -> Any:
@@ -56,6 +59,59 @@ def test_entries_are_those_of_fit(twins: Any) -> None:
     assert fit.recorded == loop.recorded
     for name in ("loss", "weight", "rows", "batch_id", "learning_rate", "penalty", "updated"):
         np.testing.assert_array_equal(fit.column(name), loop.column(name))
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (22, 12, 12), "u1")
+LABELS = np.arange(22) % 5
+
+
+def as_given(array: np.ndarray) -> Any:
+    return array
+
+
+@pytest.mark.parametrize("memory", [2**30, 2**10])
+@pytest.mark.parametrize(
+    ("pixels", "given"),
+    [("uint8", as_given), ("float64", as_given), ("int64", keras.ops.convert_to_tensor),
+     ("bfloat16", lambda array: keras.ops.convert_to_tensor(array, "bfloat16"))],
+    ids=["uint8", "float64", "tensors", "bfloat16"],
+)  # fmt: skip
+def test_the_fingerprints_of_batches_of_any_type(
+    tmp_path: Any, monkeypatch: Any, pixels: str, given: Any, memory: int
+) -> None:
+    model = keras.Sequential([keras.Input((12, 12)), keras.layers.Flatten(), keras.layers.Dense(5)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = IMAGES if pixels == "bfloat16" else IMAGES.astype(pixels)  # up to 256 it has all integers
+    monkeypatch.setattr(hashes, "BLOCK", 1000)  # of 145 values a row
+    loop = lossledger.Loop(
+        model, given(x), LABELS, 8, epochs=2, shuffle=False, memory=memory, verbose=0
+    )
+    with lossledger.record(tmp_path) as recording:
+        for epoch in loop:
+            epoch.run(1)
+            epoch.step(x[3:6], LABELS[3:6])
+            for _ in epoch:
+                pass
+    found = lossledger.open(recording.path).entries()["batch_id"].to_pylist()
+    whole = x.astype("f4") if pixels == "bfloat16" else x
+    rows = [slice(8), slice(8, 16), slice(16, 22)]
+    first, *rest = [fingerprint(whole[each], LABELS[each]) for each in rows]
+    assert found == [first, fingerprint(x[3:6], LABELS[3:6]), *rest] * 2
+
+
+def test_loops_by_turns_on_one_model(tmp_path: Any) -> None:
+    model = compiled()
+    x = [X[:32], X[32:64]]
+    loops = [lossledger.Loop(model, each, Y[:32], 8, shuffle=False, verbose=0) for each in x]
+    with lossledger.record(tmp_path) as recording:
+        for epochs in zip(*loops, strict=True):
+            for _ in range(4):
+                for epoch in epochs:
+                    epoch.run(1)
+                    model.save_weights(tmp_path / "kept.weights.h5")  # what was recorded is written
+    found = lossledger.open(recording.path).entries()["batch_id"].to_pylist()
+    rows = [slice(k, k + 8) for k in range(0, 32, 8)]
+    assert found == [fingerprint(each[part], Y[:32][part]) for part in rows for each in x]
 
 
 def test_the_callback_records_a_loop(tmp_path: Any) -> None:

@@ -57,6 +57,10 @@ def test_two_runs_are_reconciled(runs):
     assert found.a.value == pytest.approx(np.mean(LOSSES))
     assert found.b.value == LOSSES[3]
     assert lossledger.open(f"{runs}/latest~1").name == "a"
+    with lossledger.record(runs, name="a") as again:
+        steps(again)
+    assert lossledger.open(f"{runs}/a").id == again.path.name
+    assert lossledger.open(f"{runs}/a~1").losses().tolist() == LOSSES
     for none in (f"{runs}/c", runs):
         with pytest.raises(LossLedgerError) as refused:
             lossledger.open(none)

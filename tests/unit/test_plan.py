@@ -57,12 +57,18 @@ def test_another_compilation_has_to_pay(steps: int, settled: str) -> None:
     assert planner.plan.form == settled
 
 
-def test_one_pause_does_not_rule_a_form_out() -> None:
+@pytest.mark.parametrize("pauses", [(0.1,), (5e-3,) * 4, (0.02, 5e-3)])
+def test_pauses_do_not_rule_a_form_out(pauses: tuple[float, ...]) -> None:
     planner = Planner(("loop", "xla"), 5e-4, {"loop": 5e-5})
     planner.took("loop", 1, 0.1)
-    planner.took("loop", 8, 8 * 86e-6 + 5e-4)
+    while planner.timing("loop"):
+        steps = planner.steps("loop")
+        planner.took("loop", steps, steps * 86e-6 + 5e-4)
     planner.took("xla", 1, 0.5)
-    planner.took("xla", 8, 0.02)  # of which the machine was elsewhere most of the time
+    for pause in pauses:  # in which another thread, or another process, ran
+        if planner.choose(100_000) == "xla":
+            steps = planner.steps("xla")
+            planner.took("xla", steps, steps * 7e-6 + 4e-4 + pause)
     train(planner, 100_000, {"loop": (0, 5e-4, 86e-6), "xla": (0, 4e-4, 7e-6)})
     assert planner.plan.form == "xla"
 

@@ -1,15 +1,21 @@
 """What every subcommand is."""
 
 import argparse
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from lossledger.cli.configuration import configuration
+from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
     from lossledger.run import Run
+
+
+WHICH = "a folder, a name (its newest run) or latest; name~1, latest~1: the one before"
+"""What a run is named by; in help texts."""
 
 
 class Command(ABC):
@@ -46,9 +52,7 @@ class Command(ABC):
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declares which run; the newest where none is named."""
-    parser.add_argument(
-        "run", nargs="?", default="latest", help="a folder, a name, latest or latest~1"
-    )
+    parser.add_argument("run", nargs="?", default="latest", help=WHICH)
 
 
 def opened(name: str | Path, options: argparse.Namespace) -> "Run":
@@ -78,14 +82,20 @@ def add_follow(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """A type of argument: a whole number of at least `least`."""
+def usage(message: str) -> LossLedgerError:
+    """The error of a command line that argparse has taken, and that makes no sense."""
+    return LossLedgerError(message, slug="usage", exit_code=2)
+
+
+def whole_number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], int]:
+    """A type of argument: a whole number from `least` to `most`, both included."""
+    span = f" from {least}" if least > -math.inf else ""
+    span += f" to {most}" if most < math.inf else " on" if span else ""
 
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(
-                f"not a whole number from {least} on. Received: {text!r}"
-            )
-        return int(text)
+        number = int(text) if text.removeprefix("-").isdecimal() else math.nan
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"not a whole number{span}. Received: {text!r}")
+        return int(number)
 
     return parse

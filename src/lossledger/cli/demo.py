@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command
-from lossledger.errors import LossLedgerError
+from lossledger.cli.command import Command, usage
 from lossledger.objects import is_uri
 
 if TYPE_CHECKING:
@@ -64,13 +63,12 @@ def _found(directory: str | None) -> "Findings":
 
     backend, folder = programs.backend(), programs.folder()
     if directory is not None and is_uri(directory):
-        raise LossLedgerError(
+        raise usage(
             f"The demonstration records into a folder of this machine. Received: {directory}. "
-            "Name a folder, or leave -o out.",
-            slug="usage",
-            exit_code=2,
+            "Name a folder, or leave -o out."
         )
     where = Path(directory) if directory else Path(mkdtemp(prefix="lossledger-"), "runs")
+    programs.prepare(where)
     total = len(programs.TRAININGS)
     print(f"{total} short trainings on {backend}, recorded into {where}", file=sys.stderr)
     recorded = [
@@ -93,8 +91,7 @@ class _Life:
         self._total = total
 
     def __call__(self, training: "Training", seconds: float, ended: bool) -> None:
-        what = f"{training.program}.py {training.option}".strip()
-        line = f"  {self._place}/{self._total}  {what:<42} {seconds:5.1f} s"
+        line = f"  {self._place}/{self._total}  {training.words:<42} {seconds:5.1f} s"
         if sys.stderr.isatty():
             print(f"\r{line}", end="\n" if ended else "", file=sys.stderr, flush=True)
         elif ended:

@@ -4,9 +4,8 @@ import argparse
 import json
 import sys
 
-from lossledger.cli.command import Command, add_follow
+from lossledger.cli.command import WHICH, Command, add_follow, usage
 from lossledger.cli.configuration import configuration
-from lossledger.errors import LossLedgerError
 from lossledger.words import command_line, counted
 
 
@@ -29,7 +28,7 @@ examples:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the run, where to, and how."""
-        parser.add_argument("run", metavar="RUN", help="a folder, a name, latest or latest~1")
+        parser.add_argument("run", metavar="RUN", help=WHICH)
         parser.add_argument(
             "to",
             metavar="URI",
@@ -54,11 +53,9 @@ examples:
         to = Remote(sys.stdin.readline().strip() if options.to == "-" else options.to)
         path = catalog.find(options.run, configuration().directory)
         if of(path) is not None:
-            raise LossLedgerError(
+            raise usage(
                 f"A run is uploaded from this machine. Received: {options.run}, which is a URI. "
-                "Name a run's folder on a disk.",
-                slug="usage",
-                exit_code=2,
+                "Name a run's folder on a disk."
             )
         done = upload(path, to, follow=options.follow, delete=options.delete)
         if options.json:
@@ -66,7 +63,7 @@ examples:
             output.write(json.dumps({**said, "deleted": done.deleted}))
             return 0
         size = f"{done.bytes / 1e6:.1f} MB" if done.bytes >= 1e6 else f"{done.bytes / 1e3:.1f} kB"
-        what = f"{counted(done.files, 'file')}, {size}"
+        what = f"{counted(done.files, 'file')}, {size}" if done.files else "nothing to upload"
         kept = "; deleted here" if done.deleted else ""
         output.write(f"{what} -> {done.to}{kept}  next: {command_line('show', done.to)}")
         return 0

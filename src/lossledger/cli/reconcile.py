@@ -46,7 +46,11 @@ statistics:
         parser.add_argument("a", metavar="A", help="the number to start from")
         parser.add_argument("b", metavar="B", help="the number to arrive at")
         parser.add_argument(
-            "--epoch", type=int, default=-1, metavar="E", help="of both; -1, the last, by default"
+            "--epoch",
+            type=whole_number(),
+            default=-1,
+            metavar="E",
+            help="of both; -1, the last, by default",
         )
         parser.add_argument(
             "--across", action="store_true", help="go on where the two may not be compared"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command, add_steps_per_epoch, opened, whole_number
+from lossledger.cli.command import WHICH, Command, add_steps_per_epoch, opened, usage, whole_number
 from lossledger.errors import LossLedgerError
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ examples:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declares the runs, the file, and how to serve it."""
-        parser.add_argument(
-            "runs", nargs="*", metavar="RUN", help="a folder, a name, latest or latest~1"
-        )
+        parser.add_argument("runs", nargs="*", metavar="RUN", help=WHICH)
         parser.add_argument(
             "-o", "--output", metavar="FILE", help="the page (default: the run's name, with .html)"
         )
@@ -52,12 +50,16 @@ examples:
             "--live", action="store_true", help="serve the page on 127.0.0.1 while the run grows"
         )
         parser.add_argument(
-            "--port", type=whole_number(0), metavar="P", help="with --live (default: any free one)"
+            "--port",
+            type=whole_number(0, 65535),
+            metavar="P",
+            help="with --live (default: any free one)",
         )
         add_steps_per_epoch(parser)
 
     def run(self, options: argparse.Namespace) -> int:
         """Writes the page, or serves it."""
+        _check(options)
         found = [opened(name, options) for name in options.runs or ["latest"]]
         if not options.live:
             return _write(found, options)
@@ -69,6 +71,19 @@ examples:
         growing = Growing(lambda: [opened(path, options) for path in paths], options.beta)
         serve(growing, options.port or 0, _say)
         return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.live and (options.output or options.force):
+        raise usage(
+            "--live serves the page and writes no file. Received: --live with -o or --force. "
+            "Leave them out, or leave out --live."
+        )
+    if options.port is not None and not options.live:
+        raise usage(
+            "--port is the port of a page that is served. Received: --port without --live. "
+            "Leave it out, or add --live."
+        )
 
 
 def _write(found: "list[Run]", options: argparse.Namespace) -> int:
@@ -100,8 +115,8 @@ def _write(found: "list[Run]", options: argparse.Namespace) -> int:
 def _refuse(path: Path, force: bool) -> None:
     if path.exists() and not (force and path.is_file()):
         raise LossLedgerError(
-            f"There is a file of this name. Received: {path}. "
-            "Name another with -o FILE, or overwrite it with --force.",
+            f"There is a {'folder' if path.is_dir() else 'file'} of this name. Received: {path}. "
+            "Name another with -o FILE, or overwrite a file with --force.",
             slug="file-exists",
         )
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lossledger import runner
-from lossledger.cli.command import Command, add_steps_per_epoch
+from lossledger.cli.command import Command, add_steps_per_epoch, usage
 from lossledger.cli.configuration import Configuration, configuration, is_off, place_of
 from lossledger.cli.export import TRACKERS
 from lossledger.errors import LossLedgerError
@@ -95,15 +95,14 @@ def _target(options: argparse.Namespace) -> runner.Target:
     # argparse ends the list of an option at "--"; the rest is then in that of the script.
     words = [*(options.module or options.code or []), *options.script]
     if not words or not (words[0] or option == "-c"):
-        raise _usage("There is nothing to run. Received: no script, no module and no code.")
+        raise _nothing("There is nothing to run. Received: no script, no module and no code.")
     if words[0] == "-" and not option:
-        raise _usage("Standard input is not run. Received: -.")
+        raise _nothing("Standard input is not run. Received: -.")
     return runner.Target(words[0], tuple(words[1:]), option)
 
 
-def _usage(what: str) -> LossLedgerError:
-    hint = "Write: lossledger run train.py, or: lossledger run -m project.train"
-    return LossLedgerError(f"{what} {hint}", slug="usage", exit_code=2)
+def _nothing(what: str) -> LossLedgerError:
+    return usage(f"{what} Write: lossledger run train.py, -m project.train, or -c 'code'")
 
 
 def _recording(

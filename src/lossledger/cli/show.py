@@ -4,8 +4,14 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from lossledger.cli.command import Command, add_run, add_steps_per_epoch, opened
-from lossledger.errors import LossLedgerError
+from lossledger.cli.command import (
+    Command,
+    add_run,
+    add_steps_per_epoch,
+    opened,
+    usage,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from lossledger.render.base import Options
@@ -40,10 +46,15 @@ statistics:
         """Declares the run, what to show of it, and the form."""
         add_run(parser)
         parser.add_argument(
-            "--epoch", type=int, metavar="E", help="only this epoch, step by step; -1 is the last"
+            "--epoch",
+            type=whole_number(),
+            metavar="E",
+            help="only this epoch, step by step; -1 is the last",
         )
-        parser.add_argument("--call", type=int, metavar="N", help="only this call")
-        parser.add_argument("--model", type=int, metavar="N", help="only calls of this model")
+        parser.add_argument("--call", type=whole_number(0), metavar="N", help="only this call")
+        parser.add_argument(
+            "--model", type=whole_number(0), metavar="N", help="only calls of this model"
+        )
         parser.add_argument(
             "--statistic",
             action="append",
@@ -71,11 +82,9 @@ statistics:
         )
         if options.follow:
             if options.json or options.statistic or options.epoch is not None:
-                raise LossLedgerError(
+                raise usage(
                     "--follow shows all epochs as lines. Received: --json, --epoch or --statistic "
-                    "with it. Leave them out, or leave out --follow.",
-                    slug="usage",
-                    exit_code=2,
+                    "with it. Leave them out, or leave out --follow."
                 )
             _follow(run, choices)
             return 0

@@ -10,7 +10,6 @@ import numpy as np
 from lossledger import catalog
 from lossledger import run as runs
 from lossledger.demo.programs import DROPPED, EPOCHS, FIT, RAW, UNSHUFFLED, Recorded
-from lossledger.errors import LossLedgerError
 from lossledger.run import EpochStatement, Run
 from lossledger.statistics import STATISTICS
 from lossledger.vectors import Floats
@@ -231,12 +230,9 @@ def _state(recorded: Recorded, run: Run) -> Statement:
 
 
 def _shown(recorded: Recorded) -> str:
-    """The run's own name does where no other run of the folder has it."""
+    """The run's own name does where it means this one."""
     name = recorded.path.parent / recorded.training.name
-    try:
-        return str(name if catalog.find(name) == recorded.path else recorded.path)
-    except LossLedgerError:
-        return str(recorded.path)
+    return str(name if catalog.find(name) == recorded.path else recorded.path)
 
 
 def _printed_as(printed: Sequence[float], run: Run, epochs: int) -> list[str]:

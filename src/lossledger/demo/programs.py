@@ -13,6 +13,7 @@ import lossledger
 from lossledger.backends import BACKENDS, installed
 from lossledger.catalog import runs_in
 from lossledger.errors import LossLedgerError
+from lossledger.words import counted
 
 LINES = 20
 """Of what a failed program wrote, how many of the last are shown."""
@@ -36,6 +37,11 @@ class Training:
     program: str
     option: str = ""
     steps_per_epoch: int | None = None
+
+    @property
+    def words(self) -> str:
+        """As it stands on a command line."""
+        return f"{self.program}.py {self.option}".strip()
 
 
 FIT = Training("fit_average", "fit_average")
@@ -106,6 +112,22 @@ def backend(environment: Mapping[str, str] = os.environ) -> str:
     )
 
 
+def prepare(directory: Path) -> None:
+    """Makes the folder of runs, before anything trains.
+
+    Raises:
+        LossLedgerError: It can't be made (slug `not-a-folder`).
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LossLedgerError(
+            f"The folder of runs can't be made. Received: {directory}: {error.strerror}. "
+            "Name another with -o.",
+            slug="not-a-folder",
+        ) from error
+
+
 def train(training: Training, directory: Path, backend: str, tell: Tell) -> Recorded:
     """Runs a program as `lossledger run` does, to its end.
 
@@ -124,8 +146,8 @@ def train(training: Training, directory: Path, backend: str, tell: Tell) -> Reco
     if status != 0 or len(made) != 1:
         lines = stderr.strip().splitlines()[-LINES:]
         raise LossLedgerError(
-            f"A program of the demonstration failed. Received: {training.program}.py "
-            f"{training.option}, status {status}, {len(made)} runs. It wrote:\n" + "\n".join(lines),
+            f"A program of the demonstration failed. Received: {training.words}, status {status}, "
+            f"{counted(len(made), 'run')}. It wrote:\n" + "\n".join(lines),
             slug="demo-failed",
         )
     printed = tuple((m["what"], float(m["value"])) for m in _PRINTED.finditer(stdout))

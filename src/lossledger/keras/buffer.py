@@ -150,7 +150,7 @@ class Buffer:
             self.lost += count  # until they are fetched
         places = self._places(times)
         rows, kept = self.fetch(handle)
-        self.lost -= len(np.unique(kept))
+        self.lost -= _distinct(kept)
         if self.layout is None or not len(rows):
             return {}
         host = {"step": numbers, "time": times, **places}
@@ -211,6 +211,12 @@ def _entries(
     entries |= values
     with np.errstate(invalid="ignore", over="ignore"):
         return {name: np.asarray(v, dtype_of(name)) for name, v in entries.items()}
+
+
+def _distinct(sorted_numbers: Any) -> int:
+    """How many numbers there are, each counted once."""
+    numbers = np.asarray(sorted_numbers)
+    return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + len(numbers[:1])
 
 
 def _absent(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> list[str]:

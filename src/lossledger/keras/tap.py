@@ -45,6 +45,9 @@ class Tap(Generic[OfBackend]):
     full = True
     """Whether a row holds all of an entry, or only what the step's loss needs."""
 
+    hashing = True
+    """Whether a step takes its batch's fingerprint, where its row holds one; else it is zeros."""
+
     def __init__(self, model: Any, buffer: OfBackend) -> None:
         self.model = model
         self.buffer = buffer

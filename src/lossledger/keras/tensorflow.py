@@ -98,7 +98,9 @@ class TensorFlowTap(base.Tap[Any]):
         if not self.settle(selection.layout, [*scalars, *counts], hashed=bool(leaves)):
             return None
         row = tf.stack([*scalars.values(), *counts.values()])
-        return tf.concat([row, lanes_of(leaves)], 0) if leaves else row
+        if not leaves:
+            return row
+        return tf.concat([row, lanes_of(leaves) if self.hashing else tf.zeros(2)], 0)
 
     def rows_of(self, data: Any) -> Any:
         """See base class; known when the step runs."""

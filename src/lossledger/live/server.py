@@ -38,7 +38,7 @@ class PageServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(24)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise LossLedgerError(
                 f"The page can't be served on this port. Received: {port}: {error}. "
                 "Name another with --port, or none: any free one is taken then.",

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from lossledger.loop.hashes import Hashes
+
 CAPACITY = 1024
 """Steps whose rows one window holds."""
 
@@ -16,6 +18,7 @@ class Chunk(NamedTuple):
         start: The first batch to take.
         count: How many batches to take.
         rows: Rows of each batch.
+        hashes: The hashes of all rows of `data`, where a step need not take those of its batch.
     """
 
     data: Any
@@ -23,6 +26,7 @@ class Chunk(NamedTuple):
     start: int
     count: int
     rows: int
+    hashes: Hashes | None = None
 
 
 class Window:
@@ -39,3 +43,12 @@ class Window:
         self.values = values
         self.capacity = capacity
         self.filled = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether its values stay as they are: there is no space left."""
+        return self.filled >= self.capacity
+
+    def close(self) -> None:
+        """Leave no space: the epoch is over."""
+        self.capacity = self.filled

@@ -5,7 +5,7 @@ is always the model's own `train_step`.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -13,7 +13,6 @@ import numpy as np
 
 from lossledger.errors import LossLedgerError
 from lossledger.keras import patches
-from lossledger.keras.buffer import Buffer
 from lossledger.keras.tap import Tap
 from lossledger.loop.chunk import CAPACITY, Chunk, Window
 from lossledger.loop.interrupt import Whole
@@ -21,45 +20,6 @@ from lossledger.loop.plan import SINGLE
 
 PLACE = "_lossledger_loop"
 """Where a model keeps its engine, so that a later loop need not compile it again."""
-
-
-class WindowBuffer(Buffer):
-    """The steps of a loop: their rows lie in windows, which the loop reads too.
-
-    Args:
-        copy: Copies an array on the device.
-        to_numpy: Reads one.
-    """
-
-    def __init__(
-        self, copy: Callable[[Any], Any], to_numpy: Callable[[Any], np.ndarray] = np.asarray
-    ) -> None:
-        super().__init__()
-        self._copy = copy
-        self._to_numpy = to_numpy
-        self._pieces: list[tuple[Window, int, int]] = []
-
-    def keep(self, window: Window, count: int) -> None:
-        """The last `count` rows of the window are of steps that have just returned."""
-        self._pieces.append((window, window.filled - count, window.filled))
-        self.executed_many(count)
-
-    def take(self, count: int) -> Any:
-        """See base class; a window that is still being filled is copied on the device."""
-        del count
-        pieces, self._pieces = self._pieces, []
-        copies = {id(window): self._copy(window.values) for window, *_ in pieces}
-        return [(copies[id(window)], first, last) for window, first, last in pieces]
-
-    def parts(self, handle: Any) -> list[np.ndarray]:
-        """The steps behind `handle`, as they lie in their windows."""
-        arrays = {id(values): self._to_numpy(values) for values, *_ in handle}
-        return [arrays[id(values)][first:last] for values, first, last in handle]
-
-    def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:
-        """See base class."""
-        rows = np.concatenate([np.zeros((0, len(self.columns)), "f4"), *self.parts(handle)])
-        return rows, np.arange(len(rows))
 
 
 class _Holder:
@@ -88,6 +48,9 @@ class Engine:
 
     overhead = 1e-4
     """Seconds that a call to the device costs beside its steps, about."""
+
+    hashes_apart = False
+    """Whether steps leave batches' fingerprints to the host, where it has the rows' hashes."""
 
     eager = False
     """Whether Keras's methods must stay replaced while steps run, not only while they compile."""
@@ -233,12 +196,13 @@ class Engine:
             chunk: The batches.
             window: Where the rows go; it has space for them.
         """
+        self.tap.hashing = chunk.hashes is None
         if form not in SINGLE:
             self.tap.begin(())
             with Whole(), self.tap.buffer.lock:
                 logs = self.many(form, key, chunk, window)
                 window.filled += chunk.count
-                self.keep(window, chunk.count)
+                self.keep(window, chunk, chunk.start, chunk.count)
             return logs
         last = chunk.start + chunk.count - 1
         if chunk.count > 1:
@@ -252,17 +216,17 @@ class Engine:
         with Whole(), self.tap.buffer.lock:
             logs = self.single(form, key, chunk, place, window)
             window.filled += 1
-            self.keep(window, 1)
+            self.keep(window, chunk, place, 1)
         return logs
 
     def unread(self, form: str) -> contextlib.AbstractContextManager[Any]:
         """While steps run whose logs nobody reads."""
         return contextlib.nullcontext()
 
-    def keep(self, window: Window, count: int) -> None:
+    def keep(self, window: Window, chunk: Chunk, start: int, count: int) -> None:
         """The last `count` rows of the window are new: the recorder's, if it records."""
         if self.tap.position is not None:
-            self.tap.buffer.keep(window, count)
+            self.tap.buffer.keep(window, chunk, start, count)
 
     @contextlib.contextmanager
     def tracing(self) -> Iterator[None]:

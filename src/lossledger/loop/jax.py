@@ -21,9 +21,14 @@ from lossledger.errors import LossLedgerError
 from lossledger.keras.jax import JaxTap, everywhere, local
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
+from lossledger.loop.window import WindowBuffer
 
 _value = attrgetter("_value")
 _trainable = attrgetter("trainable")
+
+
+SMALL = 2**16
+"""Bytes of an epoch's order that stay on the host."""
 
 
 class _Step(NamedTuple):
@@ -51,6 +56,7 @@ class JaxEngine(base.Engine):
         super().__init__(model, full)
         self._steps: dict[Any, _Step] = {}
         self.eager = model.run_eagerly or not model.jit_compile
+        self.hashes_apart = full
         self._means = False
         self._pick = jax.jit(_batch)
         self._find_variables()
@@ -88,7 +94,10 @@ class JaxEngine(base.Engine):
 
     def make_tap(self) -> JaxTap:
         """See base class."""
-        tap = JaxTap(self.model, base.WindowBuffer(lambda values: jnp.copy(local(values))))
+        buffer = WindowBuffer(
+            lambda values: jnp.copy(local(values)), lambda values: np.asarray(local(values))
+        )
+        tap = JaxTap(self.model, buffer)
         tap.full = self.full
         return tap
 
@@ -114,16 +123,17 @@ class JaxEngine(base.Engine):
         return super().batch(batch)
 
     def put_order(self, order: np.ndarray) -> Any:
-        """See base class."""
-        return jax.device_put(order)
+        """See base class; each call puts a small one there, which takes less than doing so here."""
+        return order if order.nbytes <= SMALL else jax.device_put(order)
 
     def prepare(self, chunk: Chunk, *, partial: bool) -> Any:
         """See base class."""
         rows = None if chunk.order is None else chunk.rows
         leaves, structure = jax.tree.flatten(chunk.data)
         shapes = tuple((_shape(leaf, rows), str(leaf.dtype)) for leaf in leaves)
-        shape = (structure, shapes)
+        shape = (structure, shapes, chunk.hashes is None)
         if shape not in self._steps and not self.eager:
+            self.tap.hashing = chunk.hashes is None
             batch = jax.tree.map(lambda leaf: _abstract(leaf, rows), chunk.data)
             self._steps[shape] = self._traced(batch)
             self._means = base.are_means(self.model)
@@ -178,7 +188,7 @@ class JaxEngine(base.Engine):
         """See base class."""
         if self.eager:
             return ("eager",)
-        step = self._steps[key[:2]]
+        step = self._steps[key[:3]]
         if chunk.order is None or not step.loops:
             return ("step",)
         # XLA runs a convolution inside a loop on one thread, on a CPU.
@@ -193,24 +203,25 @@ class JaxEngine(base.Engine):
     def many(self, form: str, key: Any, chunk: Chunk, window: Window) -> Any:
         """See base class."""
         span = np.array([chunk.start, chunk.count, window.filled], "i4")
-        program = self._steps[key[:2]].programs[form]
+        program = self._steps[key[:3]].programs[form]
         return self._call(program, window, chunk.data, chunk.order, span)
 
     def one(self, form: str, key: Any, batch: Any, window: Window) -> Any:
         """See base class."""
         if form == "eager":
             return self._eagerly(batch, window)
-        program = self._steps[key[:2]].programs[form]
+        program = self._steps[key[:3]].programs[form]
         return self._call(program, window, batch, np.int32(window.filled))
 
     def single(self, form: str, key: Any, chunk: Chunk, place: int, window: Window) -> Any:
         """See base class; the batch is picked by the call that trains on it."""
         if form == "eager" or chunk.order is None:
             return super().single(form, key, chunk, place, window)
+        order = chunk.order
+        if isinstance(order, np.ndarray):
+            order, place = order[place : place + 1], 0
         span = np.array([place, window.filled], "i4")
-        return self._call(
-            self._steps[key[:2]].programs["picked"], window, chunk.data, chunk.order, span
-        )
+        return self._call(self._steps[key[:3]].programs["picked"], window, chunk.data, order, span)
 
     def pick(self, chunk: Chunk, place: int) -> Any:
         """See base class."""

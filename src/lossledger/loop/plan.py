@@ -17,8 +17,11 @@ TARGET = 0.25
 """Seconds that one call may take: how soon Ctrl-C is heard and the progress bar moves."""
 
 TRIAL = 8
-"""Steps that are timed, after a first one that compiles; eight times as many where that tells
-little."""
+"""Steps that are timed, after a first one that compiles."""
+
+MORE = 8
+"""So many times as many are timed next where that took less than `TARGET`: a pause of some
+milliseconds, as for another thread of Python's, may have been most of it."""
 
 MOST = 512
 """Steps that are timed at most."""
@@ -34,14 +37,6 @@ TRIALS = 4
 
 PENDING = 16
 """Calls that may be under way at once."""
-
-TELLING = 10
-"""A form has been timed when a call took so many times what a call costs beside its steps."""
-
-
-BRIEF = 0.05
-"""Seconds of a form's first timing under which it is timed again: one pause may have been most of
-it."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +169,10 @@ class Planner:
         self._trials[form] = self._trials.get(form, 0) + 1
         if form in ("step", "eager"):
             return
-        if seconds < TELLING * self._overhead and wanted < MOST:
-            self._next[form] = 8 * wanted
-        elif (seconds < BRIEF or form == "repeat") and self._trials[form] == 1:
+        more = min(MORE * wanted, MOST, int(TARGET / self.seconds[form]))
+        if seconds < TARGET and more > wanted:
+            self._next[form] = more
+        elif form == "repeat" and self._trials[form] == 1:
             # What is repeated has been noted first, which takes longer.
             self._next[form] = wanted
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lossledger.loop.chunk import Chunk
+from lossledger.loop.hashes import Hashes
 from lossledger.loop.order import Order
 
 
@@ -28,6 +29,7 @@ class Resident:
         self.engine = engine
         self.steps = steps
         self.partial = order.partial
+        self._hashes = Hashes.of(data, engine.host) if engine.hashes_apart else None
         self._orders: list[tuple[Any, int]] | None = None
         self._left: list[tuple[Any, int, int]] = []
         self._drawn: Iterator[np.ndarray] = iter(())
@@ -56,7 +58,7 @@ class Resident:
             self._left.pop(0)
         else:
             self._left[0] = (order, start + taken, count)
-        return Chunk(self._data, order, start, taken, int(order.shape[1]))
+        return Chunk(self._data, order, start, taken, int(order.shape[1]), self._hashes)
 
     def left(self, chunk: Chunk) -> tuple[Iterator[np.ndarray], int]:
         """Gives the device's memory back.
@@ -67,8 +69,10 @@ class Resident:
         if self._left and self._left[0][0] is chunk.order:
             self._left.pop(0)
         orders = [(chunk.order, chunk.start), *((order, start) for order, start, _ in self._left)]
+        if self._hashes is not None:
+            self._hashes.settle()
         self._data, self._left, self._orders = None, [], None
-        blocks = [_host(order)[start:] for order, start in orders]
+        blocks = [self.engine.host(order)[start:] for order, start in orders]
         return chain(blocks, self._drawn), sum(map(len, blocks))
 
     def end(self) -> None:
@@ -77,7 +81,3 @@ class Resident:
 
     def close(self) -> None:
         """The training has ended."""
-
-
-def _host(order: Any) -> np.ndarray:
-    return np.asarray(order.cpu() if hasattr(order, "detach") else order)

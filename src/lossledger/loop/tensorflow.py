@@ -13,6 +13,7 @@ from lossledger.keras.tensorflow import TensorFlowTap
 from lossledger.loop import engine as base
 from lossledger.loop.batches import distributed
 from lossledger.loop.chunk import Chunk, Window
+from lossledger.loop.window import WindowBuffer
 
 
 class TensorFlowLoopTap(TensorFlowTap):
@@ -52,6 +53,7 @@ class TensorFlowEngine(base.Engine):
     def __init__(self, model: Any, full: bool) -> None:
         super().__init__(model, full)
         self.eager = bool(model.run_eagerly)
+        self.hashes_apart = full
         self.spec: Any = None
         self._steps: dict[Any, _Step] = {}
         self._means = False
@@ -61,7 +63,7 @@ class TensorFlowEngine(base.Engine):
 
     def make_tap(self) -> TensorFlowLoopTap:
         """See base class."""
-        tap = TensorFlowLoopTap(self.model, base.WindowBuffer(tf.identity))
+        tap = TensorFlowLoopTap(self.model, WindowBuffer(tf.identity))
         tap.full = self.full
         return tap
 
@@ -95,11 +97,13 @@ class TensorFlowEngine(base.Engine):
         spec = self.spec
         if spec is None or not _of(spec, chunk):
             spec = tf.nest.map_structure(lambda leaf: _spec(leaf, rows), chunk.data)
-        key = (str(spec), direct, chunk.rows)
+        of = (str(spec), chunk.hashes is None)
+        key = (*of, direct, chunk.rows)
         if key not in self._steps and not self.eager:
-            traced = self._traced_with.get(key[0])
+            traced = self._traced_with.get(of)
             if traced is None:
-                traced = self._traced_with[key[0]] = self._traced(spec)
+                self.tap.hashing = chunk.hashes is None
+                traced = self._traced_with[of] = self._traced(spec)
                 self._means = base.are_means(self.model) and not distributed(self.model)
             self._steps[key] = traced
         return key

@@ -13,13 +13,14 @@ from lossledger.keras.tensorflow_replicas import ShareTap
 from lossledger.loop import engine as base
 from lossledger.loop.chunk import Chunk, Window
 from lossledger.loop.tensorflow import TensorFlowEngine, TensorFlowLoopTap
+from lossledger.loop.window import WindowBuffer
 from lossledger.shares import WORKER, fold
 
 TRIED = (tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy)
 """Strategies that a loop trains under as `fit` does."""
 
 
-class SharesBuffer(base.WindowBuffer):
+class SharesBuffer(WindowBuffer):
     """Windows in which a step has a row a replica."""
 
     def fetch(self, handle: Any) -> tuple[np.ndarray, Any]:

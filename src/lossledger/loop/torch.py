@@ -46,7 +46,7 @@ class TorchEngine(base.Engine):
         tap.full = self.full
         return tap
 
-    def keep(self, window: Window, count: int) -> None:
+    def keep(self, window: Window, chunk: Chunk, start: int, count: int) -> None:
         """See base class."""
         if self.tap.position is not None:
             self.tap.buffer.rows.append(window.values[-1])
@@ -56,6 +56,10 @@ class TorchEngine(base.Engine):
         """See base class."""
         copy = lambda leaf: None if leaf is None else convert_to_tensor(leaf).clone()  # noqa: E731
         return tree.map_structure(copy, data)
+
+    def host(self, leaf: Any) -> np.ndarray | None:
+        """See base class."""
+        return super().host(leaf.numpy(force=True) if isinstance(leaf, torch.Tensor) else leaf)
 
     def put_order(self, order: np.ndarray) -> Any:
         """See base class."""

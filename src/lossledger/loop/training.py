@@ -237,7 +237,7 @@ class Training:
     def _window(self, epoch: Epoch) -> Window | None:
         """The epoch's window with space left, if there is one."""
         last = epoch.windows[-1] if epoch.windows else None
-        return last if last is not None and last.filled < last.capacity else None
+        return None if last is None or last.full else last
 
     def _new_window(self, epoch: Epoch) -> Window:
         epoch.windows.append(self.engine.new_window())
@@ -277,6 +277,8 @@ class Training:
         self._known = epoch.taken
         logs = self.engine.results(epoch.last if epoch.last is not None else {})
         self.engine.end_epoch()
+        for window in epoch.windows:
+            window.close()
         if self.validation and self.model._should_eval(epoch.number, self.validation["freq"]):
             logs |= {f"val_{name}": value for name, value in self._evaluate().items()}
         self.logs = logs

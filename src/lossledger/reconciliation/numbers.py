@@ -59,8 +59,9 @@ def measured(
         item = _found(run, call, name, call.loss_name, None if ends and after else epoch, which)
         at = {"weights": item["weights"]} if item.get("weights") else {}
         return float(item["value"]), {**(item.get("data") or {}), **at}
-    if not any(item.get("name") == name for item in call.reported):
-        named(name)
+    reported = {str(item.get("name")) for item in call.reported}
+    if name not in reported:
+        named(name, ("reported", "returned", *MEASURED, *sorted(reported)))
     return _item(run, call, None, name, epoch), call.info.get("validation") or {}
 
 

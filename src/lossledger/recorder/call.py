@@ -1,7 +1,9 @@
 """One call as it is being recorded: a `fit`, a series of `train_on_batch`, a loop of the user's."""
 
+import contextlib
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter_ns
@@ -54,6 +56,7 @@ class RecordedCall:
         self._trained: Trained | None = None
         self._size: int | None = None
         self._validation: Mapping[str, Any] = {}
+        self._reported: deque[dict[str, Any]] = deque()
         self._loads: list[int] = []
         self._saves = 0
 
@@ -212,7 +215,7 @@ class RecordedCall:
                 batch, value = self._tested
                 where = {"epoch": epoch, "batch": batch, "value": value}
                 items.append({"place": "tested", "name": self.loss_name, **where})
-            self.write(reported=items)
+            self._reported.extend(items)  # a line for many epochs, where those are short
             if not self._validation and any(name.startswith("val_") for name in names):
                 self._validation = self._counted()
                 self.write(validation=self._validation)
@@ -294,8 +297,18 @@ class RecordedCall:
             batch = {**found, "batch_size": given.rows_of(found.get("x"))}
             self._measured("tested", result, batch, _HASHED_OF_BATCHES)
 
-    def describe(self) -> None:
-        """Write how the entries are to be read, once the first step has shown it."""
+    def say(self) -> None:
+        """Write what is known by now: what Keras reported, and how the entries are to be read."""
+        self._describe()
+        items: list[dict[str, Any]] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                items.append(self._reported.popleft())
+        if items:
+            self.write(reported=items)
+
+    def _describe(self) -> None:
+        """Once the first step has shown it, write how the entries are to be read."""
         layout = None if self.buffer is None else self.buffer.layout
         if self._described or layout is None:
             return

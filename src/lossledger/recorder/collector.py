@@ -103,5 +103,5 @@ class Collector:
             with self._trouble.guarded("tap-failed"):
                 block = buffer.collect()
             self.steps += buffer.seen - buffer.lost - before
-            call.describe()
+        call.say()
         return block

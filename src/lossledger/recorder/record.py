@@ -46,6 +46,7 @@ def record(
     ```python
     with lossledger.record("runs", name="baseline") as run:
         model.fit(x, y, batch_size=32, epochs=10)
+    lossledger.open(run.path).statistic("epoch_mean")
     ```
     """
     if not is_uri(directory) and Path(directory).is_file():

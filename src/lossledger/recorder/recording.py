@@ -46,14 +46,6 @@ class Recording:
         model: The only model to record; all models by default.
         export: Trackers that the run is exported to as it grows; see `record`.
         resume: A run to go on in, instead of a new one: its folder or name.
-
-    Example:
-
-    ```python
-    with lossledger.record("runs", name="baseline") as run:
-        model.fit(x, y, epochs=10)
-    lossledger.open(run.path).statistic("epoch_mean")
-    ```
     """
 
     def __init__(
@@ -390,7 +382,7 @@ class Recording:
             return
         self.collector.collect()
         self.models.end(call)
-        call.describe()
+        call.say()
         call.write(ended=self.output.now(), **({} if failed is None else {"failed": failed}))
         if tap is not None:
             if failed is None:

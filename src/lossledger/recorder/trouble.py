@@ -9,7 +9,10 @@ from typing import Any
 
 from lossledger.errors import LossLedgerWarning
 
-_LIBRARIES = ("keras", "tensorflow", "jax", "torch", "lossledger", "contextlib", "functools")
+_LIBRARIES = (
+    *("keras", "tensorflow", "jax", "torch", "lossledger"),
+    *("contextlib", "functools", "importlib", "threading"),
+)
 
 _BY_DISK = ("call-not-recorded", "weights-not-read", "no-summary")
 """What fails only where the disk does, if by an `OSError`."""
@@ -37,13 +40,14 @@ class Trouble:
             self.warn("cannot-write" if disk else slug, f"{type(error).__name__}: {error}")
 
     def warn(self, slug: str, message: str) -> None:
-        """Warn once under `slug`, whatever the warning filters make of it."""
+        """Warn once under `slug`, at the user's line, whatever the warning filters make of it."""
         if slug in self.told:
             return
         self.told[slug] = message
         text = f"[{slug}] {message.rstrip('.')}. Training goes on."
+        file, line = _outside() or ("<lossledger>", 1)  # the recorder's own thread
         try:
-            warnings.warn(LossLedgerWarning(text), stacklevel=2)
+            warnings.warn_explicit(LossLedgerWarning(text), None, file, line)
         except LossLedgerWarning:
             print(f"lossledger: {text}", file=sys.stderr)
 
@@ -57,7 +61,7 @@ class Trouble:
     def applied_unseen(self, optimizer: Any) -> None:
         """An optimizer moved weights in a loop that no tap is in."""
         if not self._unrecorded and self.told.keys().isdisjoint(_NOT_RECORDED):
-            where = _outside()
+            where = ":".join(map(str, _outside() or ["an unknown place"]))
             what = f"{type(optimizer).__name__} was applied at {where}"
             self.unseen.setdefault(where, f"{what}, outside fit and train_on_batch")
 
@@ -73,13 +77,13 @@ class Trouble:
         return "; ".join((*self.unseen.values(), *self.told.values())) or _NOTHING
 
 
-def _outside() -> str:
+def _outside() -> tuple[str, int] | None:
     """File and line of the innermost frame that is neither Keras's, its backend's, nor ours."""
     frame = inspect.currentframe()
-    while frame is not None and frame.f_back is not None:
+    while frame is not None:
         module = str(frame.f_globals.get("__name__", "")).split(".")[0]
         generated = "__autograph_generated" in frame.f_code.co_filename
         if module not in _LIBRARIES and not generated:
-            break
+            return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
-    return "an unknown place" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return None

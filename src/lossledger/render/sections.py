@@ -39,7 +39,7 @@ def reconciliation(content: Content) -> Html:
     parts: list[str] = [element("p", result.verdict, class_="verdict"), head]
     if not result.comparable:
         parts += [element("p", reason, class_="warning") for reason in result.reasons]
-    parts.append(waterfall(result))
+    parts.append(element("div", waterfall(result), class_="wide"))
     if result.causes:
         parts.append(_causes(result))
     parted = result.divergence

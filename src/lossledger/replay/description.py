@@ -133,7 +133,7 @@ def reading(state: Mapping[str, Any]) -> Reading:
     asked = Request.parse(state["statistic"])
     return Reading(
         state["epochs"],
-        named(asked.name),
+        named(asked.name, ()),
         asked.parameters,
         state["reset_metrics"],
         state["remainder"] == "keep",
