@@ -107,7 +107,7 @@ def main():
     )
     rows.sort(key=lambda row: int(row[0]))
     section.write(
-        "long", head, section.table(NAMES, rows, 2), *told, whole=STEPS == USUAL and not LOOP
+        "long", head, section.table(NAMES, rows), *told, whole=STEPS == USUAL and not LOOP
     )
 
 

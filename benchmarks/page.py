@@ -178,7 +178,7 @@ def main() -> None:
         rows = [row(entries) for entries in counts or COUNTS]
         title = f"Pages, medians of {OPENINGS} openings"
         head = section.head(title, {**section.versions("pyarrow"), **browser()})
-        section.write("page", head, section.table(NAMES, rows, 0), whole=not counts)
+        section.write("page", head, section.table(NAMES, rows), whole=not counts)
     if "live" in asked or not counts:
         section.doing("a live page")
         with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:

@@ -103,7 +103,7 @@ def measure(backend: str, seconds: float, chosen: list[str]) -> None:
     head = section.head(
         f"Recording on {backend}, {seconds:g} s a row", section.versions("keras", package)
     )
-    table = section.table(NAMES, [row(backend, *each) for each in rows], 3)
+    table = section.table(NAMES, [row(backend, *each) for each in rows])
     section.write(f"recording {backend}", head, table, missed(rows), whole=chosen == list(MODELS))
 
 

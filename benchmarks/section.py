@@ -16,6 +16,7 @@ from pathlib import Path
 PAGE = Path(os.environ.get("PAGE") or Path(__file__).resolve().parents[1] / "docs/benchmarks.md")
 MARK = "<!-- measured: {} -->\n"
 END = "<!-- end measured -->"
+FIGURE = re.compile(r"[-+]?\d")
 
 
 def head(title: str, versions: dict[str, str]) -> str:
@@ -47,9 +48,12 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
-    """A table whose first `texts` columns are words, and the others figures."""
-    rule = ["---" if k < texts else "---:" for k in range(len(names))]
+def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; columns of figures stand on the right."""
+    rows = [*rows]
+    columns = [[row[k] for row in rows if row[k]] for k in range(len(names))]
+    figures = [bool(column) and all(map(FIGURE.match, column)) for column in columns]
+    rule = ["---:" if each else "---" for each in figures]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (names, rule, *rows))
 
 

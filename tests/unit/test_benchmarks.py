@@ -27,18 +27,18 @@ def section(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def test_a_section_is_written_and_the_prose_stays(
     section: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [("ours", "1.5"), ("a \\d", "2")]
+    rows = [("ours", "1.5", ""), ("a \\d", "2", "3 in words"), ("", "+3 (2 to 4)", "words")]
     head = section.head("What", section.versions("numpy", "no-such-package"))
-    section.write("a", head, section.table(("way", "s"), rows), "")
+    section.write("a", head, section.table(("way", "s", "note"), rows), "")
     text = section.PAGE.read_text()
     before, after = text.split("<!-- measured: a -->")[0], text.split("<!-- end measured -->")[1]
     assert (before, after) == ("# Page\nprose\n", "\nmore\n")
     assert "old" not in text
-    assert "| way | s |\n| --- | ---: |\n| ours | 1.5 |\n| a \\d | 2 |\n<!-- end" in text
+    assert "| way | s | note |\n| --- | ---: | --- |\n| ours | 1.5 |  |\n| a \\d | 2 |" in text
     assert re.search(
         r"\*\*What\*\*, 20\d\d-\d\d-\d\d, \d+ cores of .*, Python 3\..*, numpy \d", text
     )
-    assert "| ours | 1.5 |" in capsys.readouterr().out
+    assert "| ours | 1.5 |  |" in capsys.readouterr().out
 
 
 def test_a_part_of_a_section_leaves_the_page_alone(

@@ -21,7 +21,8 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     shapes = {a.form.shape, b.form.shape}
     chosen = pair.same_entries or pair.a.part or pair.b.part
-    means = pair.same_entries and shapes == {"mean"} and _goes_on(a, b)
+    again = any(fold.ledger.again.any() for fold in (a, b))  # a cause of its own
+    means = pair.same_entries and shapes == {"mean"} and not again
     if (means or (chosen and shapes == {"last"})) and len(a.ledger) != len(b.ledger):
         return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters
@@ -36,12 +37,6 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     )
     evidence = f"{a.form.text} in a, {b.form.text} in b; {about}."
     return Change("convention", changed[0], changed[1], evidence, _STATED)
-
-
-def _goes_on(a: Fold, b: Fold) -> bool:
-    """Whether the shorter one's entries are the other's first."""
-    first = slice(min(len(a.ledger), len(b.ledger)))
-    return np.array_equal(a.ledger["loss"][first], b.ledger["loss"][first])
 
 
 def _other_batch(a: Fold, b: Fold, pair: Pair) -> Change:
