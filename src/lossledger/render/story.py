@@ -40,9 +40,9 @@ def again(call: Call) -> str:
     number = call.standing.superseded
     if not number:
         return ""
-    were = "was" if number == 1 else "were"
+    were, count = ("was", "counts") if number == 1 else ("were", "count")
     what = counted(number, "more step") if call.steps else f"all {counted(number, 'step')}"
-    return f"{what} {were} trained again after a resume, and count no more"
+    return f"{what} {were} trained again after a resume, and {count} no more"
 
 
 def trained_again(calls: Sequence[Call]) -> int | None:
