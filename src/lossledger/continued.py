@@ -23,9 +23,9 @@ from lossledger.restored import (
     by_batches,
     by_updates,
     by_weights,
-    ids_of,
     length,
     line_to,
+    window,
 )
 from lossledger.series import bounds
 
@@ -44,6 +44,7 @@ class Standing:
             an epoch, whose batches then train once more. 0 also where nothing tells it.
         unwritten: Steps that those weights had seen, behind the last entry that was written. 0 also
             where nothing tells it.
+        guessed: Whether its batches alone say where it goes on, and might say it of other places.
     """
 
     steps: int
@@ -53,16 +54,22 @@ class Standing:
     again: int | None = 0
     seen: int = 0
     unwritten: int = 0
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
 class _Join:
-    """Where a call goes on: after so many entries of a line, of which the others count no more."""
+    """Where a call goes on: after so many entries of a line, of which the others count no more.
+
+    It is `inside` where that is in the middle of an epoch that both say.
+    """
 
     line: Line
     place: int | None
     seen: int = 0
     unwritten: int = 0
+    guessed: bool = False
+    inside: bool = False
 
 
 def standings_of(
@@ -130,7 +137,8 @@ def _stand(
     if join.place is not None:
         last = counting.index(join.line[-1])
         again = _cut(folder, join.line, counting[last + 1 :], join.place, standings)
-    if join.line[-1].driver == call.driver and _goes_on(join.line, call.stretches[0].epoch):
+    goes_on = join.inside or _goes_on(join.line, call.stretches[0].epoch)
+    if join.line[-1].driver == call.driver and goes_on:
         call.continues = next((each.number for each in reversed(join.line) if each.kept), None)
     standings[call.number] = replace(
         standings[call.number],
@@ -138,6 +146,7 @@ def _stand(
         again=again,
         seen=join.seen,
         unwritten=join.unwritten,
+        guessed=join.guessed,
     )
 
 
@@ -175,7 +184,7 @@ def _step_at(folder: Path, call: Told, place: int) -> int:
     for each in call.stretches:
         if each.place == place:
             return each.step
-    return int(ids_of(folder, call, place, place + 1)[1][0])
+    return int(window(folder, call, place, place + 1, "step")[0][0])
 
 
 def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
@@ -196,10 +205,14 @@ def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
     if place is not None:
         whole = length(line)
         return _Join(line, min(place, whole), unwritten=max(0, place - whole))
+    place, guessed = by_batches(folder, line, call)
     epoch = call.stretches[0].epoch
-    if epoch != NO_EPOCH:
-        return _Join(line, _begin(line, epoch))
-    return _Join(line, by_batches(folder, line, call))
+    if epoch == NO_EPOCH:
+        return _Join(line, place, guessed=guessed)
+    # A loop may say its epoch, and go on in the middle of it.
+    begin, end = _begin(line, epoch), _begin(line, epoch + 1)
+    inside = place is not None and not guessed and begin < place < end
+    return _Join(line, place if inside else begin, inside=inside)
 
 
 def _at_epoch(line: Line, place: int | None, call: Told, *, sure: bool) -> _Join:

@@ -1,5 +1,7 @@
 """From where a resumed call goes on: by its weights, the optimizer's count, or its batches."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,6 +68,46 @@ def test_a_loop_that_shuffles_and_keeps_weights_alone_is_not_claimed(tmp_path, c
     assert run.calls[1].standing.again is None
     assert main(["show", str(run.path)]) == 0
     assert "can't be told" in " ".join(capsys.readouterr().out.split())
+
+
+def resumed_in_one_order(tmp_path, written, saved, noise=0.0, *, said=False):
+    """A loop over seven batches in one order, whose weights were kept without Keras."""
+    made = Made(tmp_path, f"{written}-{saved}-{noise}", resumed=[{"created": "2026-11-22"}])
+    batches, losses = np.tile(ids(7), 9), 1 / np.arange(1, 64)
+    epochs = epochs_of(63, 7) if said else np.full(63, -1)
+    for attempt, part in enumerate((slice(written), slice(saved, saved + 15))):
+        made.call(attempt, **({"attempt": 1} if attempt else {}), **LOOP_BY_HAND)
+        columns = {"batch_id": batches[part], "epoch": epochs[part]}
+        made.steps(losses[part] + attempt * noise, call=attempt, **columns)
+    return made.close(), losses[: saved + 15].astype("f4")
+
+
+@pytest.mark.parametrize("said", [False, True], ids=["found", "said"])
+@pytest.mark.parametrize("saved", [1, 9, 22, 30])
+def test_losses_tell_epochs_in_one_order_apart(tmp_path, saved, said):
+    run, truth = resumed_in_one_order(tmp_path, 31, saved, said=said)
+    np.testing.assert_array_equal(run.losses(), truth)
+    means = [truth[begin : begin + 7].mean() for begin in range(0, len(truth), 7)]
+    np.testing.assert_allclose(run.statistic("epoch_mean"), means, rtol=1e-6)
+    assert run.calls[1].standing.again == 31 - saved
+    assert not run.calls[1].standing.guessed
+
+
+def test_a_loop_that_was_saved_as_it_ended_trains_nothing_again(tmp_path):
+    run, truth = resumed_in_one_order(tmp_path, 31, 31)
+    np.testing.assert_array_equal(run.losses(), truth)
+    assert run.calls[1].standing.again is None  # its batches follow, and no loss says more
+
+
+def test_a_guess_by_batches_alone_is_called_one(tmp_path, capsys):
+    """As with dropout: nothing that was computed again comes to the same."""
+    run, _ = resumed_in_one_order(tmp_path, 31, 22, noise=0.125)
+    assert run.calls[1].standing.again == 2
+    assert main(["show", str(run.path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "which trained 2 steps again: a guess by its batches, which other epochs have" in told
+    assert main(["show", str(run.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["run"]["resumed"][0]["guessed"] is True
 
 
 def test_a_checkpoint_within_an_epoch_of_a_stream(tmp_path):

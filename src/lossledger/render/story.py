@@ -20,12 +20,13 @@ def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
     """The same as JSON: how the run was resumed, and `again`, how many steps were trained again.
 
     `seen` is how many of those the restored weights had seen, `unwritten` how many steps they had
-    seen that were never written.
+    seen that were never written, `guessed` whether batches alone say so.
     """
     found = []
     for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
-        more = {name: _sum(calls, name) for name in ("seen", "unwritten")}
+        more: dict[str, Any] = {name: _sum(calls, name) for name in ("seen", "unwritten")}
+        more["guessed"] = any(call.standing.guessed for call in calls)
         found.append({**each, "again": trained_again(calls), **more})
     return {"resumed": found} if found else {}
 
@@ -71,6 +72,8 @@ def _went_on(calls: Sequence[Call]) -> str:
         return f"{said}; whether steps were trained again can't be told: {_UNTOLD}"
     if number:
         said += f", which trained {counted(number, 'step')} again"
+        if any(call.standing.guessed for call in calls):
+            said += ": a guess by its batches, which other epochs have, too"
     if seen:
         said += f"; its weights had seen {seen:,} of them before"
     if unwritten:
