@@ -82,8 +82,9 @@ def standings_of(
 
     The first call of a model after a resume goes on where the weights had come that it begins with
     (`lossledger.restored`), in the call that they are of; else in the last call of its driver, one
-    that was cut short before one that was not. But `fit` and `Loop` train whole epochs: where they
-    begin one anew that the weights had seen a part of, they go on at its beginning.
+    that was cut short, and that none goes on from yet, before another. But `fit` and `Loop` train
+    whole epochs: where they begin one anew that the weights had seen a part of, they go on at its
+    beginning.
 
     All entries of the model behind that place were trained again.
 
@@ -197,7 +198,9 @@ def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
     own = [each for each in counting if each.driver == call.driver]
     if not own:
         return None
-    last = next((each for each in reversed(own) if each.cut_short), own[-1])
+    gone_on = {each.continues for each in counting}
+    open_ends = [each for each in own if each.cut_short and each.number not in gone_on]
+    last = (open_ends or own)[-1]
     line = line_to(last, counting)
     place = by_updates(line, call)
     if call.counts_epochs:

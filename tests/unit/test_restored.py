@@ -57,6 +57,27 @@ def test_epochs_of_equal_batches_are_told_apart(tmp_path):
     assert [each.steps for each in run.epochs()] == [7] * 5
 
 
+def test_a_call_that_went_on_to_its_end_is_gone_on_from(tmp_path):
+    """Killed after its last step; the call that it went on from was cut short, too, long before."""
+    made = Made(tmp_path, resumed=[{}, {}])
+    losses, begins = [], (0, 22, 30)
+    for attempt, (begin, end) in enumerate(zip(begins, (31, 40, 40), strict=True)):
+        states = {"optimizer": {"iterations": begin}}
+        more = {"attempt": attempt} if attempt else {}
+        ended = {"ended": 1} if attempt else {}
+        made.call(attempt, initial_optimizers=states, **more, **ended, **LOOP_BY_HAND)
+        new, _ = made.steps(
+            np.arange(begin, end) / 7 + attempt,
+            call=attempt,
+            batch_id=shuffled(end - begin, attempt),
+        )
+        losses = [*losses[:begin], *new]
+    run = made.close()
+    np.testing.assert_array_equal(run.losses(), losses)
+    assert [call.standing.again for call in run.calls] == [0, 9, 10]
+    assert [call.standing.unwritten for call in run.calls] == [0, 0, 0]
+
+
 def test_a_loop_that_shuffles_and_keeps_weights_alone_is_not_claimed(tmp_path, capsys):
     made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])
     for attempt in (0, 1):
