@@ -45,6 +45,7 @@ class Standing:
         unwritten: Steps that those weights had seen, behind the last entry that was written. 0 also
             where nothing tells it.
         guessed: Whether its batches alone say where it goes on, and might say it of other places.
+        open_epoch: The epoch before it, whose end may never have been written; `None` without one.
     """
 
     steps: int
@@ -55,13 +56,15 @@ class Standing:
     seen: int = 0
     unwritten: int = 0
     guessed: bool = False
+    open_epoch: int | None = None
 
 
 @dataclass(frozen=True)
 class _Join:
     """Where a call goes on: after so many entries of a line, of which the others count no more.
 
-    It is `inside` where that is in the middle of an epoch that both say.
+    It is `inside` where that is in the middle of an epoch that both say, and `said` where the epoch
+    alone says it.
     """
 
     line: Line
@@ -70,6 +73,7 @@ class _Join:
     unwritten: int = 0
     guessed: bool = False
     inside: bool = False
+    said: bool = False
 
 
 def standings_of(
@@ -148,7 +152,15 @@ def _stand(
         seen=join.seen,
         unwritten=join.unwritten,
         guessed=join.guessed,
+        open_epoch=_open_epoch(join, call) if again == 0 else None,
     )
+
+
+def _open_epoch(join: _Join, call: Told) -> int | None:
+    """The last epoch before a call, where nothing says that all of it was written."""
+    epoch = call.stretches[0].epoch
+    last = max((reached for reached, _ in _stretches(join.line)), default=epoch)
+    return last if join.said and last < epoch and not _came_past(join.line, last) else None
 
 
 def _goes_on(line: Line, epoch: int) -> bool:
@@ -202,20 +214,20 @@ def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
     open_ends = [each for each in own if each.cut_short and each.number not in gone_on]
     last = (open_ends or own)[-1]
     line = line_to(last, counting)
-    place = by_updates(line, call)
-    if call.counts_epochs:
+    place, epoch = by_updates(line, call), call.stretches[0].epoch
+    if call.counts_epochs and (place is not None or epoch > 0 or not _came_past(line, 0)):
         return _at_epoch(line, place, call, sure=False)
     if place is not None:
         whole = length(line)
         return _Join(line, min(place, whole), unwritten=max(0, place - whole))
     place, guessed = by_batches(folder, line, call)
-    epoch = call.stretches[0].epoch
-    if epoch == NO_EPOCH:
+    # A `fit` may begin with epoch 0 though weights of a later one were loaded.
+    if epoch == NO_EPOCH or call.counts_epochs:
         return _Join(line, place, guessed=guessed)
     # A loop may say its epoch, and go on in the middle of it.
     begin, end = _begin(line, epoch), _begin(line, epoch + 1)
     inside = place is not None and not guessed and begin < place < end
-    return _Join(line, place if inside else begin, inside=inside)
+    return _Join(line, place if inside else begin, inside=inside, said=not inside)
 
 
 def _at_epoch(line: Line, place: int | None, call: Told, *, sure: bool) -> _Join:
@@ -230,14 +242,19 @@ def _at_epoch(line: Line, place: int | None, call: Told, *, sure: bool) -> _Join
     epoch, whole = call.stretches[0].epoch, length(line)
     begin, end = _begin(line, epoch), _begin(line, epoch + 1)
     if place is None:
-        return _Join(line, begin)
+        return _Join(line, begin, said=True)
     # Behind a whole epoch 0 another `fit` counts from 0 again.
-    another = epoch == 0 and place == end and any(0 in each.reported for each in line)
+    another = epoch == 0 and place == end and _came_past(line, 0)
     if begin <= place <= end and not another:
         return _Join(line, begin, seen=place - begin)
     if sure or epoch == 0:
         return _Join(line, min(place, whole), unwritten=max(0, place - whole))
     return _Join(line, begin, unwritten=max(0, place - whole) if begin == whole else 0)
+
+
+def _came_past(line: Line, epoch: int) -> bool:
+    """Whether a line came to the end of an epoch, as far as it says."""
+    return _begin(line, epoch + 1) < length(line) or any(epoch in each.reported for each in line)
 
 
 def _begin(line: Line, epoch: int) -> int:

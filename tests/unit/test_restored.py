@@ -172,6 +172,40 @@ def test_another_fit_of_what_is_left_loses_nothing(tmp_path):
         assert [each.epoch for each in run.epochs()] == [*range(epochs), 0, 1]
 
 
+@pytest.mark.parametrize(("written", "batches", "again"), [
+    (7, "shuffled", 7),  # killed within epoch 0: whatever the weights, a `fit` trains it whole
+    (25, "shuffled", None),  # from the start, or from weights of any epoch that were kept unseen
+    (25, "in order", 5),  # its losses are those of epoch 2
+])  # fmt: skip
+def test_a_fit_from_epoch_0_with_weights_that_nobody_saw(tmp_path, written, batches, again):
+    made = Made(tmp_path, resumed=[{}])
+    ids_of = {"shuffled": lambda n: shuffled(n, n), "in order": lambda n: np.tile(ids(10), 3)[:n]}
+    losses = 1 / np.arange(1, 51)
+    made.call(0, driver="fit", model=0, initial_weights="a")
+    columns = {"epoch": epochs_of(written, 10), "batch_id": ids_of[batches](written)}
+    old, _ = made.steps(losses[:written], **columns)
+    made.call(1, driver="fit", model=0, attempt=1, initial_weights="b")
+    columns = {"epoch": epochs_of(20, 10), "batch_id": ids_of[batches](20)}
+    new, _ = made.steps(losses[20:40], call=1, **columns)
+    run = made.close()
+    assert run.calls[1].standing.again == again
+    np.testing.assert_array_equal(run.losses(), [*old[: written - (again or 0)], *new])
+
+
+def test_an_epoch_that_may_lack_its_end_is_named(tmp_path, capsys):
+    """A loop kept its weights at the end of epoch 0; its last half second was not written."""
+    made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])
+    for attempt, steps in enumerate((7, 10)):
+        more = {"attempt": 1} if attempt else {}
+        made.call(attempt, driver="custom", model=0, **more)
+        made.steps(np.ones(steps), call=attempt, epoch=attempt)
+    run = made.close()
+    assert run.calls[1].standing.open_epoch == 0
+    assert main(["show", str(run.path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the end of epoch 0 may never have been written" in told
+
+
 def test_what_was_never_written_is_told(tmp_path, capsys):
     """Weights that were kept behind our back had seen what the last half second lost."""
     made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])

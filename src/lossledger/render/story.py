@@ -76,6 +76,8 @@ def _went_on(calls: Sequence[Call]) -> str:
             said += ": a guess by its batches, which other epochs have, too"
     if seen:
         said += f"; its weights had seen {seen:,} of them before"
+    for epoch in {call.standing.open_epoch for call in calls} - {None}:
+        said += f"; the end of epoch {epoch} may never have been written"
     if unwritten:
         said += f"; {counted(unwritten, 'step')} before it died with the process, unwritten"
     return said
