@@ -7,6 +7,7 @@ At most one warning; the ledger is readable; what it says is the truth from its 
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_each_call_of_the_system_may_fail(troubled, tmp_path):
                 entries = checked(directory, outcome, (trouble, calls[number - 1]))
                 whole += entries == len(outcome["losses"])
     print(whole, "whole of", 3 * len(calls))
+
+
+def test_each_call_of_a_resume_may_fail(troubled, tmp_path):
+    """What was there before stays, and it is all of it that is left or more."""
+    first = troubled(tmp_path / "first", "fault:0:EIO:once")
+    chance = random.Random(1)
+    number = calls = 1
+    while number <= calls:
+        error, how = chance.choice(ERRORS), chance.choice(("once", "always", "half"))
+        trouble = f"fault:{number}:{error}:{how}"
+        directory = tmp_path / str(number)
+        shutil.copytree(tmp_path / "first", directory, symlinks=True)
+        outcome = troubled(directory, trouble)
+        outcome["losses"] = first["losses"] + outcome["losses"]
+        assert checked(directory, outcome, trouble) >= len(first["losses"])
+        calls, number = max(calls, len(outcome["calls"])), number + 1
+    assert calls > 50
 
 
 @pytest.mark.parametrize("step", [0, 1, 4, 20])
