@@ -21,6 +21,7 @@ from lossledger import catalog
 CHILD = Path(__file__).with_name("faulty_child.py")
 ALL = os.environ.get("FAULTS") == "all"
 ERRORS = ("ENOSPC", "EIO", "EROFS")
+HOW = ("once", "always", "half")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_each_call_of_the_system_may_fail(troubled, tmp_path):
     chance = random.Random(0)
     whole = 0
     for number in range(1, len(calls) + 1):
-        for how in ("once", "always", "half"):
+        for how in HOW:
             for error in ERRORS if ALL else (chance.choice(ERRORS),):
                 trouble = f"fault:{number}:{error}:{how}"
                 directory = tmp_path / trouble.replace(":", "-")
@@ -96,20 +97,20 @@ def test_each_call_of_the_system_may_fail(troubled, tmp_path):
 
 
 def test_each_call_of_a_resume_may_fail(troubled, tmp_path):
-    """What was there before stays, and it is all of it that is left or more."""
-    first = troubled(tmp_path / "first", "fault:0:EIO:once")
-    chance = random.Random(1)
-    number = calls = 1
-    while number <= calls:
-        error, how = chance.choice(ERRORS), chance.choice(("once", "always", "half"))
-        trouble = f"fault:{number}:{error}:{how}"
-        directory = tmp_path / str(number)
+    """What was there before stays."""
+    first = troubled(tmp_path / "first", "fault:0:EIO:once")["losses"]
+
+    def resumed(trouble):
+        directory = tmp_path / trouble.replace(":", "-")
         shutil.copytree(tmp_path / "first", directory, symlinks=True)
         outcome = troubled(directory, trouble)
-        outcome["losses"] = first["losses"] + outcome["losses"]
-        assert checked(directory, outcome, trouble) >= len(first["losses"])
-        calls, number = max(calls, len(outcome["calls"])), number + 1
-    assert calls > 50
+        outcome["losses"] = first + outcome["losses"]
+        assert checked(directory, outcome, trouble) >= len(first)
+        return len(outcome["calls"])
+
+    calls, chance = resumed("fault:0:EIO:once"), random.Random(1)
+    for number in range(1, calls + 1):
+        resumed(f"fault:{number}:{chance.choice(ERRORS)}:{chance.choice(HOW)}")
 
 
 @pytest.mark.parametrize("step", [0, 1, 4, 20])
