@@ -109,7 +109,8 @@ def test_each_call_of_a_resume_may_fail(troubled, tmp_path):
         return len(outcome["calls"])
 
     calls, chance = resumed("fault:0:EIO:once"), random.Random(1)
-    for number in range(1, calls + 1):
+    # The first ones are those of the resume itself.
+    for number in range(1, calls + 1) if ALL else (*range(1, 12), *range(12, calls + 1, 8)):
         resumed(f"fault:{number}:{chance.choice(ERRORS)}:{chance.choice(HOW)}")
 
 

@@ -57,7 +57,7 @@ def _stopped(each: Mapping[str, Any]) -> str:
     last: Mapping[str, Any] = place if isinstance(place, dict) else {}
     how = "closed" if each.get("complete") else "cut short"
     if not all(isinstance(last.get(name), int) for name in ("epoch", "batch", "step")):
-        return f"{how} before the first step"
+        return f"{how} before a step was written"
     epoch, batch, step = (last.get(name) for name in ("epoch", "batch", "step"))
     where = f"batch {batch}" if epoch == -1 else f"batch {batch} of epoch {epoch}"
     return f"{how} after step {step:,} ({where})"
