@@ -138,6 +138,12 @@ def by_weights(calls: Sequence[Told], call: Told) -> tuple[Told, int] | None:
     return None
 
 
+def other_data(folder: Path, before: Told, call: Told) -> bool:
+    """Whether two calls are known to begin with different batches."""
+    ids = [int(window(folder, each, 0, 1, "batch_id")[0][0]) for each in (before, call)]
+    return all(ids) and ids[0] != ids[1]
+
+
 def by_updates(line: Line, call: Told) -> int | None:
     """How far the line had come, by the optimizer; it may be further than what was written."""
     now = call.updates

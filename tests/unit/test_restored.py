@@ -192,6 +192,20 @@ def test_a_fit_from_epoch_0_with_weights_that_nobody_saw(tmp_path, written, batc
     np.testing.assert_array_equal(run.losses(), [*old[: written - (again or 0)], *new])
 
 
+@pytest.mark.parametrize(("fold", "again"), [(0, 20), (1, None)])
+def test_a_model_like_another_from_the_same_seed_is_not_it(tmp_path, fold, again):
+    """Cross-validation: the first fold had ended, and is trained again, or the next one is."""
+    made = Made(tmp_path, resumed=[{}])
+    columns = {"epoch": epochs_of(20, 10)}
+    made.call(0, driver="fit", model=0, initial_weights="a", final_weights="b", ended=1)
+    old, _ = made.steps(np.arange(20) / 7, batch_id=shuffled(20, 0), **columns)
+    made.call(1, driver="fit", model=0, attempt=1, initial_weights="a")
+    new, _ = made.steps(np.arange(20) / 3, call=1, batch_id=shuffled(20, fold), **columns)
+    run = made.close()
+    assert run.calls[1].standing.again == again
+    np.testing.assert_array_equal(run.losses(), new if again else [*old, *new])
+
+
 def test_an_epoch_that_may_lack_its_end_is_named(tmp_path, capsys):
     """A loop kept its weights at the end of epoch 0; its last half second was not written."""
     made = Made(tmp_path, resumed=[{"created": "2026-11-22T18:40:00+00:00"}])
