@@ -105,6 +105,19 @@ class Told:
         state = (self.info.get("initial_optimizers") or {}).get("optimizer")
         return None if state is None else int(state["iterations"])
 
+    @property
+    def draws(self) -> bool:
+        """Whether its model may draw random numbers, so that no loss comes again; or not known."""
+        layers = (self.info.get("configuration") or {}).get("layers")
+        if not isinstance(layers, list) or not layers:
+            return True
+        return any(isinstance(each, Mapping) and draws(each) for each in layers)
+
+
+def draws(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer acts otherwise in training, and doesn't normalize: it draws at random."""
+    return bool(layer.get("training")) and "momentum" not in layer
+
 
 Line: TypeAlias = Sequence[Told]
 
@@ -165,9 +178,10 @@ def by_batches(folder: Path, line: Line, call: Told) -> tuple[int | None, bool]:
     the last bit or nearly; so these choose among them.
 
     Returns:
-        The place, the last one of several; `None` where none fits, and where losses say none and
-        the batches would go on so behind the line's end, too. And whether it is a guess: there
-        are several, or no losses that agree.
+        The place, the last one of several; `None` where none fits. Where no losses agree it is one
+        that only the batches fit, but `None` if nothing in the model draws random numbers, or if
+        they would go on so behind the line's end, too. And whether it is a guess: there are
+        several, or no losses that agree.
     """
     new, losses = window(folder, call, 0, min(call.steps, LOOKED_AT), "batch_id", "loss")
     parts: list[list[np.ndarray]] = []
@@ -183,7 +197,7 @@ def by_batches(folder: Path, line: Line, call: Told) -> tuple[int | None, bool]:
     near = [place for place in fits if np.isclose(earlier[place], losses[0], _NEAR, 0)]
     equal = [place for place in near if _same(earlier[place:], losses)]
     found = equal or near
-    if not found and not _goes_round(old, new[0]):
+    if not found and call.draws and not _goes_round(old, new[0]):
         found = fits
     if not found:
         return None, False

@@ -91,13 +91,17 @@ def test_a_loop_that_shuffles_and_keeps_weights_alone_is_not_claimed(tmp_path, c
     assert "can't be told" in " ".join(capsys.readouterr().out.split())
 
 
-def resumed_in_one_order(tmp_path, written, saved, noise=0.0, *, said=False):
+DENSE = [{"class": "InputLayer"}, {"class": "Dense", "units": 1}]
+
+
+def resumed_in_one_order(tmp_path, written, saved, noise=0.0, *, said=False, layers=None):
     """A loop over seven batches in one order, whose weights were kept without Keras."""
     made = Made(tmp_path, f"{written}-{saved}-{noise}", resumed=[{"created": "2026-11-22"}])
     batches, losses = np.tile(ids(7), 9), 1 / np.arange(1, 64)
     epochs = epochs_of(63, 7) if said else np.full(63, -1)
     for attempt, part in enumerate((slice(written), slice(saved, saved + 15))):
-        made.call(attempt, **({"attempt": 1} if attempt else {}), **LOOP_BY_HAND)
+        more = {"attempt": 1} if attempt else {}
+        made.call(attempt, configuration={"layers": layers}, **more, **LOOP_BY_HAND)
         columns = {"batch_id": batches[part], "epoch": epochs[part]}
         made.steps(losses[part] + attempt * noise, call=attempt, **columns)
     return made.close(), losses[: saved + 15].astype("f4")
@@ -120,9 +124,17 @@ def test_a_loop_that_was_saved_as_it_ended_trains_nothing_again(tmp_path):
     assert run.calls[1].standing.again is None  # its batches follow, and no loss says more
 
 
+def test_a_loop_that_was_saved_behind_what_was_written_trains_nothing_again(tmp_path):
+    """No loss comes again, and no layer draws random numbers: it is none of those places."""
+    run, _ = resumed_in_one_order(tmp_path, 31, 34, layers=DENSE)
+    assert len(run.losses()) == 31 + 15
+    assert run.calls[1].standing.again is None
+
+
 def test_a_guess_by_batches_alone_is_called_one(tmp_path, capsys):
     """As with dropout: nothing that was computed again comes to the same."""
-    run, _ = resumed_in_one_order(tmp_path, 31, 22, noise=0.125)
+    dropout = [*DENSE, {"class": "Dropout", "rate": 0.5, "training": True}]
+    run, _ = resumed_in_one_order(tmp_path, 31, 22, noise=0.125, layers=dropout)
     assert run.calls[1].standing.again == 2
     assert main(["show", str(run.path)]) == 0
     told = " ".join(capsys.readouterr().out.split())
