@@ -207,7 +207,7 @@ def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
     if found is not None:
         line = line_to(found[0], counting)
         place = length(line[:-1]) + found[1]
-        if not found[1] and not found[0].cut_short and other_data(folder, found[0], call):
+        if not place and not found[0].cut_short and other_data(folder, found[0], call):
             return _Join(line, None)  # a model like it, from the same seed, as in cross-validation
         return _at_epoch(line, place, call, sure=True) if call.counts_epochs else _Join(line, place)
     own = [each for each in counting if each.driver == call.driver]
