@@ -21,7 +21,8 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     shapes = {a.form.shape, b.form.shape}
     chosen = pair.same_entries or pair.a.part or pair.b.part
-    means = pair.same_entries and shapes == {"mean"}
+    twice = a.ledger.again.any() or b.ledger.again.any()  # a cause of its own
+    means = pair.same_entries and shapes == {"mean"} and not twice
     if (means or (chosen and shapes == {"last"})) and len(a.ledger) != len(b.ledger):
         return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters
