@@ -27,7 +27,7 @@ import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = {"toy": 7, "convnet": 3, "transformer": 3}
+ROUNDS = {"toy": 5, "convnet": 3, "transformer": 3}
 """Rounds of a model: more where a round is short, and where the threads run counts."""
 FIRST = int(os.environ.get("FIRST", 5))
 EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}

@@ -23,9 +23,10 @@ from lossledger.restored import (
     by_batches,
     by_updates,
     by_weights,
-    ids_of,
     length,
     line_to,
+    other_data,
+    window,
 )
 from lossledger.series import bounds
 
@@ -44,6 +45,8 @@ class Standing:
             an epoch, whose batches then train once more. 0 also where nothing tells it.
         unwritten: Steps that those weights had seen, behind the last entry that was written. 0 also
             where nothing tells it.
+        guessed: Whether its batches alone say where it goes on, and might say it of other places.
+        open_epoch: The epoch before it, whose end may never have been written; `None` without one.
     """
 
     steps: int
@@ -53,16 +56,25 @@ class Standing:
     again: int | None = 0
     seen: int = 0
     unwritten: int = 0
+    guessed: bool = False
+    open_epoch: int | None = None
 
 
 @dataclass(frozen=True)
 class _Join:
-    """Where a call goes on: after so many entries of a line, of which the others count no more."""
+    """Where a call goes on: after so many entries of a line, of which the others count no more.
+
+    It is `inside` where that is in the middle of an epoch that both say, and `said` where the epoch
+    alone says it.
+    """
 
     line: Line
     place: int | None
     seen: int = 0
     unwritten: int = 0
+    guessed: bool = False
+    inside: bool = False
+    said: bool = False
 
 
 def standings_of(
@@ -75,8 +87,9 @@ def standings_of(
 
     The first call of a model after a resume goes on where the weights had come that it begins with
     (`lossledger.restored`), in the call that they are of; else in the last call of its driver, one
-    that was cut short before one that was not. But `fit` and `Loop` train whole epochs: where they
-    begin one anew that the weights had seen a part of, they go on at its beginning.
+    that was cut short, and that none goes on from yet, before another. But `fit` and `Loop` train
+    whole epochs: where they begin one anew that the weights had seen a part of, they go on at its
+    beginning.
 
     All entries of the model behind that place were trained again.
 
@@ -130,7 +143,8 @@ def _stand(
     if join.place is not None:
         last = counting.index(join.line[-1])
         again = _cut(folder, join.line, counting[last + 1 :], join.place, standings)
-    if join.line[-1].driver == call.driver and _goes_on(join.line, call.stretches[0].epoch):
+    goes_on = join.inside or _goes_on(join.line, call.stretches[0].epoch)
+    if join.line[-1].driver == call.driver and goes_on:
         call.continues = next((each.number for each in reversed(join.line) if each.kept), None)
     standings[call.number] = replace(
         standings[call.number],
@@ -138,7 +152,16 @@ def _stand(
         again=again,
         seen=join.seen,
         unwritten=join.unwritten,
+        guessed=join.guessed,
+        open_epoch=_open_epoch(join, call) if again == 0 else None,
     )
+
+
+def _open_epoch(join: _Join, call: Told) -> int | None:
+    """The last epoch before a call, where nothing says that all of it was written."""
+    epoch = call.stretches[0].epoch
+    last = max((reached for reached, _ in _stretches(join.line)), default=epoch)
+    return last if join.said and last < epoch and not _came_past(join.line, last) else None
 
 
 def _goes_on(line: Line, epoch: int) -> bool:
@@ -175,7 +198,7 @@ def _step_at(folder: Path, call: Told, place: int) -> int:
     for each in call.stretches:
         if each.place == place:
             return each.step
-    return int(ids_of(folder, call, place, place + 1)[1][0])
+    return int(window(folder, call, place, place + 1, "step")[0][0])
 
 
 def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
@@ -184,22 +207,30 @@ def _join(folder: Path, counting: Sequence[Told], call: Told) -> _Join | None:
     if found is not None:
         line = line_to(found[0], counting)
         place = length(line[:-1]) + found[1]
+        if not place and not found[0].cut_short and other_data(folder, found[0], call):
+            return _Join(line, None)  # a model like it, from the same seed, as in cross-validation
         return _at_epoch(line, place, call, sure=True) if call.counts_epochs else _Join(line, place)
     own = [each for each in counting if each.driver == call.driver]
     if not own:
         return None
-    last = next((each for each in reversed(own) if each.cut_short), own[-1])
+    gone_on = {each.continues for each in counting}
+    open_ends = [each for each in own if each.cut_short and each.number not in gone_on]
+    last = (open_ends or own)[-1]
     line = line_to(last, counting)
-    place = by_updates(line, call)
-    if call.counts_epochs:
+    place, epoch = by_updates(line, call), call.stretches[0].epoch
+    if call.counts_epochs and (place is not None or epoch > 0 or not _came_past(line, 0)):
         return _at_epoch(line, place, call, sure=False)
     if place is not None:
         whole = length(line)
         return _Join(line, min(place, whole), unwritten=max(0, place - whole))
-    epoch = call.stretches[0].epoch
-    if epoch != NO_EPOCH:
-        return _Join(line, _begin(line, epoch))
-    return _Join(line, by_batches(folder, line, call))
+    place, guessed = by_batches(folder, line, call)
+    # A `fit` may begin with epoch 0 though weights of a later one were loaded.
+    if epoch == NO_EPOCH or call.counts_epochs:
+        return _Join(line, place, guessed=guessed)
+    # A loop may say its epoch, and go on in the middle of it.
+    begin, end = _begin(line, epoch), _begin(line, epoch + 1)
+    inside = place is not None and not guessed and begin < place < end
+    return _Join(line, place if inside else begin, inside=inside, said=not inside)
 
 
 def _at_epoch(line: Line, place: int | None, call: Told, *, sure: bool) -> _Join:
@@ -214,14 +245,19 @@ def _at_epoch(line: Line, place: int | None, call: Told, *, sure: bool) -> _Join
     epoch, whole = call.stretches[0].epoch, length(line)
     begin, end = _begin(line, epoch), _begin(line, epoch + 1)
     if place is None:
-        return _Join(line, begin)
+        return _Join(line, begin, said=True)
     # Behind a whole epoch 0 another `fit` counts from 0 again.
-    another = epoch == 0 and place == end and any(0 in each.reported for each in line)
+    another = epoch == 0 and place == end and _came_past(line, 0)
     if begin <= place <= end and not another:
         return _Join(line, begin, seen=place - begin)
     if sure or epoch == 0:
         return _Join(line, min(place, whole), unwritten=max(0, place - whole))
     return _Join(line, begin, unwritten=max(0, place - whole) if begin == whole else 0)
+
+
+def _came_past(line: Line, epoch: int) -> bool:
+    """Whether a line came to the end of an epoch, as far as it says."""
+    return _begin(line, epoch + 1) < length(line) or any(epoch in each.reported for each in line)
 
 
 def _begin(line: Line, epoch: int) -> int:

@@ -84,9 +84,13 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def number(value: Any) -> float:
-    """`value`, a number or an array of one, as a float; NaN for anything else."""
+    """`value`, a number or an array of one, as a float; NaN for anything else.
+
+    Raises:
+        RuntimeError: The device could not compute it.
+    """
     try:
         value = value.detach().cpu() if hasattr(value, "detach") else value
         return float(np.ravel(np.asarray(value))[0])
-    except (TypeError, ValueError, IndexError, RuntimeError):
+    except (TypeError, ValueError, IndexError):
         return float("nan")

@@ -13,13 +13,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lossledger import shares
-from lossledger.entry import OF_EPOCHS
-from lossledger.vectors import Ids, Integers
+from lossledger.entry import OF_EPOCHS, dtype_of
+from lossledger.vectors import Ids, Mask
 
 LOOKED_AT = 2**20
 """Steps at the end of the line and the start of the call whose batches are compared."""
 
 _TRIED = 4096
+_NEAR = 1e-5
+"""How much a loss may differ, of itself, that the same weights give of the same batch."""
 
 
 @dataclass
@@ -103,6 +105,19 @@ class Told:
         state = (self.info.get("initial_optimizers") or {}).get("optimizer")
         return None if state is None else int(state["iterations"])
 
+    @property
+    def draws(self) -> bool:
+        """Whether its model may draw random numbers, so that no loss comes again; or not known."""
+        layers = (self.info.get("configuration") or {}).get("layers")
+        if not isinstance(layers, list) or not layers:
+            return True
+        return any(isinstance(each, Mapping) and draws(each) for each in layers)
+
+
+def draws(layer: Mapping[str, Any]) -> bool:
+    """Whether a layer acts otherwise in training, and doesn't normalize: it draws at random."""
+    return bool(layer.get("training")) and "momentum" not in layer
+
 
 Line: TypeAlias = Sequence[Told]
 
@@ -136,6 +151,12 @@ def by_weights(calls: Sequence[Told], call: Told) -> tuple[Told, int] | None:
     return None
 
 
+def other_data(folder: Path, before: Told, call: Told) -> bool:
+    """Whether two calls are known to begin with different batches."""
+    ids = [int(window(folder, each, 0, 1, "batch_id")[0][0]) for each in (before, call)]
+    return all(ids) and ids[0] != ids[1]
+
+
 def by_updates(line: Line, call: Told) -> int | None:
     """How far the line had come, by the optimizer; it may be further than what was written."""
     now = call.updates
@@ -150,35 +171,65 @@ def by_updates(line: Line, call: Told) -> int | None:
     return None  # one that was made anew has counted nothing
 
 
-def by_batches(folder: Path, line: Line, call: Told) -> int | None:
-    """The last place of a line from which on its batches are those that a call begins with."""
-    new = ids_of(folder, call, 0, min(call.steps, LOOKED_AT))[0]
-    parts: list[Ids] = []
+def by_batches(folder: Path, line: Line, call: Told) -> tuple[int | None, bool]:
+    """A place of a line from which on its batches are those that a call begins with.
+
+    Epochs in one order have many. From the same weights the same batches have the same losses, to
+    the last bit or nearly; so these choose among them.
+
+    Returns:
+        The place, the last one of several; `None` where none fits. Where no losses agree it is one
+        that only the batches fit, but `None` if nothing in the model draws random numbers, or if
+        they would go on so behind the line's end, too. And whether it is a guess: there are
+        several, or no losses that agree.
+    """
+    new, losses = window(folder, call, 0, min(call.steps, LOOKED_AT), "batch_id", "loss")
+    parts: list[list[np.ndarray]] = []
     for each in reversed(line):
-        parts.insert(0, ids_of(folder, each, max(0, each.kept - LOOKED_AT), each.kept)[0])
-        if each.kept > LOOKED_AT:
+        begin = max(0, each.kept - LOOKED_AT)
+        parts.insert(0, window(folder, each, begin, each.kept, "batch_id", "loss"))
+        if begin:
             break  # what lies before is not looked at
-    old = np.concatenate(parts)
+    old, earlier = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     if not old.all() or not new.all():
-        return None
-    for place in np.flatnonzero(old == new[0])[::-1][:_TRIED].tolist():
-        count = min(len(new), len(old) - place)
-        if np.array_equal(old[place : place + count], new[:count]):
-            return length(line) - len(old) + place
-    return None
+        return None, False
+    fits = [place for place in _last(old == new[0]) if _same(old[place:], new)]
+    near = [place for place in fits if np.isclose(earlier[place], losses[0], _NEAR, 0)]
+    equal = [place for place in near if _same(earlier[place:], losses)]
+    found = equal or near
+    if not found and call.draws and not _goes_round(old, new[0]):
+        found = fits
+    if not found:
+        return None, False
+    return length(line) - len(old) + found[0], found is fits or len(found) > 1
 
 
-def ids_of(folder: Path, call: Told, begin: int, end: int) -> tuple[Ids, Integers]:
-    """Fingerprints of a call's batches and its steps, from one place to another."""
-    parts = [np.empty(0, np.uint64)]
-    numbers = [np.empty(0, np.int64)]
+def _last(places: Mask) -> list[int]:
+    """The last places that are meant, the very last one first."""
+    return np.flatnonzero(places)[::-1][:_TRIED].tolist()
+
+
+def _same(old: np.ndarray, new: np.ndarray) -> bool:
+    """Whether two series agree as far as both go."""
+    count = min(len(old), len(new))
+    return np.array_equal(old[:count], new[:count])
+
+
+def _goes_round(ids: Ids, following: np.uint64) -> bool:
+    """Whether a batch comes next in a series of epochs in one order."""
+    before = _last(ids[:-1] == ids[-1])
+    return ids[before[0] + 1 if before else 0] == following
+
+
+def window(folder: Path, call: Told, begin: int, end: int, *names: str) -> list[np.ndarray]:
+    """Columns of a call's entries, from one place to another."""
+    parts: list[list[np.ndarray]] = [[np.empty(0, dtype_of(name)) for name in names]]
     done = 0
-    for block in shares.scan(folder, ["call", "batch_id", "step"]):
+    for block in shares.scan(folder, ["call", *names]):
         mine = block["call"] == call.number
         count = int(mine.sum())
-        window = slice(max(begin - done, 0), max(end - done, 0))
-        if window.start < min(window.stop, count):
-            parts.append(block["batch_id"][mine][window].copy())
-            numbers.append(block["step"][mine][window].copy())
+        part = slice(max(begin - done, 0), max(end - done, 0))
+        if part.start < min(part.stop, count):
+            parts.append([block[name][mine][part].copy() for name in names])
         done += count
-    return np.concatenate(parts), np.concatenate(numbers)
+    return [np.concatenate(columns) for columns in zip(*parts, strict=True)]

@@ -289,15 +289,19 @@ class Run:
     def _state_missing(
         self, calls: Sequence[Call], stated: dict[int, list[EpochStatement]]
     ) -> None:
-        lacking: dict[int, list[int]] = {call.number: [] for call in calls}
+        """States of each epoch how many of its steps lack a worker's rows."""
+        ends = {n: np.cumsum([each.steps for each in epochs]) for n, epochs in stated.items()}
+        lacking = {number: np.zeros(len(each), np.int64) for number, each in ends.items()}
+        seen = dict.fromkeys(ends, 0)
         for call, block in entries_of(self.path, calls, ["missing"]):
-            lacking[call.number] += (block["missing"] > 0).tolist()
+            number = call.number
+            places = seen[number] + np.flatnonzero(block["missing"])
+            np.add.at(lacking[number], np.searchsorted(ends[number], places, "right"), 1)
+            seen[number] += len(block["missing"])
         for number, epochs in stated.items():
-            ends = np.cumsum([each.steps for each in epochs], dtype=np.int64)
-            sums = np.cumsum([0, *lacking[number]], dtype=np.int64)
             stated[number] = [
-                dataclasses.replace(each, missing=int(sums[end] - sums[end - each.steps]))
-                for each, end in zip(epochs, ends.tolist(), strict=True)
+                dataclasses.replace(each, missing=count)
+                for each, count in zip(epochs, lacking[number].tolist(), strict=True)
             ]
 
     def reported(self, calls: Sequence[Call] | None = None) -> list[Reported]:

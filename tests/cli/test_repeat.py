@@ -93,6 +93,8 @@ def test_noise_is_students() -> None:
     assert found.noise == pytest.approx(9.925 * gaps.std(ddof=1))
     assert found.causes[0].is_noise
     assert "+2.33 on average" in found.verdict
+    assert found.verdict.endswith("what one pair tells may be nothing but chance.")
+    assert "nothing but chance" not in _judged(result, np.array([2.0, 2.01, 2.02])).verdict
     assert "always the same" in _judged(result, np.ones(3)).verdict
     assert "once" in _judged(result, np.ones(1)).verdict
     assert "not finite" in _judged(result, np.array([1.0, np.nan])).verdict

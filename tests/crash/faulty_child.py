@@ -3,7 +3,8 @@
 `fault:N:ERROR:how`: the Nth call that changes something under the folder fails with an errno,
 `once` or from there on (`always`); a write may take `half` of its bytes before. `interrupt:N`:
 Ctrl-C at the Nth line of ours that runs. `gone:N`: the folder is deleted before the Nth step.
-`clock:N`: the calendar jumps about. Its outcome goes to stdout as one line of JSON.
+`clock:N`: the calendar jumps about. A run that is there already is resumed. Its outcome goes to
+stdout as one line of JSON.
 """
 
 import contextlib
@@ -179,7 +180,8 @@ def recorded(directory, trouble):
     escaped = None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        one = ll.record(directory, name="run")
+        there = "latest" if (directory / "latest").exists() else None
+        one = ll.record(directory, name="run", resume=there)
         if kind == "interrupt":
             interrupt_at_line(int(how[0]))
         interrupts = 0

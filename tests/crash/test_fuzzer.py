@@ -12,10 +12,10 @@ def test_each_target_reads_its_first_inputs(tmp_path, monkeypatch):
     instrument = {"instrument_imports": lambda **_: contextlib.nullcontext()}
     monkeypatch.setitem(sys.modules, "atheris", types.SimpleNamespace(**instrument))
     monkeypatch.syspath_prepend(FUZZ)
+    import folders
     import readers
-    import seeds
 
-    path = seeds.recorded(tmp_path)
+    path = folders.recorded(tmp_path)
     sealed = path / "entries" / "000000.parquet"
     for name, (file, first, mended, read) in readers.targets(path).items():
         content = sealed.read_bytes()
@@ -26,5 +26,5 @@ def test_each_target_reads_its_first_inputs(tmp_path, monkeypatch):
             read(path)
         file.unlink()
         sealed.write_bytes(content)
-        if name in ("run", "shared", "calls"):
+        if file.name in ("run.json", "calls.jsonl"):
             file.write_bytes(first[0])

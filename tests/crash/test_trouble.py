@@ -7,6 +7,7 @@ At most one warning; the ledger is readable; what it says is the truth from its 
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from lossledger import catalog
 CHILD = Path(__file__).with_name("faulty_child.py")
 ALL = os.environ.get("FAULTS") == "all"
 ERRORS = ("ENOSPC", "EIO", "EROFS")
+HOW = ("once", "always", "half")
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_each_call_of_the_system_may_fail(troubled, tmp_path):
     chance = random.Random(0)
     whole = 0
     for number in range(1, len(calls) + 1):
-        for how in ("once", "always", "half"):
+        for how in HOW:
             for error in ERRORS if ALL else (chance.choice(ERRORS),):
                 trouble = f"fault:{number}:{error}:{how}"
                 directory = tmp_path / trouble.replace(":", "-")
@@ -92,6 +94,24 @@ def test_each_call_of_the_system_may_fail(troubled, tmp_path):
                 entries = checked(directory, outcome, (trouble, calls[number - 1]))
                 whole += entries == len(outcome["losses"])
     print(whole, "whole of", 3 * len(calls))
+
+
+def test_each_call_of_a_resume_may_fail(troubled, tmp_path):
+    """What was there before stays."""
+    first = troubled(tmp_path / "first", "fault:0:EIO:once")["losses"]
+
+    def resumed(trouble):
+        directory = tmp_path / trouble.replace(":", "-")
+        shutil.copytree(tmp_path / "first", directory, symlinks=True)
+        outcome = troubled(directory, trouble)
+        outcome["losses"] = first + outcome["losses"]
+        assert checked(directory, outcome, trouble) >= len(first)
+        return len(outcome["calls"])
+
+    calls, chance = resumed("fault:0:EIO:once"), random.Random(1)
+    # The first ones are those of the resume itself.
+    for number in range(1, calls + 1) if ALL else (*range(1, 12), *range(12, calls + 1, 8)):
+        resumed(f"fault:{number}:{chance.choice(ERRORS)}:{chance.choice(HOW)}")
 
 
 @pytest.mark.parametrize("step", [0, 1, 4, 20])

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-TARGETS = ("run", "shared", "calls", "stream", "sealed", "weights", "explain")
+TARGETS = ("run", "shared", "calls", "resumed", "replicas", "stream", "sealed", "weights")
+TARGETS = (*TARGETS, "explain")
 
 
 def main():

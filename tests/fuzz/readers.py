@@ -25,6 +25,7 @@ with atheris.instrument_imports(
     from lossledger.segments import sealed, stream  # noqa: F401 - instrumented
 
 sys.path.insert(0, str(Path(__file__).parent))
+import folders
 import seeds
 
 FORBIDDEN = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
@@ -49,6 +50,7 @@ def read_run(path):
     _ = run.reported(), run.missing
     for call in run.calls:
         run.statistic("epoch_mean", call=call.number)
+    run.entries(replicas=True)
     quietly("show", path)
     quietly("show", path, "--json")
     quietly("reconcile", f"{path}@0:epoch_mean", f"{path}@0:batch_mean")
@@ -78,6 +80,14 @@ def read_entries(path):
         pass
 
 
+def read_resumed(path):
+    run = path.parent / "resumed"
+    read_run(run)
+    table = ll.open(run).entries()
+    assert table.num_rows == len(table["superseded"]) == 29
+    quietly("reconcile", f"{run}@again,call=1", f"{run}@call=1")
+
+
 def read_list(path):
     catalog.newest(path.parent, 0)
     read_run(path)
@@ -102,8 +112,18 @@ def targets(path):
     weights = path / "weights" / "000000.npz"
     calls, run = path / "calls.jsonl", path / "run.json"
     other = path.parent / "other"
-    shared = seeds.shared(path) / "run.json"
+    shared = folders.shared(path) / "run.json"
+    resumed = folders.resumed(path) / "calls.jsonl"
+    shares = folders.replicas(path)
+    open_segment = shares / "worker-1" / "entries" / "000000.arrows"
     return {
+        "resumed": (resumed, [resumed.read_bytes()], seeds.json_again, read_resumed),
+        "replicas": (
+            open_segment,
+            [open_segment.read_bytes()],
+            seeds.stream_again,
+            lambda _: read_run(shares),
+        ),
         "shared": (shared, [shared.read_bytes()], seeds.whole_json_again, read_shared),
         "run": (run, [run.read_bytes()], seeds.whole_json_again, read_list),
         "calls": (calls, [calls.read_bytes()], seeds.json_again, read_run),
@@ -121,7 +141,7 @@ def targets(path):
 
 def fuzz(name, options):
     directory = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    path = seeds.recorded(directory)
+    path = folders.recorded(directory)
     file, first, mended, read = targets(path)[name]
     if name == "stream":
         (path / "entries" / "000000.parquet").unlink()
@@ -138,7 +158,7 @@ def fuzz(name, options):
     sys.addaudithook(refuse)
     limits = ["-rss_limit_mb=2048", "-timeout=20", f"-artifact_prefix=build/fuzz/{name}-"]
     limits += ["-max_len=65536", "-print_final_stats=1"]
-    if name in ("run", "calls"):
+    if name in ("run", "calls", "resumed"):
         words = Path("build", "fuzz", "words")
         words.write_text("".join(f'"{word}"\n' for word in seeds.WORDS))
         limits.append(f"-dict={words}")

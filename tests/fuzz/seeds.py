@@ -6,7 +6,6 @@ is what somebody could write with intent, so its bytes get the checksums that th
 
 import json
 import re
-import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -15,16 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import lossledger as ll
 from lossledger import store
 from lossledger.explain.records import begins, crc32c, masked
-from lossledger.folder import append_line
 from lossledger.segments.checked import begun
 
 FILES = Path(__file__).parent.parent / "unit" / "files"
 _KEYS = "call model attempt driver reported steps_per_epoch epochs_said configuration arguments"
 _KEYS += " loss_name weight_kind history_is output_weights failed ended initial_weights place name"
-_KEYS += " initial_optimizers iterations variables"
+_KEYS += " initial_optimizers final_optimizers iterations variables saved loads final_weights"
+_KEYS += " weights_file weights validation data rows weighted batch_id batches trained batch_size"
 _KEYS += " value epoch batch format id created complete entries lines command versions warnings"
 _KEYS += (
     " unseen resumed summary git device environment script workers layers class units optimizer"
@@ -35,42 +33,6 @@ WORDS = (*(rf"\"{key}\": " for key in _KEYS.split()), *_VALUES)
 _RECORD = re.compile(rb'"crc": "[0-9a-f]{8}"')
 _BATCH = re.compile(rb"crc32=[0-9a-f]{8} bytes=[0-9a-f]{16} zeros=[0-9a-f]{16}")
 _FILE = re.compile(rb"lossledger-crc32=[0-9a-f]{8}")
-
-
-def recorded(directory):
-    """A small closed run with two calls, a named loss and weights; the files to change of it."""
-    with ll.record(directory, name="seed") as run:
-        for epoch in range(2):
-            run.epoch(epoch)
-            for batch in range(3):
-                run.step(epoch + batch / 8, rows=2 + batch, a_loss=0.5)
-        run.step(1.0, model="other")
-    weights = run.path / "weights" / "000000.npz"
-    weights.parent.mkdir()
-    np.savez(weights, np.zeros((2, 3), "f4"), np.zeros(3))
-    append_line(run.path / "calls.jsonl", {"call": 0, "weights_file": "weights/000000.npz"})
-    append_line(
-        run.path / "calls.jsonl",
-        {
-            "call": 0,
-            "configuration": {"layers": [{"class": "Dense", "units": 3}], "optimizer": "sgd"},
-            "reported": [{"place": "history", "name": "loss", "epoch": 0, "value": 0.1}],
-        },
-    )
-    return run.path
-
-
-def shared(path):
-    """A run of two workers, who recorded the same."""
-    run = path.parent / "shared"
-    info = json.loads((path / "run.json").read_bytes())
-    del info["crc"]
-    info |= {"format": 2, "id": "shared"}
-    for rank in range(2):
-        shutil.copytree(path, run / f"worker-{rank}")
-        (run / f"worker-{rank}" / "run.json").write_text(json.dumps({**info, "worker": rank}))
-    (run / "run.json").write_text(json.dumps({**info, "workers": 2}))
-    return run
 
 
 def stream(directory):

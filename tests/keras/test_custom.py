@@ -199,7 +199,7 @@ def test_a_loop_that_adds_its_entries(tmp_path):
     assert opened.calls[0].info["driver"] == "custom"
     assert opened.calls[0].epochs_from == "said"
     np.testing.assert_array_equal(opened.entries()["rows"].to_numpy(), [32, 32, 6] * 2)
-    assert opened.info["warnings"] == []
+    assert opened.info["warnings"] == opened.info["unseen"] == []
 
 
 def test_a_loop_that_could_not_be_seen_is_named(tmp_path):

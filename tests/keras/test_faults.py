@@ -8,8 +8,9 @@ import pytest
 
 import lossledger as ll
 from lossledger import catalog, store
+from lossledger.recorder import collector
 
-from .conftest import X, Y, assert_same, network, once, raw_losses
+from .conftest import BACKEND, X, Y, assert_same, network, once, raw_losses
 
 pytestmark = pytest.mark.one_backend
 
@@ -70,3 +71,16 @@ def test_a_disk_that_fails_changes_no_weight(tmp_path, monkeypatch, error):
             assert len(found) == len(truth) or recording.trouble.told
             whole += len(found) == len(truth)
     assert whole  # a fault that passes costs nothing once the fit has begun
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="rows of other backends are no arrays of their own")
+def test_a_step_that_failed_on_the_device_costs_no_other_its_entry(tmp_path, monkeypatch):
+    """As after the death of a process that JAX computed with: what it shared has no value."""
+    monkeypatch.setattr(collector, "FLUSH_SECONDS", 3600)
+    model = made()
+    with ll.record(tmp_path) as run:
+        losses = [float(model.train_on_batch(X[:8], Y[:8])) for _ in range(5)]
+        (call,) = run.models.open
+        call.buffer.rows[-1].delete()
+    assert "1 of 5 steps" in run.trouble.told["entries-lost"]
+    np.testing.assert_array_equal(ll.open(run.path).losses(), np.array(losses[:4], "f4"))

@@ -153,7 +153,8 @@ def test_the_ledger_is_what_the_last_weights_saw(tmp_path_factory, crashes, per_
     chance = np.random.default_rng(len(crashes))
     truth, begin = [], 0
     for attempt, (steps, back) in enumerate([*crashes, (7, 0)]):
-        made.call(attempt, driver="fit", model=0, **({"attempt": attempt} if attempt else {}))
+        more = {"attempt": attempt} if attempt else {}
+        made.call(attempt, driver="fit", model=0, initial_weights=str(begin and attempt), **more)
         losses = chance.random(steps).astype("f4").tolist()
         epochs = epochs_of(steps, per_epoch, begin)
         made.steps(losses, call=attempt, epoch=epochs)

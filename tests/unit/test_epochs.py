@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from made import Made
 
@@ -167,6 +167,8 @@ def test_steps_trained_again_are_of_the_epoch_that_they_were(
 ):
     random = np.random.default_rng(seed)
     ids = passes(random, rows_of(random, steps * 3), 3, count, shuffle)
+    # Of a batch that comes twice in a row, by chance, a third time looks like one in turn.
+    assume((ids[1:] != ids[:-1]).all())
     # At an epoch's end nothing tells a return from another epoch.
     cuts = sorted(place for place in places if place < len(ids) and place % steps)
     returns = [(place, place - min(back, place % steps)) for place in cuts]

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from explained import CSV_LOG, FILES, series_of, statistics, trainer_state
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lossledger.explain import read
@@ -127,7 +127,7 @@ def test_the_event_file_of_keras(write) -> None:
     np.testing.assert_allclose(epoch.values, [mean[-1] for mean in means], rtol=2e-7)
     np.testing.assert_array_equal(batch.steps, np.arange(1, 16))
     np.testing.assert_array_equal(epoch.steps, [0, 1, 2])
-    assert any("1.5 k ulp(m)" in text and "k = 5" in text for text in batch.recoverable)
+    assert any("1.5 to 2 k ulp(m)" in text and "k = 5" in text for text in batch.recoverable)
 
 
 def test_losses_of_running_means_are_as_near_as_it_says() -> None:
@@ -142,6 +142,7 @@ def test_losses_of_running_means_are_as_near_as_it_says() -> None:
     st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=300),
     st.sampled_from([1, 3, 10, 32]),
 )
+@example([0.0, 0.0, 0.0, 1.5, 421935.5, 999999.5, 999999.5, 999999.5, 0.21875], 10)
 @settings(max_examples=60)
 def test_the_bound_holds_for_any_losses(losses: list[float], rows: int) -> None:
     """Keras's accumulator, repeated in float32: total and count, then their quotient."""

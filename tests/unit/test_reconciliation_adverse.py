@@ -282,6 +282,17 @@ def test_an_evaluation_of_other_rows_has_no_moving_weights(tmp_path):
     assert "the weights moved, and the evaluated data have 40 rows" in result.verdict
 
 
+def test_an_evaluation_of_the_weights_of_an_earlier_validation(tmp_path):
+    items = [
+        {"place": "validation", "name": "val_loss", "epoch": e, "value": 0.5 - e} for e in (0, 1)
+    ]
+    items.append({"place": "evaluate", "name": "loss", "epoch": None, "value": 0.5})
+    run = recorded(tmp_path, "best", info={"reported": items, "loads": [6]})
+    result = ll.reconcile((run, "val_loss"), (run, "evaluate"))
+    close(causes(result), {("convention", "measured"): 1.0})
+    assert "in epoch 0 val_loss was 0.5, too" in result.causes[0].evidence
+
+
 def test_an_evaluation_that_is_seen_to_be_of_the_same_rows(tmp_path):
     data = {"rows": 70, "batch_id": summed(slice(3)), "weighted": False}
     result = evaluated(tmp_path, data, rate=0.1)

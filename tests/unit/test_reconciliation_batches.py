@@ -33,6 +33,17 @@ def test_weights_in_batches_of_another_size(tmp_path, info, cause):
     close(causes(ll.reconcile(plain, other)), {(cause or "class_weight", "exact"): gap})
 
 
+def test_rows_that_are_there_twice_instead_of_a_weight_of_two(tmp_path):
+    """The one number is the other over the sum of its weights: nothing is left for more causes."""
+    twice = np.arange(0, 40, 2)
+    index, weight = np.append(np.arange(70), twice), np.ones(70)
+    weight[twice] = 2.0
+    rows = recorded(tmp_path, "rows", rate=0.0, size=10, x=X[index], y=Y[index])
+    weighed = recorded(tmp_path, "weighed", rate=0.0, size=10, weight=weight, info=BY_CLASS)
+    gap = (weight * ERRORS).sum() / 70 - ERRORS[index].mean()
+    close(causes(ll.reconcile(rows, weighed)), {("class_weight", "exact"): gap})
+
+
 def test_a_dtype_of_the_data_that_changed_no_row_is_no_cause(tmp_path):
     wide = {"arguments": {"x": {"shape": [70, 3], "dtype": "float64"}}}
     one, other = recorded(tmp_path, "one"), recorded(tmp_path, "two", size=16, info=wide)

@@ -105,6 +105,17 @@ def test_a_loop_that_reorders_its_rows_draws_them(tmp_path):
         assert result.divergence.cause == "order"
 
 
+def test_a_learning_rate_is_no_cause_in_a_first_step(tmp_path):
+    runs = []
+    for rate, layers in ((0.0, []), (0.1, [{"class": "Dropout", "rate": 0.5, "training": True}])):
+        noise = np.random.default_rng(5) if layers else None
+        layers = {"layers": [{"class": "Dense", "units": 1}, *layers]}
+        training = {"rate": rate, "noise": noise, "size": 70, "epochs": 1}
+        runs.append(recorded(tmp_path, "run", info={"configuration": layers}, **training))
+    result = ll.reconcile(*runs)
+    close(folded(result), {("randomness", "replayed"): result.gap})
+
+
 def test_a_call_that_goes_on_where_another_ended(tmp_path):
     made = Made(tmp_path)
     for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):

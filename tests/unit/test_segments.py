@@ -1,11 +1,12 @@
 """Segments: when one is sealed, and which there are to be read."""
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from blocks import block, names, scanned
 
 from lossledger import store
-from lossledger.segments import segment
+from lossledger.segments import segment, tables
 
 
 def test_segments_are_sealed_at_their_size(tmp_path):
@@ -119,3 +120,13 @@ def test_state_tells_growth(tmp_path):
     assert store.state(tmp_path) == seen[-1]
     writer.close()
     assert len({*seen, store.state(tmp_path)}) == 4
+
+
+def test_a_buffer_may_be_longer_than_its_values():
+    """By any number of bytes, as whoever wrote the file likes; with some values null."""
+    values = np.arange(5, dtype="f4")
+    buffers = [pa.py_buffer(b"\x16"), pa.py_buffer(values.tobytes() + b"\x00")]
+    column = pa.Array.from_buffers(pa.float32(), 4, buffers, offset=1)
+    column.validate(full=True)
+    block = tables.block_of(pa.table({"penalty": column}))
+    np.testing.assert_array_equal(block["penalty"], [1.0, 2.0, np.nan, 4.0])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import lossledger as ll
 from lossledger import shares, store, workers
+from lossledger.cli import main
 from lossledger.folder import append_line, write_json
 
 from .made import Made
@@ -193,8 +194,6 @@ def test_what_is_not_known_stays_so():
 
 
 def test_readers_show_a_shared_run(tmp_path, capsys):
-    from lossledger.cli import main
-
     run = Shared(tmp_path, 2)
     for rank, last in ((0, 4), (1, 2)):
         run.write(
@@ -207,6 +206,11 @@ def test_readers_show_a_shared_run(tmp_path, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "worker 1's rows of 2 steps of call 0: the last that it has is 1" in text
     assert "[entries-lost] worker 1: gone" in text
+    assert main(["show", str(run.path), "--epoch", "0"]) == 0
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "batch loss running_mean worker 0 worker 1" in rows
+    assert "0 1.50000 1.50000 1.00000 (2) 2.00000 (2)" in rows
+    assert "2 1.00000 1.40000 1.00000 (2)" in rows
     assert main(["show", str(run.path), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["run"]["missing"] == [{"worker": 1, "call": 0, "steps": 2, "last": 1}]
@@ -225,7 +229,7 @@ def test_a_worker_has_one_folder(tmp_path):
         writer.close()
 
 
-def test_replicas_of_one_process_lie_in_one_folder(tmp_path):
+def test_replicas_of_one_process_lie_in_one_folder(tmp_path, capsys):
     made = Made(tmp_path, format=2)
     made.writer.append(
         {
@@ -238,6 +242,9 @@ def test_replicas_of_one_process_lie_in_one_folder(tmp_path):
     assert run.losses().tolist() == [2.0]
     assert not os.path.exists(run.path / "worker-0")
     assert run.entries(["step"], replicas=True)["replica"].to_pylist() == [0, 1]
+    assert main(["show", str(run.path), "--epoch", "0"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "running_mean replica 0 replica 1 0 2.00000 2.00000 1.00000 (2) 4.00000 (1)" in text
 
 
 def exported(run, folder):

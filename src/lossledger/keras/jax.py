@@ -6,6 +6,7 @@ calls the jitted step once a batch, `steps_per_execution` included, so each has 
 
 import itertools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -40,9 +41,25 @@ class JaxBuffer(Buffer):
 
     def fetch(self, handle: list[Any]) -> tuple[np.ndarray, Any]:
         """See base class."""
-        found = super().fetch(handle)
-        self.spent = handle
-        return found
+        try:
+            return super().fetch(handle)
+        except RuntimeError:
+            # A step's computation failed, as all do once a process of several has died.
+            found = self._left(handle)
+            if not found[1]:
+                raise
+            return found
+        finally:
+            self.spent = handle
+
+    def _left(self, handle: list[Any]) -> tuple[np.ndarray, list[int]]:
+        """As `fetch`, row by row: those that were computed."""
+        rows: dict[int, np.ndarray] = {}
+        for place, row in enumerate(handle):
+            with suppress(RuntimeError):
+                if row is not None:
+                    rows[place] = np.asarray(local(row))
+        return np.array([*rows.values()]), [*rows]
 
     def stacked(self, rows: Sequence[Any]) -> np.ndarray:
         """See base class."""

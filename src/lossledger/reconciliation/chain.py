@@ -17,6 +17,9 @@ from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.result import Cause, total
 from lossledger.reconciliation.slugs import SLUGS
 
+_CLOSED = 3e-7
+"""A gap, relatively to its numbers, that is float32 rounding of theirs."""
+
 STAGES: Sequence[Callable[[Fold, Fold, Pair], Change | None]] = (
     # First, though not in the table: no difference of what is not finite says anything.
     nonfinite,
@@ -85,6 +88,8 @@ def chain(a: Fold, b: Fold, pair: Pair) -> Chain:
         a, b = step.a, step.b
         if not (_finite(a, b) and math.isfinite(whole)):
             break
+        if found and abs(b.value - a.value) <= _CLOSED * max(abs(a.value), abs(b.value)):
+            break  # what comes after would only cancel
     return Chain(tuple(found), a, b)
 
 

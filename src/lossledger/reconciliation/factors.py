@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lossledger.reconciliation.result import Difference
+from lossledger.restored import draws
 
 # The first that matches.
 _CAUSES: Sequence[tuple[str, str]] = (
@@ -115,11 +116,6 @@ def _of_layers(difference: Difference) -> set[str]:
         elif plain[0].count(_bare(layer)) != plain[1].count(_bare(layer)):
             found.add("hyperparameters")
     return found
-
-
-def draws(layer: Mapping[str, Any]) -> bool:
-    """Whether a layer acts otherwise in training, and doesn't normalize: it draws at random."""
-    return bool(layer.get("training")) and "momentum" not in layer
 
 
 def masks(layer: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """Two numbers that were measured: the one difference between them, where there is only one."""
 
 from lossledger.reconciliation.measured_rows import ADVICE, ELSEWHERE, Rows, between, elsewhere
-from lossledger.reconciliation.moves import near, signed
+from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
@@ -65,10 +65,35 @@ def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause 
     if pair.a.epoch != pair.b.epoch:
         told = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
+    if not rows.causes and (told := _set_after(pair)):
+        return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
     if others and not rows.causes:
         told = "Two evaluations, between which the model's weights were moved."
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
     return None
+
+
+def _set_after(pair: Pair) -> str:
+    """How an evaluation is of other weights than the last validation; "" where it may be of them.
+
+    As where `restore_best_weights` sets those of an earlier epoch when `fit` ends.
+    """
+    call = pair.a.call
+    at = [each.side.epoch for each in (pair.a, pair.b)]
+    if at.count(None) != 1 or call.steps not in call.loads:
+        return ""
+    validated, evaluated = (pair.a, pair.b) if at[1] is None else (pair.b, pair.a)
+    name, value = validated.side.statistic, evaluated.side.value
+    told = (
+        f"The program set the weights after the last step, as restore_best_weights does, so "
+        f"those that were evaluated are not those of {name} in epoch {validated.side.epoch}"
+    )
+    same = [
+        f"; in epoch {item['epoch']} {name} was {number(value)}, too"
+        for item in call.reported
+        if item.get("name") == name and near(float(item["value"]), value)
+    ]
+    return f"{told}{same[0] if same else ''}."
 
 
 def _nothing_trained(pair: Pair) -> bool:

@@ -14,13 +14,14 @@ from lossledger.reconciliation.align import begins_anew, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
-from lossledger.reconciliation.factors import draws, factors
+from lossledger.reconciliation.factors import factors
 from lossledger.reconciliation.moves import near
 from lossledger.reconciliation.parting import begins_in, training_ids
 from lossledger.reconciliation.parts import weights_in
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
 from lossledger.reconciliation.weights import begin_alike, stood_still
+from lossledger.restored import draws
 
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""

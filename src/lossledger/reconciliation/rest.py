@@ -1,6 +1,7 @@
 """What the exact causes leave: whose it is, where two trainings can tell, and else nobody's."""
 
 import math
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -41,6 +42,7 @@ _ADVICE = {
     "class_weight": "Train both with the same class weights.",
 }
 
+_OF_UPDATES = re.compile("optimizer|gradient_accumulation_steps")
 _BY_MASKS = (
     "A batch's loss is a sum of means over each output's valid targets, the epoch's mean is by "
     "rows: so it depends on which rows share a batch."
@@ -188,6 +190,9 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     by_layers = pair.factors.get("hyperparameters") == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
+    updates = pair.factors.get("hyperparameters", [])
+    if pair.held and parted.cause != "hyperparameters" and all(map(_OF_UPDATES.match, updates)):
+        causes.discard("hyperparameters")  # of updates, after which no loss was
     if other_state(pair):
         causes.add("optimizer_state")
     if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):

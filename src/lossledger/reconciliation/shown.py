@@ -172,7 +172,7 @@ def _before_more(stated: Fold, value: float) -> str | None:
     As where a callback trains on, after Keras has read its metrics at the epoch's end.
     """
     count = _left(stated, value, from_end=False)
-    if not count:
+    if count is None:
         return None
     return (
         f"{number(value)} is the mean of the epoch's first {counted(count, 'step')}: Keras had "

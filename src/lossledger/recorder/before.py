@@ -1,5 +1,6 @@
 """What a resumed recording goes on from: the run as its last writer left it."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,5 +132,6 @@ def found(run: str | os.PathLike[str], directory: str | os.PathLike[str]) -> Pat
             f"Received: {path}. Record a new run, and compare both with `lossledger reconcile`.",
             slug="workers-apart",
         )
-    Lock(path).release()
+    with contextlib.suppress(OSError):  # a disk that refuses is told of when it is written to
+        Lock(path).release()
     return path

@@ -229,7 +229,10 @@ class RecordedCall:
         if layout is not None and layout.hidden_by is not None:
             value = math.nan
         else:
-            value = result if type(result) is float else loss_of(result, self.loss_name)
+            try:
+                value = result if type(result) is float else loss_of(result, self.loss_name)
+            except RuntimeError:
+                value = math.nan
         buffer.returns(value)
 
     @property

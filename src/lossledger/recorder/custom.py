@@ -33,11 +33,6 @@ class CustomSteps:
         self._calls: dict[str, RecordedCall] = {}
         self._waiting: list[_Step] = []
 
-    @property
-    def used(self) -> bool:
-        """Whether any step was added."""
-        return bool(self._calls)
-
     def add(self, loss: Any, rows: int | None, values: dict[str, Any]) -> None:
         """Add one step; see `lossledger.recorder.recording.Recording.step`."""
         loss = _scalar("loss", loss)
@@ -63,6 +58,7 @@ class CustomSteps:
 
     def _begin(self, name: str, rows: int | None, values: dict[str, Any]) -> "RecordedCall | None":
         recording = self._recording
+        recording.trouble.added_by_hand()
         # A series whose beginning could not be kept isn't taken up later, as if it began there.
         if recording.output.failed:
             return None

@@ -134,8 +134,7 @@ class Recording:
             call.finish()
         self._untrained.write()
         self.collector.stop()
-        if not self._custom.used:
-            self.trouble.tell_unseen()
+        self.trouble.tell_unseen()
         self._beside.check()
         self.output.close()
         self._beside.wait()

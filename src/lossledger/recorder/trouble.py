@@ -26,7 +26,7 @@ class Trouble:
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
         self.unseen: dict[str, str] = {}
-        self._unrecorded = False
+        self._unrecorded = self._by_hand = False
 
     @contextmanager
     def guarded(self, slug: str) -> Generator[None]:
@@ -60,10 +60,17 @@ class Trouble:
 
     def applied_unseen(self, optimizer: Any) -> None:
         """An optimizer moved weights in a loop that no tap is in."""
-        if not self._unrecorded and self.told.keys().isdisjoint(_NOT_RECORDED):
+        if self._by_hand or self._unrecorded:
+            return
+        if self.told.keys().isdisjoint(_NOT_RECORDED):
             where = ":".join(map(str, _outside() or ["an unknown place"]))
             what = f"{type(optimizer).__name__} was applied at {where}"
             self.unseen.setdefault(where, f"{what}, outside fit and train_on_batch")
+
+    def added_by_hand(self) -> None:
+        """A loop adds its steps: an optimizer that is applied outside of Keras may well be its."""
+        self._by_hand = True
+        self.unseen.clear()
 
     def tell_unseen(self) -> None:
         """Say at the end which trainings could not be seen."""

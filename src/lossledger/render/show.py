@@ -9,6 +9,7 @@ import numpy as np
 from lossledger.call import entries_of
 from lossledger.entry import MEASURED
 from lossledger.growth import condition
+from lossledger.render import shares
 from lossledger.render.base import Options, Renderer
 from lossledger.render.choice import chosen_calls, chosen_epochs, labels, statistic
 from lossledger.render.figures import Format, difference, shorten
@@ -19,6 +20,7 @@ from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
 from lossledger.words import counted, when
+from lossledger.workers import is_shared
 
 CALLS = 12
 EPOCHS = 24
@@ -111,6 +113,9 @@ class _Show:
             page.fact("arguments", _arguments(call.arguments))
         if call.epochs_from in EPOCHS_FROM:
             page.fact("epochs", EPOCHS_FROM[call.epochs_from])
+        if call.configuration.get("replicas", 1) > 1 and is_shared(self.run.path):
+            many = call.configuration["replicas"]
+            page.fact("replicas", f"{many}; a step is the fold of theirs, which --epoch E shows")
         if not call.mean_of_rows:
             page.fact("loss", "no mean of row losses: a mean that weights it by rows says little")
         if again(call):
@@ -192,8 +197,11 @@ class _Show:
             Column("loss", [form.text(losses[place]) for place in places]),
             Column("running_mean", [form.text(running[place]) for place in places]),
         ]
-        self.page.title(f"epoch {epoch.epoch} of call {call.number}, step by step")
-        self.page.table(columns, STEPS // 2 - 1 if left_out else None)
+        parts = shares.columns(self.run, call.number, epoch.epoch, places)
+        with_them = ", and the loss (and the rows) of each share" if parts else ""
+        self.page.title(f"epoch {epoch.epoch} of call {call.number}, step by step{with_them}")
+        columns += parts
+        self.hidden += self.page.table(columns, STEPS // 2 - 1 if left_out else None)
         self._left_out(left_out, "step")
 
     def _left_out(self, number: int, noun: str) -> None:

@@ -20,12 +20,13 @@ def resumed(run: Run) -> dict[str, list[dict[str, Any]]]:
     """The same as JSON: how the run was resumed, and `again`, how many steps were trained again.
 
     `seen` is how many of those the restored weights had seen, `unwritten` how many steps they had
-    seen that were never written.
+    seen that were never written, `guessed` whether batches alone say so.
     """
     found = []
     for attempt, each in enumerate(_attempts(run), start=1):
         calls = [call for call in run.calls if call.attempt == attempt]
-        more = {name: _sum(calls, name) for name in ("seen", "unwritten")}
+        more: dict[str, Any] = {name: _sum(calls, name) for name in ("seen", "unwritten")}
+        more["guessed"] = any(call.standing.guessed for call in calls)
         found.append({**each, "again": trained_again(calls), **more})
     return {"resumed": found} if found else {}
 
@@ -40,9 +41,9 @@ def again(call: Call) -> str:
     number = call.standing.superseded
     if not number:
         return ""
-    were = "was" if number == 1 else "were"
+    were, count = ("was", "counts") if number == 1 else ("were", "count")
     what = counted(number, "more step") if call.steps else f"all {counted(number, 'step')}"
-    return f"{what} {were} trained again after a resume, and count no more"
+    return f"{what} {were} trained again after a resume, and {count} no more"
 
 
 def trained_again(calls: Sequence[Call]) -> int | None:
@@ -56,7 +57,7 @@ def _stopped(each: Mapping[str, Any]) -> str:
     last: Mapping[str, Any] = place if isinstance(place, dict) else {}
     how = "closed" if each.get("complete") else "cut short"
     if not all(isinstance(last.get(name), int) for name in ("epoch", "batch", "step")):
-        return f"{how} before the first step"
+        return f"{how} before a step was written"
     epoch, batch, step = (last.get(name) for name in ("epoch", "batch", "step"))
     where = f"batch {batch}" if epoch == -1 else f"batch {batch} of epoch {epoch}"
     return f"{how} after step {step:,} ({where})"
@@ -71,8 +72,12 @@ def _went_on(calls: Sequence[Call]) -> str:
         return f"{said}; whether steps were trained again can't be told: {_UNTOLD}"
     if number:
         said += f", which trained {counted(number, 'step')} again"
+        if any(call.standing.guessed for call in calls):
+            said += ": a guess by its batches, which other epochs have, too"
     if seen:
         said += f"; its weights had seen {seen:,} of them before"
+    for epoch in {call.standing.open_epoch for call in calls} - {None}:
+        said += f"; the end of epoch {epoch} may never have been written"
     if unwritten:
         said += f"; {counted(unwritten, 'step')} before it died with the process, unwritten"
     return said

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from lossledger.run import open as open_run
 
 STRIDE = 7919
 """What lies between the seeds of two repeats."""
+_WIDTH = 100
+"""Characters of a command that are told, at most."""
 _LINES = 5
 
 
@@ -65,7 +69,8 @@ def again(
         with TemporaryDirectory(prefix="lossledger-replay-") as folder:
             found: list[Run] = []
             for side in trainings:
-                tell(f"training {place + 1} of {repeat}: {' '.join(commands[side][:3])}")
+                line = shorten(shlex.join(commands[side]), _WIDTH, placeholder=" ...")
+                tell(f"training {place + 1} of {repeat}: {line}")
                 where = Path(folder, str(side))
                 found.append(_trained(runs[side], commands[side], place * STRIDE, where))
             a, b = found[0], found[-1]
@@ -150,7 +155,10 @@ def _judged(result: Reconciliation, gaps: np.ndarray) -> Reconciliation:
             f"({estimate.noise:.1e}, {LEVEL:.0%}). One pair alone moves by {noise:.1e}."
         )
     causes = tuple(_with_noise(cause, noise) for cause in result.causes)
-    return replace(result, causes=causes, noise=noise, verdict=f"{result.verdict} {told}")
+    told = f"{result.verdict} {told}"
+    if estimate.is_noise and any(cause.kind == "replayed" for cause in causes):
+        told += " So what one pair tells may be nothing but chance."
+    return replace(result, causes=causes, noise=noise, verdict=told)
 
 
 def _with_noise(cause: Cause, noise: float) -> Cause:

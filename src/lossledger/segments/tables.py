@@ -162,7 +162,9 @@ def _numpy(column: "pa.ChunkedArray", name: str) -> np.ndarray:
     if dtype.kind == "b":
         values = _bits(array, 1)
     else:
-        values = np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
+        # A buffer may be longer than its values, by anything.
+        begin = array.offset * dtype.itemsize
+        values = np.frombuffer(array.buffers()[1], dtype, len(array), begin)
     return np.where(_bits(array, 0), values, np.asarray(fill, dtype))
 
 
