@@ -242,7 +242,7 @@ def test_what_evaluate_was_given_is_known_again(tmp_path):
         model.evaluate(Sequence(), verbose=0)
         model.evaluate(X, labels, batch_size=8, steps=2, sample_weight=labels, verbose=0)
     result = lossledger.reconcile(run.path, f"{run.path}:val_loss")
-    assert "have 40 rows, those of the training 70" in result.verdict
+    assert "have 40 rows, all of them among the training's 70" in result.verdict
     (call,) = lossledger.open(run.path).calls
     whole, none, part = [i["data"] for i in call.reported if i["place"] == "evaluate"]
     lanes = [int(each) for each in lossledger.open(run.path).entries()["batch_id"].to_pylist()]

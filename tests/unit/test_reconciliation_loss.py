@@ -59,7 +59,7 @@ def test_weights_by_which_a_step_of_ones_own_adds_its_losses(tmp_path, other):
     parts, runs = (parts if other else parts[:1].repeat(2, 0)), []
     for weight, (first, second) in zip((1.0, 0.1), parts, strict=True):
         made = Made(tmp_path, f"beta{weight}")
-        own = {"custom_train_step": True, "loss": None}
+        own = {"custom_compute_loss" if other else "custom_train_step": True, "loss": None}
         made.call(
             0,
             driver="fit",

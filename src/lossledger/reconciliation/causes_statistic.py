@@ -21,8 +21,7 @@ def convention(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     shapes = {a.form.shape, b.form.shape}
     chosen = pair.same_entries or pair.a.part or pair.b.part
-    again = any(fold.ledger.again.any() for fold in (a, b))  # a cause of its own
-    means = pair.same_entries and shapes == {"mean"} and not again
+    means = pair.same_entries and (pair.a.part or pair.b.part) and shapes == {"mean"}
     if (means or (chosen and shapes == {"last"})) and len(a.ledger) != len(b.ledger):
         return _other_batch(a, b, pair)
     same = a.form.statistic == b.form.statistic and a.form.parameters == b.form.parameters

@@ -26,7 +26,7 @@ from lossledger.restored import draws
 ROUNDS = ("precision", "compilation", "backend", "keras_version")
 """Causes that may be a matter of rounding."""
 
-_OWN_STEP = "custom_train_step"
+_OWN = ("custom_train_step", "custom_compute_loss")
 _UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
 """Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _BESIDE_A_MODEL = "arguments|versions|environment|device"
@@ -105,7 +105,7 @@ class Pair:
     @cached_property
     def own_weights(self) -> list[dict[str, float]]:
         """The weights by which a step of each side's own adds its losses, where they differ."""
-        sides = [each for each in (self.a, self.b) if each.call.configuration.get(_OWN_STEP)]
+        sides = [e for e in (self.a, self.b) if any(map(e.call.configuration.get, _OWN))]
         if self.same_call or len(sides) < 2:
             return []
         found = [weights_in(e.fold.ledger, outputs_of(e.call)) for e in sides if e.fold]

@@ -21,7 +21,7 @@ from lossledger.reconciliation.result import Cause, Divergence
 _ADVICE = {
     "hyperparameters": "Give both trainings the same model, optimizer, learning rate and batches.",
     "reduction": 'Give both losses the same reduction, "sum_over_batch_size".',
-    "loss_weights": "Compile both with the same loss_weights.",
+    "loss_weights": "Weigh the losses alike: loss_weights of compile, or factors in your own step.",
     "mask": "Mask the same targets on both sides, or none.",
     "driver": "Train both with the same driver, fit or train_on_batch.",
     "order": "Train both in the same order: fit(shuffle=False), or the same permutation.",
