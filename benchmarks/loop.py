@@ -27,11 +27,14 @@ import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = {"toy": 5, "convnet": 3, "transformer": 3}
+ROUNDS = {"toy": 11, "convnet": 3, "transformer": 3}
 """Rounds of a model: more where a round is short, and where the threads run counts."""
 FIRST = int(os.environ.get("FIRST", 5))
 EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step."""
+
+SETTLES = {"toy": 300, "convnet": 100, "transformer": 100}
+"""Epochs in which trying another form pays, so that a loop settles on the fastest."""
 
 STEPS = {"toy": 125}
 """Steps of an epoch, where they aren't 20."""
@@ -169,7 +172,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
     settles = keras.backend.backend() != "torch"
     for way, train in trained.items():
         if "Loop" in way and settles:
-            train(300 if name == "toy" and "a time" not in way else 30)
+            train(30 if "a time" in way else SETTLES[name])
     epochs = EPOCHS[name]
     count = rounds_of(name)
     section.doing(f"{name}: {count} rounds of all by turns")
