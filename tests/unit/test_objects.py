@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_two_runs_are_reconciled(runs):
     assert found.a.value == pytest.approx(np.mean(LOSSES))
     assert found.b.value == LOSSES[3]
     assert lossledger.open(f"{runs}/latest~1").name == "a"
+    time.sleep(1.1)  # names of one second are in no order
     with lossledger.record(runs, name="a") as again:
         steps(again)
     assert lossledger.open(f"{runs}/a").id == again.path.name
