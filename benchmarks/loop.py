@@ -36,8 +36,8 @@ EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}
 SETTLES = {"toy": 300, "convnet": 100, "transformer": 100}
 """Epochs in which trying another form pays, so that a loop settles on the fastest."""
 
-STEPS = {"toy": 125}
-"""Steps of an epoch, where they aren't 20."""
+STEPS = {"toy": 125, "convnet": 20, "transformer": 20}
+"""Steps of an epoch."""
 
 Train = Callable[[int], Any]
 
@@ -85,8 +85,8 @@ def recorded(name: str, folder: str) -> Train:
             began = time.perf_counter()
             train(epochs)
             took = time.perf_counter() - began
-        steps = STEPS.get(name, 20) * (epochs + 1)
-        assert len(lossledger.open(recording.path).losses()) == steps
+        entries = len(lossledger.open(recording.path).losses())
+        assert entries == STEPS[name] * (epochs + 1)
         return took
 
     return timed
@@ -155,7 +155,6 @@ def first_epoch(make: Callable[[], Train]) -> float | None:
 
 def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str, str]]:
     """Microseconds a step by way, a number a round; reasons of peers left out."""
-    steps = STEPS.get(name, 20)
     trained: dict[str, Train] = {}
     left_out: dict[str, str] = {}
     for way, make in (ways(name) | {"`Loop`, recorded": partial(recorded, name, folder)}).items():
@@ -177,7 +176,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
     count = rounds_of(name)
     section.doing(f"{name}: {count} rounds of all by turns")
     rounds = [
-        {way: timed(train, epochs) / steps * 1e6 for way, train in trained.items()}
+        {way: timed(train, epochs) / STEPS[name] * 1e6 for way, train in trained.items()}
         for _ in range(count)
     ]
     return {way: [each[way] for each in rounds] for way in trained}, left_out

@@ -1,4 +1,4 @@
-"""Names of the arrays of one axis that modules hand to each other."""
+"""The arrays of one axis that modules hand to each other: their names, and how to count them."""
 
 from typing import TypeAlias
 
@@ -10,3 +10,8 @@ Integers: TypeAlias = NDArray[np.int64]
 Mask: TypeAlias = NDArray[np.bool_]
 Ids: TypeAlias = NDArray[np.uint64]
 """Fingerprints of batches."""
+
+
+def distinct(numbers: np.ndarray) -> int:
+    """How many different numbers there are; equal ones lie side by side."""
+    return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + len(numbers[:1])

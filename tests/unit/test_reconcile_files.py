@@ -175,7 +175,7 @@ def test_a_step_that_the_run_has_not(run, tmp_path) -> None:
     assert "The run has no such step. Received: step 8. It has 6." in result.verdict
 
 
-def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
+def two_calls_and_the_first_ones_log(tmp_path):
     made = Made(tmp_path)
     for call in (0, 1):
         made.call(call, driver="fit", model=0)
@@ -183,6 +183,11 @@ def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
     run = made.close()
     path = tmp_path / "history.json"
     path.write_text(json.dumps({"loss": [34 / 18]}))
+    return run, path
+
+
+def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
+    run, path = two_calls_and_the_first_ones_log(tmp_path)
     result = ll.reconcile(path, f"{run.path}@0:batch_mean")
     assert "The file's number is the run's epoch_mean" in result.verdict
     assert {cause.cause for cause in result.causes} <= {"weighting", "float32_accumulation"}
@@ -190,13 +195,7 @@ def test_the_call_that_is_chosen_is_the_one_that_is_read(tmp_path) -> None:
 
 def test_the_log_of_an_earlier_call(tmp_path) -> None:
     """The number beside it is of the last call, as always; the file's is found where it is."""
-    made = Made(tmp_path)
-    for call in (0, 1):
-        made.call(call, driver="fit", model=0)
-        made.steps([1.0 + call, 2.0, 5.0], call=call, epoch=0, weight=[8, 8, 2])
-    run = made.close()
-    path = tmp_path / "history.json"
-    path.write_text(json.dumps({"loss": [34 / 18]}))
+    run, path = two_calls_and_the_first_ones_log(tmp_path)
     result = ll.reconcile(path, run)
     sums(result)
     assert (result.b.call, result.b.value) == (1, 42 / 18)

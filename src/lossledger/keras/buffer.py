@@ -17,6 +17,7 @@ import numpy as np
 
 from lossledger.entry import dtype_of
 from lossledger.keras.trace import Layout
+from lossledger.vectors import distinct
 
 BACKLOG = 8192
 """Steps that may wait to be collected before a training step waits for it."""
@@ -150,7 +151,7 @@ class Buffer:
             self.lost += count  # until they are fetched
         places = self._places(times)
         rows, kept = self.fetch(handle)
-        self.lost -= _distinct(kept)
+        self.lost -= distinct(np.asarray(kept))
         if self.layout is None or not len(rows):
             return {}
         host = {"step": numbers, "time": times, **places}
@@ -211,12 +212,6 @@ def _entries(
     entries |= values
     with np.errstate(invalid="ignore", over="ignore"):
         return {name: np.asarray(v, dtype_of(name)) for name, v in entries.items()}
-
-
-def _distinct(sorted_numbers: Any) -> int:
-    """How many numbers there are, each counted once."""
-    numbers = np.asarray(sorted_numbers)
-    return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + len(numbers[:1])
 
 
 def _absent(columns: Mapping[str, np.ndarray], names: Iterable[str]) -> list[str]:

@@ -52,11 +52,12 @@ class _Step(NamedTuple):
 class JaxEngine(base.Engine):
     """See `lossledger.loop.engine.Engine`."""
 
+    hashes_apart = True
+
     def __init__(self, model: Any, full: bool) -> None:
         super().__init__(model, full)
         self._steps: dict[Any, _Step] = {}
         self.eager = model.run_eagerly or not model.jit_compile
-        self.hashes_apart = full
         self._means = False
         self._pick = jax.jit(_batch)
         self._find_variables()

@@ -145,7 +145,7 @@ class Planner:
             return 1
         if self.timing(form):
             return self._next.get(form) or self._steps.get(form, TRIAL)
-        return max(1, int(TARGET / max(self.seconds[form], 1e-9)))
+        return max(1, self._fitting(form))
 
     def timing(self, form: str) -> bool:
         """Whether the next call in this form is to be timed."""
@@ -169,7 +169,7 @@ class Planner:
         self._trials[form] = self._trials.get(form, 0) + 1
         if form in ("step", "eager"):
             return
-        more = min(MORE * wanted, MOST, int(TARGET / self.seconds[form]))
+        more = min(MORE * wanted, MOST, self._fitting(form))
         if seconds < TARGET and more > wanted:
             self._next[form] = more
         elif form == "repeat" and self._trials[form] == 1:
@@ -182,6 +182,10 @@ class Planner:
         self._fixed = None if self._fixed == form else self._fixed
         for noted in (self.seconds, self.compiling, self._next, self._trials, self._steps):
             noted.pop(form, None)
+
+    def _fitting(self, form: str) -> int:
+        """How many steps in this form fit into a call, by the least that one took."""
+        return int(TARGET / max(self.seconds[form], 1e-9))
 
     def _fastest(self) -> str:
         if not self.seconds:

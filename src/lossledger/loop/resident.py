@@ -29,7 +29,7 @@ class Resident:
         self.engine = engine
         self.steps = steps
         self.partial = order.partial
-        self._hashes = Hashes.of(data, engine.host) if engine.hashes_apart else None
+        self._hashes = Hashes.of(data, engine.host) if engine.full and engine.hashes_apart else None
         self._orders: list[tuple[Any, int]] | None = None
         self._left: list[tuple[Any, int, int]] = []
         self._drawn: Iterator[np.ndarray] = iter(())

@@ -49,11 +49,11 @@ class TensorFlowEngine(base.Engine):
     """See `lossledger.loop.engine.Engine`."""
 
     overhead = 5e-4
+    hashes_apart = True
 
     def __init__(self, model: Any, full: bool) -> None:
         super().__init__(model, full)
         self.eager = bool(model.run_eagerly)
-        self.hashes_apart = full
         self.spec: Any = None
         self._steps: dict[Any, _Step] = {}
         self._means = False

@@ -24,6 +24,7 @@ from lossledger.recorder.redacted import redacted
 from lossledger.recorder.trouble import Trouble
 from lossledger.recorder.world import World, find_world
 from lossledger.records import call_lines
+from lossledger.vectors import distinct
 from lossledger.workers import join_folder
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ class Output:
                     self._is_shared()
                 steps = self._append(self._writer, self.waiting[0])
             except OSError as error:
-                steps, waits = _steps_of(self.waiting[0]), error
+                steps, waits = distinct(self.waiting[0]["step"]), error
             except Exception:
                 self._refused = True
                 raise
@@ -240,7 +241,7 @@ class Output:
             self._before_block = writer.rows
         if writer.rows == self._before_block:
             writer.append({**block, "time": block["time"] - self.began})
-        return _steps_of(block)
+        return distinct(block["step"])
 
     def _is_shared(self) -> None:
         """Say so before the first step of several rows: a reader must not count it twice."""
@@ -358,11 +359,6 @@ def _machine() -> dict[str, Any]:
         "device": describe.device(),
         "environment": describe.environment(),
     }
-
-
-def _steps_of(block: Mapping[str, np.ndarray]) -> int:
-    """How many steps a block has; one of shares has several rows a step."""
-    return len(np.unique(block["step"])) if "replica" in block else len(block["step"])
 
 
 def _script(path: Path | None) -> dict[str, str] | None:
