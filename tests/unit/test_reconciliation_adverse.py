@@ -143,6 +143,32 @@ def test_a_mask_against_weights_of_0_and_1(tmp_path):
     close(causes(ll.reconcile(masked, weighed)), {("mask", "replayed"): gap})
 
 
+def test_a_mask_against_weights_of_0_and_1_in_other_batches(tmp_path):
+    """Six targets a row, twelve rows: by valid targets in fours, over all of them in sixes."""
+    errors, lengths = RNG.random((12, 6)), RNG.integers(1, 7, 12)
+    valid = np.arange(6) < lengths[:, None]
+    layers = [{"class": "Masking"}, {"class": "Dense"}]
+
+    def one(size, masked):
+        parts = batches(12, size)
+        counts = np.array([valid[part].sum() for part in parts], "f8")
+        sums = np.array([errors[part][valid[part]].sum() for part in parts])
+        ids = np.array([batch_id(errors[part], lengths[part]) for part in parts], "u8")
+        rows = np.full(len(parts), float(size))
+        counted = {"elements" if masked else "sample_weight": counts, "batch_id": ids}
+        info = {"configuration": {"layers": layers[not masked :]}}
+        losses = sums / (counts if masked else 6 * rows)
+        name = f"{size} {masked}"
+        return one_call(tmp_path, name, losses, weight=rows, info=info, **counted), losses.mean()
+
+    (mask, by_batch), (weighed, over_all) = one(4, True), one(6, False)
+    by_target = errors[valid].mean()
+    wanted = {("weighting", "exact"): by_target - by_batch, ("mask", "exact"): over_all - by_target}
+    close(causes(ll.reconcile(mask, weighed)), wanted)
+    wanted = {key: -amount for key, amount in wanted.items()}
+    close(causes(ll.reconcile(weighed, mask)), wanted)
+
+
 @pytest.mark.parametrize(("gathers", "cause"), [(2, "accumulation_scaling"), (1, "reduction")])
 def test_two_rows_a_batch_and_a_factor_of_two(tmp_path, gathers, cause):
     losses = RNG.random(4)

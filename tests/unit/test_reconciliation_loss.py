@@ -30,6 +30,20 @@ def test_a_penalty(tmp_path, rate):
     close(exact(ll.reconcile(with_it, (with_it, "@loss=data"))), {"penalty": -own})
 
 
+def test_penalties_that_differ_though_no_record_says_so(tmp_path):
+    """As of a layer whose add_loss has another factor: its first step tells, on one data term."""
+    columns = [sgd(penalty=each)[0] for each in (0.01, 0.2)]
+    runs = [recorded(tmp_path, f"{each}", penalty=each) for each in (0.01, 0.2)]
+    sums = [np.dot(ROWS, each["penalty"][LAST]) / 70 for each in columns]
+    means = [np.dot(ROWS, each["loss"][LAST]) / 70 for each in columns]
+    own = sums[1] - sums[0]
+    left = means[1] - means[0] - own
+    close(folded(ll.reconcile(*runs)), {("penalty", "exact"): own, ("penalty", "replayed"): left})
+    slower = recorded(tmp_path, "slower", penalty=0.01, rate=0.05)
+    found = folded(ll.reconcile(runs[0], slower))
+    assert set(found) == {("hyperparameters", "replayed")}  # other weights, of one regularizer
+
+
 def test_weights_of_outputs(tmp_path):
     a, b = RNG.random((2, 3)).astype("f4").astype("f8")
     runs = []
@@ -224,3 +238,24 @@ def test_what_is_not_finite(tmp_path):
     same = ll.reconcile(run, (run, "running_mean"))
     assert same.gap == 0
     assert not same.causes
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_losses_that_are_dropped_where_the_other_has_them(tmp_path, bad):
+    """What np.nanmean leaves out of b is in a's mean, whatever made it there."""
+    losses = RNG.random(4).astype("f4").astype("f8")
+    runs = []
+    for name, broken in (("whole", False), ("broken", True)):
+        made = Made(tmp_path, name)
+        made.call(0, driver="fit", model=0, initial_weights="w", final_weights=name)
+        seen = np.where((np.arange(4) == 2) & broken, bad, losses)
+        ids = np.array([1, 2, 9 if broken else 3, 4], "u8")
+        made.steps(seen, epoch=0, batch_id=ids, penalty=np.zeros(4))
+        runs.append(made.close())
+    result = ll.reconcile(runs[0], (runs[1], "@finite"))
+    close(exact(result), {"nonfinite": losses[[0, 1, 3]].mean() - losses.mean()})
+    assert (
+        "b has 1 loss of 4 not finite, first in batch 2 and drops it" in result.causes[0].evidence
+    )
+    back = ll.reconcile((runs[1], "@finite"), runs[0])
+    close(exact(back), {"nonfinite": losses.mean() - losses[[0, 1, 3]].mean()})

@@ -101,6 +101,33 @@ def same_rows(a: Ids, b: Ids) -> bool:
     return bool(a.all() and b.all()) and _sums(a) == _sums(b)
 
 
+def pieces(a: Ids, a_rows: Floats, b: Ids, b_rows: Floats) -> tuple[Integers, Integers] | None:
+    """Where two epochs' pieces begin that end a batch on both sides, the smallest such.
+
+    Args:
+        a: uint64 (steps,), fingerprints of the one's batches; 0 where there is none.
+        a_rows: (steps,) their rows.
+        b: The same of the other.
+        b_rows: Their rows.
+
+    Returns:
+        Places in both; `None` where they have no, or other numbers of, rows, or where fingerprints
+        say that a piece holds other rows than the other side's.
+    """
+    ends = [np.cumsum(rows) for rows in (a_rows, b_rows)]
+    if not all(len(rows) and (rows > 0).all() for rows in (a_rows, b_rows)):
+        return None
+    if ends[0][-1] != ends[1][-1]:
+        return None
+    common = np.intersect1d(ends[0], ends[1])
+    begins = [np.append(0, np.searchsorted(each, common)[:-1] + 1) for each in ends]
+    if a.all() and b.all():
+        parts = [np.split(ids, at[1:]) for ids, at in zip((a, b), begins, strict=True)]
+        if not all(same_rows(*each) for each in zip(*parts, strict=True)):
+            return None
+    return begins[0], begins[1]
+
+
 def _sums(ids: Ids) -> tuple[int, int]:
     high = int((ids >> np.uint64(32)).sum(dtype=np.uint64)) % 2**32
     low = int((ids & LANE).sum(dtype=np.uint64)) % 2**32

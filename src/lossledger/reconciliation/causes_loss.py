@@ -12,7 +12,7 @@ from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
-from lossledger.vectors import Floats
+from lossledger.vectors import Floats, Mask
 from lossledger.words import counted
 
 _ALONE = "loss"
@@ -29,20 +29,37 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if not any(bad):
         return None
     folds = [fold.by(finite=True) for fold in (a, b)]
+    left_out = _dropped(a, b)
+    if left_out is not None:
+        folds = [fold.over(fold.ledger.keep(~left_out)) for fold in folds]
+    over = "Over the finite ones" if left_out is None else "Without these steps on either side"
     told = [
         f"{side} has {counted(count, 'loss')} of {len(fold.ledger):,} not finite, first in batch "
         f"{int(np.flatnonzero(~np.isfinite(_seen(fold)))[0])}"
         + _began(reading)
-        + (" and drops it" if fold.form.finite else "")
+        + (f" and drops {'it' if count == 1 else 'them'}" if fold.form.finite else "")
         for side, count, fold, reading in zip("ab", bad, (a, b), (pair.a, pair.b), strict=True)
         if count
     ]
     evidence = (
-        f"{'; '.join(told)}. Over the finite ones a is {number(folds[0].value)} and b "
-        f"{number(folds[1].value)}."
+        f"{'; '.join(told)}. {over} a is {number(folds[0].value)} and b {number(folds[1].value)}."
     )
     advice = "Find the step that gave it (`lossledger show --epoch`); average with np.nanmean only "
     return Change("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
+
+
+def _dropped(a: Fold, b: Fold) -> Mask | None:
+    """Which steps one side drops and the other has, where both trained on the same batches.
+
+    `None` where they didn't, or a loss that is not finite is in one of the means.
+    """
+    bad = [~np.isfinite(_seen(fold)) for fold in (a, b)]
+    means = [fold.form.finite or not mask.any() for fold, mask in zip((a, b), bad, strict=True)]
+    if not all(means) or len(bad[0]) != len(bad[1]):
+        return None
+    kept = ~(bad[0] | bad[1])
+    same = [np.array_equal(a.ledger[n][kept], b.ledger[n][kept]) for n in ("batch_id", "rows")]
+    return ~kept if all(same) and kept.any() else None
 
 
 def _began(reading: Reading) -> str:
@@ -81,7 +98,7 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Change | None:
         signed(before.value - after.value) for before, after in zip(folds, changed, strict=True)
     ]
     evidence = f"Penalties add {parts[0]} to a and {parts[1]} to b."
-    advice = "Compare the data terms, or train both with the same regularizers."
+    advice = "Compare the data terms, or train both with the same regularizers and add_loss."
     return Change("penalty", changed[0], changed[1], evidence, advice)
 
 
@@ -121,6 +138,8 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
     if all(none) or pair.same_entries:
         return False
     if any(none) or "penalty" in pair.factors:
+        return True
+    if pair.other_penalties and {a.ledger.scale, b.ledger.scale} == {1.0}:
         return True
     if not pair.held:
         return False

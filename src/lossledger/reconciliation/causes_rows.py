@@ -8,7 +8,7 @@ from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
 from lossledger.reconciliation.moves import Change, alike, number
 from lossledger.reconciliation.pair import Pair
-from lossledger.vectors import Mask
+from lossledger.vectors import Ids, Mask
 from lossledger.words import counted
 
 
@@ -147,6 +147,11 @@ def _without(
             f"{other} leaves out {steps} of {which}: {count}, whose loss is {number(means[0])} "
             f"where the others' is {number(means[1])}."
         )
+        if _elsewhere(*(each.ledger["batch_id"] for each in (kept, folds[which == "a"]))):
+            evidence = (
+                f"{other} leaves out as many rows as {steps} of {which} have, {count}, but trains "
+                f"on none of its batches. Without these steps {which} is {number(kept.value)}."
+            )
         advice = "Train on the remainder, too, and average over all rows; or drop it on both sides."
     else:
         marked = ledger.again.any()
@@ -159,6 +164,15 @@ def _without(
         advice += "it trains again; see that neither steps_per_epoch nor the data repeat rows."
     changed = (kept, folds[1]) if which == "a" else (folds[0], kept)
     return Change(cause, *changed, evidence, advice)
+
+
+def _elsewhere(kept: Ids, other: Ids) -> bool:
+    """Whether what is left of one side's batches holds none but other rows than the other side's.
+
+    Its number of rows alone tells then that a remainder was dropped.
+    """
+    found = match(kept, other)
+    return found.known and not len(found.a) and not same_rows(kept, other)
 
 
 def _mean(losses: np.ndarray, rows: np.ndarray) -> float:

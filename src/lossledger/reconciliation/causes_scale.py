@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 
-from lossledger.reconciliation.align import Match, match, same_rows
+from lossledger.reconciliation.align import Match, match, pieces, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
 from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Floats, Fold
@@ -111,18 +111,12 @@ def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, F
     if len(rows[0]) == len(rows[1]) and found.all_of_a and found.all_of_b:
         same = np.array_equal(rows[0][found.a], rows[1][found.b])
         return (losses[0][found.a], losses[1][found.b]) if same else None
-    ends = [np.cumsum(each) for each in rows]
-    if not all(len(each) and (each > 0).all() for each in rows) or ends[0][-1] != ends[1][-1]:
-        return None
     ids = [fold.ledger["batch_id"] for fold in folds]
-    common = np.intersect1d(ends[0], ends[1])
-    begins = [np.append(0, np.searchsorted(each, common)[:-1] + 1) for each in ends]
-    parts = [np.split(each, begin[1:]) for each, begin in zip(ids, begins, strict=True)]
-    known = all(each.all() for each in ids)
-    if known and not all(same_rows(*each) for each in zip(*parts, strict=True)):
+    begins = pieces(ids[0], rows[0], ids[1], rows[1])
+    if begins is None:
         if not pair.any_batches or not same_rows(*ids):
             return None
-        begins = [np.zeros(1, int)] * 2
+        begins = (np.zeros(1, int),) * 2
     sums = [np.add.reduceat(n * each, at) for n, each, at in zip(rows, losses, begins, strict=True)]
     return sums[0], sums[1]
 

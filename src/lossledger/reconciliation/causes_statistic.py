@@ -91,7 +91,7 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """
     if not {a.form.shape, b.form.shape} <= {"mean", "cumulative"}:
         return None
-    kinds = [_kind(fold) for fold in (a, b)]
+    kinds = [fold.weighs_by for fold in (a, b)]
     if kinds[0] == kinds[1]:
         return _batches(a, b, pair, kinds[0])
     rows = [float(fold.ledger["rows"].sum()) for fold in (a, b)]
@@ -113,11 +113,6 @@ def weighting(a: Fold, b: Fold, pair: Pair) -> Change | None:
     elif {"elements", "sample_weight"} & set(kinds):
         advice = "Average the epoch with the weights that the batches' own means have."
     return Change("weighting", changed if mine else a, b if mine else changed, evidence, advice)
-
-
-def _kind(fold: Fold) -> str:
-    weight = fold.form.weight
-    return fold.ledger.kind if weight == "recorded" else weight
 
 
 def _has(fold: Fold, kind: str) -> bool:
@@ -180,6 +175,6 @@ def _weighed(before: Fold, after: Fold) -> str:
     rows = int(before.ledger["rows"][place])
     return (
         f"Batch {place} of {len(weights[0]):,} has {counted(rows, 'row')} and weighs "
-        f"{share(shares[0][place], 1)} by {_kind(before)}, {share(shares[1][place], 1)} by "
-        f"{_kind(after)}; its loss is {number(loss)}{others}."
+        f"{share(shares[0][place], 1)} by {before.weighs_by}, {share(shares[1][place], 1)} by "
+        f"{after.weighs_by}; its loss is {number(loss)}{others}."
     )

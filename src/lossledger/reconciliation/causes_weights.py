@@ -1,14 +1,17 @@
 """Causes in what a weight or a mask leaves out of a batch's loss, and of what its mean is over."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
-from lossledger.reconciliation.align import Match, match
+from lossledger.reconciliation.align import match, pieces
 from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
 from lossledger.reconciliation.fold import Fold, Ledger
 from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
+from lossledger.vectors import Floats
 
 _OVER_ROWS = (None, "sum_over_batch_size", "mean", "auto")
 
@@ -83,27 +86,25 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """A mask on one side, sample weights of 0 and 1 of the same targets on the other.
 
     The mask's mean is over v valid targets, that of the weights over all n rows of d targets
-    each, the others as zeros: `l_mask = l_weights n d / v` in every step of both, v the sum of the
-    weights, too.
+    each, the others as zeros: `l_mask v = l_weights n d` in every step of both, v the sum of the
+    weights, too; or in sums of steps, where they cut the same rows otherwise.
     """
     found = None if pair.same_entries else same_valid(a.ledger, b.ledger)
     if found is None:
         return None
     first = a.ledger.has("elements")
     masked, weighed = (a, b) if first else (b, a)
-    places = (found.a, found.b) if first else (found.b, found.a)
-    valid = masked.ledger["elements"][places[0]]
-    losses = masked.ledger.data[places[0]], weighed.ledger.data[places[1]]
-    rows = weighed.ledger["rows"][places[1]]
-    each = losses[0] / losses[1] * valid / rows
+    ours, theirs = found if first else found[::-1]
+    valid, rows = ours(masked.ledger["elements"]), theirs(weighed.ledger["rows"])
+    totals = ours(masked.ledger.data * masked.ledger["elements"])
+    weighted = theirs(weighed.ledger.data * weighed.ledger["rows"])
+    each = totals / weighted
     size = max(1, round(float(np.nan_to_num(np.median(each), nan=0.0, posinf=0.0))))
-    if not alike(each, np.full(len(each), float(size))).all() or alike(*losses).all():
+    if not alike(each, np.full(len(each), float(size))).all():
         return None
-    columns = weighed.ledger.columns
-    penalties = weighed.ledger.penalties
-    counted_all = columns["rows"] * size / columns["sample_weight"]
-    loss = (columns["loss"] - penalties) * counted_all + penalties
-    changed = weighed.of_losses(loss)
+    if alike(totals / valid, weighted / rows).all():
+        return None
+    changed = _over_valid(weighed, size, by_valid=masked.weighs_by == "elements")
     names = "ab" if first else "ba"
     total = float(weighed.ledger["rows"].sum()) * size
     evidence = (
@@ -115,18 +116,48 @@ def zeros(a: Fold, b: Fold, pair: Pair) -> Change | None:
     return Change("mask", *((a, changed) if first else (changed, b)), evidence, advice)
 
 
-def same_valid(a: Ledger, b: Ledger) -> Match | None:
-    """The steps of both, where one's mask leaves in as many targets as the other's weights add to.
+def _over_valid(fold: Fold, size: int, *, by_valid: bool) -> Fold:
+    """Each batch's mean over the targets that weigh 1; the epoch's, too, where the other's is."""
+    columns = fold.ledger.columns
+    penalties = fold.ledger.penalties
+    loss = (columns["loss"] - penalties) * columns["rows"] * size / columns["sample_weight"]
+    changed = fold.of_losses(loss + penalties)
+    return changed.by(weight="sample_weight") if by_valid else changed
 
-    `None` where it isn't so in every step that both have, or one has a step without any.
+
+Adds: TypeAlias = Callable[[Floats], Floats]
+"""Adds up a column of an epoch over its steps, or over pieces of several."""
+
+
+def same_valid(a: Ledger, b: Ledger) -> tuple[Adds, Adds] | None:
+    """What adds up both sides' columns over the same rows, where a mask leaves in what weighs 1.
+
+    `None` where the one's valid targets aren't as many as the other's weights add to in every step
+    that both have, or piece of the epochs that holds the same rows; or one has a step without any.
     """
     masks = [ledger.has("elements") for ledger in (a, b)]
     weighs = [ledger.has("sample_weight") for ledger in (a, b)]
     if masks == weighs or sorted(masks) != sorted(weighs) or all(masks):
         return None
-    found = match(a["batch_id"], b["batch_id"])
-    if not found.known or not (found.all_of_a or found.all_of_b) or not len(found.a):
-        return None
+    adds = _over_same_rows(a, b)
     names = ("elements", "sample_weight") if masks[0] else ("sample_weight", "elements")
-    ours, theirs = a[names[0]][found.a], b[names[1]][found.b]
-    return found if alike(ours, theirs).all() and ours.all() else None
+    columns = a[names[0]], b[names[1]]
+    if adds is None or not all(column.all() for column in columns):
+        return None
+    ours, theirs = (add(column) for add, column in zip(adds, columns, strict=True))
+    return adds if alike(ours, theirs).all() else None
+
+
+def _over_same_rows(a: Ledger, b: Ledger) -> tuple[Adds, Adds] | None:
+    ids = a["batch_id"], b["batch_id"]
+    found = match(*ids)
+    if found.known and (found.all_of_a or found.all_of_b) and len(found.a):
+        return (lambda column: column[found.a]), (lambda column: column[found.b])
+    begins = pieces(ids[0], a["rows"], ids[1], b["rows"]) if all(e.all() for e in ids) else None
+    if begins is None:
+        return None
+    ours, theirs = begins
+    return (
+        lambda column: np.add.reduceat(column, ours),
+        lambda column: np.add.reduceat(column, theirs),
+    )

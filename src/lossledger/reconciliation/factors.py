@@ -26,7 +26,8 @@ _CAUSES: Sequence[tuple[str, str]] = (
 )
 _NOISY = ("rate", "stddev", "dropout", "recurrent_dropout")
 _MASKS = ("mask_value", "mask_zero")
-_REGULARIZERS = ("kernel_regularizer", "bias_regularizer", "activity_regularizer")
+_REGULARIZER = "_regularizer"
+"""What the name of each of a layer's regularizers ends in."""
 
 
 def factors(
@@ -105,7 +106,7 @@ def _of_layers(difference: Difference) -> set[str]:
     found: set[str] = set()
     plain = [_bare(layer) for layer in difference.a], [_bare(layer) for layer in difference.b]
     for layer in (*difference.a, *difference.b):
-        if any(name in layer for name in _REGULARIZERS):
+        if any(name.endswith(_REGULARIZER) for name in layer):
             found.add("penalty")
         if any(layer.get(name) for name in _NOISY) or draws(layer):
             found.add("randomness")
@@ -125,6 +126,10 @@ def masks(layer: Mapping[str, Any]) -> bool:
 
 def _bare(layer: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """A layer without what is a cause by another name."""
-    named = {*_REGULARIZERS, *_NOISY, *_MASKS, "training", "dtype"}
-    own = ((key, repr(value)) for key, value in layer.items() if key not in named)
+    named = {*_NOISY, *_MASKS, "training", "dtype"}
+    own = (
+        (key, repr(value))
+        for key, value in layer.items()
+        if key not in named and not key.endswith(_REGULARIZER)
+    )
     return tuple(sorted(own))

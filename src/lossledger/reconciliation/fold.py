@@ -181,6 +181,11 @@ class Fold:
         return np.sum([columns[part] for part in name.split("+")], axis=0)
 
     @property
+    def weighs_by(self) -> str:
+        """The weight kind of its mean."""
+        return self.ledger.kind if self.form.weight == "recorded" else self.form.weight
+
+    @property
     def without_penalty(self) -> "Fold":
         """The same fold of the data terms."""
         penalties = self.ledger.penalties

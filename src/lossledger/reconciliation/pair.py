@@ -15,8 +15,8 @@ from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
 from lossledger.reconciliation.factors import factors
-from lossledger.reconciliation.moves import near
-from lossledger.reconciliation.parting import begins_in, training_ids
+from lossledger.reconciliation.moves import SAME, near
+from lossledger.reconciliation.parting import begins_in, first_step, training_ids
 from lossledger.reconciliation.parts import weights_in
 from lossledger.reconciliation.reading import Reading
 from lossledger.reconciliation.result import Difference
@@ -112,6 +112,19 @@ class Pair:
         if len(found) < 2 or not all(found) or found[0].keys() != found[1].keys():
             return []
         return [] if all(near(found[0][name], found[1][name]) for name in found[0]) else found
+
+    @cached_property
+    def other_penalties(self) -> bool:
+        """Whether the first step, on one batch, adds other penalties to one data term."""
+        firsts = [first_step(*each.training) for each in (self.a, self.b)]
+        ours, theirs = (each or {} for each in firsts)
+        if not self.same_start or self.same_call or not ours or not theirs or not self.same_form:
+            return False
+        data = [each["loss"] - each["penalty"] for each in (ours, theirs)]
+        limit = SAME * max(abs(ours["loss"]), abs(theirs["loss"]))
+        apart = abs(ours["penalty"] - theirs["penalty"])
+        same = ours["batch_id"] == theirs["batch_id"] != 0 and abs(data[0] - data[1]) <= limit
+        return same and apart > limit
 
     @cached_property
     def other_functions(self) -> bool:

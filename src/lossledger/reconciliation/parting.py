@@ -216,6 +216,12 @@ def first_nonfinite(run: Run, calls: Sequence[Call], steps: int) -> dict[str, An
     return None
 
 
+def first_step(run: Run, calls: Sequence[Call], steps: int) -> dict[str, Any] | None:
+    """The entry of a training's first step; `None` where it has none."""
+    block = next(_blocks(run, calls, min(steps, 1)), None)
+    return None if block is None else _at(block, 0)
+
+
 def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndarray:
     """The fingerprints of the batches of the epoch that an entry is of, uint64 (steps,)."""
     (call,) = [each for each in calls if each.number == at["call"]]
