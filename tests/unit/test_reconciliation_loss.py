@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from judged import LAST, ROWS, close, exact, float32, folded
 from made import Made
-from trained import RNG, X, Y, hashed, recorded, sgd
+from trained import RNG, X, Y, configured, hashed, recorded, sgd
 
 import lossledger as ll
 
@@ -42,6 +42,21 @@ def test_penalties_that_differ_though_no_record_says_so(tmp_path):
     slower = recorded(tmp_path, "slower", penalty=0.01, rate=0.05)
     found = folded(ll.reconcile(runs[0], slower))
     assert set(found) == {("hyperparameters", "replayed")}  # other weights, of one regularizer
+
+
+@pytest.mark.parametrize("beside", ["sample_weight", "hyperparameters"])
+def test_a_penalty_beside_what_only_the_entries_show(tmp_path, beside):
+    """Weights twice as large, or a rate that a callback sets: on no record, but in the steps."""
+    weight = RNG.random(70)
+    said = {"arguments": {"sample_weight": {"shape": [70], "dtype": "float32"}}}
+    given = {"weight": weight, "penalty": 0.05, "info": {**said, "configuration": configured(0.1)}}
+    other = {"weight": 2 * weight} if beside == "sample_weight" else {"rate": 0.05}
+    one = recorded(tmp_path, "one", **given)
+    other = recorded(tmp_path, "other", **{**given, "penalty": 0.0, **other})
+    result = ll.reconcile(one, other)
+    own = np.dot(ROWS, sgd(weight=weight, penalty=0.05)[0]["penalty"][LAST]) / 70
+    close(folded(result), {("penalty", "exact"): -own})
+    assert f"differ in {', '.join(sorted(('penalty', beside)))}" in result.verdict
 
 
 def test_weights_of_outputs(tmp_path):

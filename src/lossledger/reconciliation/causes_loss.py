@@ -151,6 +151,12 @@ def _penalties_differ(a: Fold, b: Fold, pair: Pair) -> bool:
     return not alike(ours, theirs, np.fmax(*losses)).all()
 
 
+def on_one_side(a: Ledger, b: Ledger) -> bool:
+    """Whether one of two epochs has penalties and the other none, as far as both are known."""
+    known = a.has("penalty") and b.has("penalty")
+    return known and _is_none(a) != _is_none(b)
+
+
 def _is_none(ledger: Ledger) -> bool:
     penalties = np.abs(ledger["penalty"])
     return bool(((penalties == 0) | (penalties <= _ZERO * np.abs(ledger["loss"]))).all())

@@ -1,5 +1,6 @@
 """What is known of two numbers beside their folds: what differs, and what stood still."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -114,10 +115,20 @@ class Pair:
         return [] if all(near(found[0][name], found[1][name]) for name in found[0]) else found
 
     @cached_property
+    def _firsts(self) -> list[dict[str, Any]]:
+        """The entries of both trainings' first steps; empty of one without."""
+        return [first_step(*each.training) or {} for each in (self.a, self.b)]
+
+    @cached_property
+    def other_rates(self) -> bool:
+        """Whether the first steps' learning rates differ, by whatever set them."""
+        rates = [each.get("learning_rate", math.nan) for each in self._firsts]
+        return all(map(math.isfinite, rates)) and not near(rates[0], rates[1])
+
+    @cached_property
     def other_penalties(self) -> bool:
         """Whether the first step, on one batch, adds other penalties to one data term."""
-        firsts = [first_step(*each.training) for each in (self.a, self.b)]
-        ours, theirs = (each or {} for each in firsts)
+        ours, theirs = self._firsts
         if not self.same_start or self.same_call or not ours or not theirs or not self.same_form:
             return False
         data = [each["loss"] - each["penalty"] for each in (ours, theirs)]

@@ -7,6 +7,8 @@ from collections.abc import Collection
 import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
+from lossledger.reconciliation.causes_held import weighed_otherwise
+from lossledger.reconciliation.causes_loss import on_one_side
 from lossledger.reconciliation.causes_weights import same_valid
 from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.compiled import ignores_class, layers_of
@@ -160,7 +162,7 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
-    causes = {parted.cause, *pair.factors}
+    causes = {parted.cause, *pair.factors, *_weighed_otherwise(pair)}
     if {"sample_weight", "class_weight"} <= causes:
         causes.discard("class_weight")  # to a loss they are sample weights
     ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
@@ -193,11 +195,33 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     updates = pair.factors.get("hyperparameters", [])
     if pair.held and parted.cause != "hyperparameters" and all(map(_OF_UPDATES.match, updates)):
         causes.discard("hyperparameters")  # of updates, after which no loss was
+    penalized = len(ledgers) == 2 and not pair.same_call and on_one_side(*ledgers)
+    if penalized or pair.other_penalties:
+        causes.add("penalty")
     if other_state(pair):
         causes.add("optimizer_state")
+    if pair.other_rates and not pair.held and parted.cause != "optimizer_state":
+        causes.add("hyperparameters")
     if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):
         causes.add("convention")
     return causes
+
+
+def _weighed_otherwise(pair: Pair) -> set[str]:
+    """What sums of weights, or of valid targets, of the same batches say, where no record does."""
+    folds = [each.fold for each in (pair.a, pair.b) if each.fold]
+    if len(folds) < 2 or pair.same_call:
+        return set()
+    a, b = folds
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    if not found.known or not len(found.a):
+        return set()
+    for cause, column in (("mask", "elements"), ("sample_weight", "sample_weight")):
+        both = a.ledger.has(column) and b.ledger.has(column)
+        if both and weighed_otherwise(column, a, b, found):
+            named = {"sample_weight", "class_weight", "mask"} & set(pair.factors)
+            return named or {cause}  # class weights and masks reach a loss as sample weights
+    return set()
 
 
 def _counts(pair: Pair) -> list[int]:
