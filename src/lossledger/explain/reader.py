@@ -7,7 +7,8 @@ import numpy as np
 
 from lossledger.errors import LossLedgerError
 from lossledger.explain.explained import Explained
-from lossledger.explain.keras_files import KerasCsvLogger, KerasHistory
+from lossledger.explain.keras_files import KerasCsvLogger
+from lossledger.explain.keras_history import KerasHistory
 from lossledger.explain.kind import Kind
 from lossledger.explain.lightning_csv import LightningCsv
 from lossledger.explain.source import Source
