@@ -70,6 +70,20 @@ def test_other_files_are_one_clear_error(write, content: str | bytes, slug: str)
     assert error.value.slug == slug
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("epoch,loss\n0,0.5\n".encode("utf-16"), "text in UTF-16"),
+        ("epoch,loss,präzision\n0,0.5,1\n".encode("latin-1"), "no text in UTF-8"),
+        ("epoch,loss\r0,0.5\r", r"text that begins 'epoch,loss\\r0,0.5"),
+        ("\n\n", "text that begins ''"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said(write, content: str | bytes, told: str) -> None:
+    with pytest.raises(LossLedgerError, match=told):
+        read(write(content))
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "run.json").write_text("{}")
