@@ -231,7 +231,7 @@ def test_a_number_that_no_call_has_costs_one_reconciliation(tmp_path) -> None:
         return ll.reconcile(a, b)
 
     of_call_9 = (8 * (1 + 9) + 8 * 2 + 2 * 5) / 18
-    for number, place in ((7.0, "@epoch=0"), (round(of_call_9, 4), "@call=9,epoch=0")):
+    for number, place in ((50.123, "@epoch=0"), (round(of_call_9, 2), "@call=9,epoch=0")):
         path.write_text(json.dumps({"loss": [number, number, number]}))
         result = with_files((path, run), ((path, ""), None), 0, ll.open, between)
         assert [own for _, own in asked] == [f"{place}:epoch_mean"]

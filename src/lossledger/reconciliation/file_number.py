@@ -12,7 +12,6 @@ from lossledger.errors import LossLedgerError
 from lossledger.explain import Series
 from lossledger.explain.kind import rounded
 from lossledger.explain.source import in_folder
-from lossledger.reconciliation.moves import near
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.spec import Which
 from lossledger.run import Run
@@ -39,10 +38,6 @@ class FileNumber:
     place: int = -1
     tool: str | None = None
     kind: str = ""
-
-    def is_near(self, value: float) -> bool:
-        """Whether it is a number, up to rounding in a float32 or in the file."""
-        return near(value, self.side.value) or abs(value - self.side.value) <= self.slack
 
     @property
     def step(self) -> int | None:

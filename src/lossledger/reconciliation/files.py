@@ -75,12 +75,13 @@ def _over_the_run(
 
 
 def _own(found: FileNumber, run: Run, spec: Spec) -> Which:
-    """The run's number that the file's is; where none is, the first of its kind.
+    """The run's number that the file's is, or the nearest that it may be, rounded; else the first.
 
     Raises:
         LossLedgerError: The run has none of its kind.
     """
     first: Which | None = None
+    nearest = (found.slack, first)
     missing: list[LossLedgerError] = []
     for own in _candidates(found, run, spec):
         try:
@@ -88,12 +89,14 @@ def _own(found: FileNumber, run: Run, spec: Spec) -> Which:
         except LossLedgerError as error:
             missing.append(error)
             continue
-        if found.is_near(value):
+        if near(value, found.side.value):
             return own
         first = first or own
+        off = abs(value - found.side.value)
+        nearest = (off, own) if off <= nearest[0] else nearest
     if first is None:
         raise missing[0]
-    return first
+    return nearest[1] or first
 
 
 def _candidates(found: FileNumber, run: Run, spec: Spec) -> Iterator[Which]:
