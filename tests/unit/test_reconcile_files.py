@@ -154,6 +154,18 @@ def test_a_number_of_a_step_is_set_beside_that_step(run, tmp_path, steps) -> Non
     assert "The file's number is the run's window_mean" in result.verdict
 
 
+def test_a_train_loss_weighs_each_step_the_same(run, tmp_path) -> None:
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps([{"step": 6, "train_loss": losses.mean()}]))
+    result = ll.reconcile((path, "train_loss"), (run, "cumulative_mean"))
+    sums(result)
+    rows = np.average(losses, weights=np.tile(ROWS, 2))
+    assert result.gap == pytest.approx(rows - losses.mean())
+    assert [cause.cause for cause in result.causes] == ["weighting"]
+    assert result.unexplained == pytest.approx(0, abs=1e-12)
+
+
 def test_a_folder_is_its_event_file_of_the_training(tmp_path) -> None:
     """Three epochs of five batches; with executions of two steps, the file counts these."""
     for name in ("train", "validation"):

@@ -26,7 +26,7 @@ class _Found:
 
     def labelled(self, epochs: Sequence[float]) -> None:
         """Counts the epochs as the file itself does, where it says all of them."""
-        if not all(isinstance(e, int | float) and e % 1 == 0 and abs(e) < 2**62 for e in epochs):
+        if not all(each % 1 == 0 and abs(each) < 2**62 for each in epochs):
             return
         longest = max(map(len, self.values.values()), default=0)
         if len(epochs) == longest:

@@ -16,6 +16,7 @@ from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.spec import Which
 from lossledger.run import Run
 
+_WEIGHTED = ("epoch_mean", "running_mean", "cumulative_mean")
 _VALIDATION = re.compile(r"epoch_(.+)|evaluation_(.+)_vs_iterations")
 
 
@@ -79,7 +80,7 @@ class FileNumber:
         if row.statistic == "window_mean" and self.series.per == "step":
             steps = self.series.steps
             given = [f"n={int(steps[self.place] - (steps[self.place - 1] if self.place else 0))}"]
-        if row.weight_kind == "one" and row.statistic in ("epoch_mean", "running_mean"):
+        if row.weight_kind == "one" and row.statistic in _WEIGHTED:
             given.append("weight=one")
         return f"{row.statistic}:{','.join(given)}" if given else row.statistic
 
