@@ -99,6 +99,10 @@ def test_two_files_have_a_gap_but_no_causes(log, tmp_path) -> None:
     assert not result.causes
     assert "different things: evaluate in a, epoch_mean in b" in result.verdict
     assert "No gap" in ll.reconcile(log, str(log)).verdict
+    (other := tmp_path / "history.json").write_text(json.dumps({"loss": [5.0, 4.0, 3.0]}))
+    verdict = ll.reconcile(log, other).verdict
+    assert "Both are epoch_mean, of other epochs: 1 in a, 2 in b." in verdict
+    assert verdict.startswith("A file holds no entries")
 
 
 def test_what_the_run_does_not_have_is_no_crash(run, log) -> None:

@@ -189,7 +189,10 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
 def _two_files(a: FileNumber, b: FileNumber) -> Reconciliation:
     kinds = [each.series.statistic or "not told by the file" for each in (a, b)]
     told = _nothing(a.side, b.side)
-    if kinds[0] == kinds[1]:
+    epochs = [each.side.epoch for each in (a, b)]
+    if kinds[0] == kinds[1] and None not in epochs and epochs[0] != epochs[1]:
+        told += f" Both are {kinds[0]}, of other epochs: {epochs[0]} in a, {epochs[1]} in b."
+    elif kinds[0] == kinds[1]:
         told += f" Both are {kinds[0]}."
     else:
         told += f" They are different things: {kinds[0]} in a, {kinds[1]} in b."
