@@ -84,7 +84,7 @@ class Buffer:
     def executed_many(self, steps: int) -> None:
         """As `executed`, for `steps` steps at once."""
         self.numbers.extend(islice(self._count, steps))
-        self.times.extend([perf_counter_ns()] * steps)
+        self.times.extend(array("q", [perf_counter_ns()]) * steps)
 
     def returns(self, value: float) -> None:
         """The last execution, if there was one, has returned `value` to the user."""

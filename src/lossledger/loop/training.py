@@ -283,8 +283,8 @@ class Training:
             logs |= {f"val_{name}": value for name, value in self._evaluate().items()}
         self.logs = logs
         self._waiting.append((epoch.number, logs))
-        # History alone may hear of an epoch when the next one has begun on the device.
-        self.tell(1 if self._may_wait and self.ahead else 0)
+        # History alone may hear of an epoch when its calls have ended: to read it is to wait.
+        self.tell(len(self._under_way) if self._may_wait and self.ahead else 0)
         return logs
 
     def check_going(self) -> None:

@@ -58,7 +58,7 @@ class Stream:
         return self._descriptor >= 0 and not self.broken
 
     def write(self, blocks: Sequence[Block]) -> None:
-        """Appends blocks as one batch: plain where small, zstd above; a stream may mix them."""
+        """Appends blocks as one batch: plain where small, LZ4 above; a stream may mix them."""
         batch = _batch(blocks, schema(self.outputs))
         message = bytearray(memoryview(_message(batch))[len(self._header) :])
         self._append(message, batch.num_rows, signed(message, self.written[2]))
@@ -112,8 +112,9 @@ def _message(batch: "pa.RecordBatch") -> "pa.Buffer":
     import pyarrow as pa
 
     sink = pa.BufferOutputStream()
-    packed = None if batch.num_rows < _COMPRESSED_ROWS else "zstd"
-    options = pa.ipc.IpcWriteOptions(compression=packed)
+    packed = None if batch.num_rows < _COMPRESSED_ROWS else "lz4"
+    # Here, as a training may wait: other threads may not be scheduled at once, nor find a core.
+    options = pa.ipc.IpcWriteOptions(compression=packed, use_threads=False)
     # Left open: closing would append the mark that ends a stream.
     pa.ipc.new_stream(sink, batch.schema, options=options).write_batch(
         batch, custom_metadata={KEY: EMPTY}
