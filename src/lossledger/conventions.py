@@ -167,10 +167,13 @@ CONVENTIONS: tuple[Convention, ...] = (
     Convention("transformers", "4.0", None, "evaluate", "evaluate", "rows",
                "each batch's loss repeated for its rows, then averaged",
                "src/transformers/trainer.py (evaluation_loop)"),
-    Convention("transformers", "4.0", None, "training", "cumulative_mean", "one",
+    Convention("transformers", "4.0", "5.19", "training", "cumulative_mean", "one",
                "train_loss: its last value; after a resume the losses since then are divided by "
                "all steps, those before it included",
-               "src/transformers/trainer.py (_inner_training_loop)"),
+               "src/transformers/trainer.py at v5.18.0 (_finalize_training)"),
+    Convention("transformers", "5.19", None, "training", "cumulative_mean", "one",
+               "train_loss: its last value; after a resume the mean of the losses since then",
+               "src/transformers/trainer.py at v5.19.0 (_finalize_training)"),
     # fastai.
     Convention("fastai", "2.0", None, "history", "ema", "one",
                "train_loss is the smoothed loss at the epoch's end",

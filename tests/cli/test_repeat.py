@@ -95,6 +95,12 @@ def test_noise_is_students() -> None:
     assert "+2.33 on average" in found.verdict
     assert found.verdict.endswith("what one pair tells may be nothing but chance.")
     assert "nothing but chance" not in _judged(result, np.array([2.0, 2.01, 2.02])).verdict
+    gaps = np.array([1.0, 1.2, 1.4, 1.0, 0.6])
+    found = _judged(result, gaps)
+    assert found.noise == pytest.approx(4.604 * gaps.std(ddof=1))
+    assert found.noise > found.gap, "a pair moves by more than the gap"
+    assert "larger than what chance makes" in found.verdict
+    assert not found.causes[0].is_noise, "as the verdict says"
     assert "always the same" in _judged(result, np.ones(3)).verdict
     assert "once" in _judged(result, np.ones(1)).verdict
     assert "not finite" in _judged(result, np.array([1.0, np.nan])).verdict

@@ -80,11 +80,14 @@ def test_csv_logs_with_another_separator_appended_or_cut(write, separator: str) 
         {"loss": [0.5, 0.25], "val_loss": [1.0, 2.0], "accuracy": [0.1, 0.2]},
         {"loss": {"0": 0.5, "1": 0.25}, "val_loss": {"0": 1.0, "1": 2.0}},
         {"history": {"loss": [0.5, 0.25], "val_loss": [1, 2]}, "epoch": [0, 1], "params": {}},
+        {"loss": ["0.5", "0.25"], "val_loss": ["1.0", "2.0"]},
+        [{"loss": 0.5, "val_loss": 1.0}, {"loss": 0.25, "val_loss": 2.0, "note": "best"}],
+        '{"loss":0.5,"val_loss":1.0}\n{"loss":0.25,"val_loss":2.0}\n',
     ],
-    ids=["dump", "pandas", "vars"],
+    ids=["dump", "pandas", "vars", "text", "records", "lines"],
 )
-def test_a_history_as_json(write, content: dict) -> None:
-    found = read(write(json.dumps(content)))
+def test_a_history_as_json(write, content: dict | list | str) -> None:
+    found = read(write(content if isinstance(content, str) else json.dumps(content)))
     assert found.kind == "keras-history"
     assert {name: value for name, value in statistics(found).items() if value} == {
         "loss": "epoch_mean",
@@ -106,6 +109,28 @@ def test_nan_and_infinity_in_json(write) -> None:
 def test_a_pandas_table_of_a_history(write) -> None:
     found = read(write(",loss,accuracy\n0,0.5,0.1\n1,0.25,0.2\n"))
     assert statistics(found) == {"loss": "epoch_mean", "accuracy": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": [3, 4], "loss": [0.5, 0.25], "val_loss": [1.0, 2.0]},
+        [{"epoch": 3, "loss": 0.5}, {"epoch": 4, "loss": 0.25, "val_loss": 2.0}],
+    ],
+    ids=["lists", "records"],
+)
+def test_epochs_are_counted_as_the_file_counts_them(write, content) -> None:
+    found = read(write(json.dumps(content)))
+    np.testing.assert_array_equal(series_of(found, "loss").steps, [3, 4])
+    assert series_of(found, "val_loss").steps[-1] == 4
+    assert "epoch" not in statistics(found)
+
+
+def test_a_table_of_a_history_without_its_index(write) -> None:
+    found = read(write("accuracy,loss,val_loss\n0.1,0.5,1.0\n0.2,0.25,2.0\n"))
+    assert statistics(found)["loss"] == "epoch_mean"
+    np.testing.assert_array_equal(series_of(found, "val_loss").steps, [0, 1])
+    assert any("taken for epochs" in note for note in found.notes)
 
 
 # What a running mean keeps
@@ -199,6 +224,7 @@ def test_what_lightning_logged_once_an_epoch_is_not_told(write) -> None:
     loss = series_of(found, "loss")
     assert loss.statistic is None
     assert any("logged once an epoch" in text for text in loss.not_recoverable)
+    assert not any("no loss" in text for text in loss.not_recoverable)
 
 
 def test_a_trainer_state(write) -> None:
@@ -228,11 +254,33 @@ def test_a_resumed_training_shows_in_its_train_loss(write) -> None:
 
 def test_a_training_resumed_between_two_logged_steps(write) -> None:
     """From step 39 on; the mean that was logged at step 40 is of the one step since then."""
-    log = [{"loss": loss, "step": step} for step, loss in ((36, 4.0), (40, 2.0), (44, 1.5))]
-    log.append({"train_loss": (2.0 + 4 * 1.5) / 44, "step": 44})
+    losses = [4.0312345, 2.0471938, 1.5113672]
+    log = [{"loss": x, "step": step} for step, x in zip((36, 40, 44), losses, strict=True)]
+    since = losses[1] + 4 * losses[2]
+    log.append({"train_loss": since / 44, "step": 44})
     found = read(write(json.dumps(log)))
     assert any("resumed at step 39" in note for note in found.notes)
-    assert any(f"mean is {8 / 5:.6g}" in note for note in found.notes)
+    assert any(f"mean is {since / 5:.6g}" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("first", "steps"), [(32, 8), (30, 10)])
+def test_a_resume_since_transformers_5_19_shows_too(write, first: int, steps: int) -> None:
+    """`train_loss` is the mean of the steps since the resume; the first window is shorter."""
+    losses = [0.7081642, 0.7016821, 0.7051996, 0.7093235, 0.7046464, 0.7028827]
+    log = [{"loss": x, "step": 10 * (place + 1)} for place, x in enumerate(losses)]
+    mean = float(np.average(losses[3:], weights=[steps, 10, 10]))
+    log.append({"train_loss": mean, "step": 60})
+    found = read(write(json.dumps(log)))
+    assert any(f"the mean of the losses since step {first}:" in note for note in found.notes)
+
+
+def test_steps_after_the_last_window_are_in_the_total(write) -> None:
+    losses = [2.1, 1.5, 1.2]
+    log = [{"loss": x, "step": 10 * (place + 1)} for place, x in enumerate(losses)]
+    log.append({"train_loss": (10 * sum(losses) + 4 * 0.9) / 34, "step": 34})
+    found = read(write(json.dumps({"log_history": log, "global_step": 34})))
+    assert any("steps 31 to 34 are in no logged mean" in note for note in found.notes)
+    assert any("their mean is 0.9" in note and "resumed" in note for note in found.notes)
 
 
 def test_transformers_in_an_event_file() -> None:

@@ -46,6 +46,11 @@ def test_a_pickle_is_refused_and_never_opened(write, protocol: int) -> None:
         ('{"loss": [1.0', "file-damaged"),
         ('{"loss": [' + "9" * 5000 + "]}", "file-damaged"),
         ('{"loss": ' + "[" * 100_000, "file-damaged"),
+        ('{"loss": 1.0}\n{"loss": 2.0\n', "file-damaged"),
+        ('[{"loss": 1.0}, 3]', "file-damaged"),
+        ('[{"loss": 1.0}, {"loss": "high"}]', "file-damaged"),
+        ('[{"name": "a"}, {"name": "b"}]', "file-unknown"),
+        ("batch,loss,val_loss\n1,0.5,0.5\n", "file-unknown"),
         ('{"log_history": 3}', "file-damaged"),
         ('{"log_history": [{"loss": 3}]}', "file-damaged"),
         ('{"log_history": []}', "file-unknown"),
@@ -63,6 +68,20 @@ def test_other_files_are_one_clear_error(write, content: str | bytes, slug: str)
     with pytest.raises(LossLedgerError, match="Received: ") as error:
         read(write(content))
     assert error.value.slug == slug
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("epoch,loss\n0,0.5\n".encode("utf-16"), "text in UTF-16"),
+        ("epoch,loss,präzision\n0,0.5,1\n".encode("latin-1"), "no text in UTF-8"),
+        ("epoch,loss\r0,0.5\r", r"text that begins 'epoch,loss\\r0,0.5"),
+        ("\n\n", "text that begins ''"),
+    ],
+)
+def test_what_is_wrong_with_a_text_is_said(write, content: str | bytes, told: str) -> None:
+    with pytest.raises(LossLedgerError, match=told):
+        read(write(content))
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import lossledger as ll
 from lossledger import explain
 from lossledger.cli import main
 from lossledger.errors import LossLedgerError
+from lossledger.reconciliation.files import with_files
 
 LAST = slice(3, 6)  # the second of two epochs of three batches: 32, 32 and 6 rows
 ROWS = np.array([32.0, 32.0, 6.0])
@@ -98,6 +99,10 @@ def test_two_files_have_a_gap_but_no_causes(log, tmp_path) -> None:
     assert not result.causes
     assert "different things: evaluate in a, epoch_mean in b" in result.verdict
     assert "No gap" in ll.reconcile(log, str(log)).verdict
+    (other := tmp_path / "history.json").write_text(json.dumps({"loss": [5.0, 4.0, 3.0]}))
+    verdict = ll.reconcile(log, other).verdict
+    assert "Both are epoch_mean, of other epochs: 1 in a, 2 in b." in verdict
+    assert verdict.startswith("A file holds no entries")
 
 
 def test_what_the_run_does_not_have_is_no_crash(run, log) -> None:
@@ -105,6 +110,13 @@ def test_what_the_run_does_not_have_is_no_crash(run, log) -> None:
     sums(result)
     assert not result.causes
     assert "The run has no val_loss" in result.verdict
+
+
+def test_a_table_without_rows_has_no_number(run, tmp_path) -> None:
+    path = tmp_path / "training.log"
+    path.write_text("epoch,loss,val_loss\n")
+    with pytest.raises(LossLedgerError, match=r"its loss of .*It has: no number at all"):
+        ll.reconcile(path, run)
 
 
 def test_one_error_for_what_is_not_in_the_file(run, log) -> None:
@@ -144,6 +156,18 @@ def test_a_number_of_a_step_is_set_beside_that_step(run, tmp_path, steps) -> Non
     assert (result.a.value, result.b.value) == pytest.approx((means[-1], losses[LAST].mean()))
     assert result.unexplained == pytest.approx(0, abs=1e-12)
     assert "The file's number is the run's window_mean" in result.verdict
+
+
+def test_a_train_loss_weighs_each_step_the_same(run, tmp_path) -> None:
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps([{"step": 6, "train_loss": losses.mean()}]))
+    result = ll.reconcile((path, "train_loss"), (run, "cumulative_mean"))
+    sums(result)
+    rows = np.average(losses, weights=np.tile(ROWS, 2))
+    assert result.gap == pytest.approx(rows - losses.mean())
+    assert [cause.cause for cause in result.causes] == ["weighting"]
+    assert result.unexplained == pytest.approx(0, abs=1e-12)
 
 
 def test_a_folder_is_its_event_file_of_the_training(tmp_path) -> None:
@@ -206,6 +230,59 @@ def test_the_log_of_an_earlier_call(tmp_path) -> None:
     verdict = ll.reconcile(path, (run, "batch_mean")).verdict
     assert "is not the run's epoch_mean of epoch 0, 2.33333" in verdict
     assert "Between the run's own two numbers: All of the gap is weighting." in verdict
+
+
+def test_a_number_that_no_call_has_costs_one_reconciliation(tmp_path) -> None:
+    """Calls are looked at for the file's number alone; between two of them it is reckoned once."""
+    made = Made(tmp_path)
+    for call in range(20):
+        made.call(call, driver="fit", model=0)
+        made.steps([1.0 + call, 2.0, 5.0], call=call, epoch=0, weight=[8, 8, 2])
+    run = made.close()
+    path = tmp_path / "history.json"
+    asked = []
+
+    def between(a, b):
+        asked.append(a)
+        return ll.reconcile(a, b)
+
+    of_call_9 = (8 * (1 + 9) + 8 * 2 + 2 * 5) / 18
+    for number, place in ((50.123, "@epoch=0"), (round(of_call_9, 2), "@call=9,epoch=0")):
+        path.write_text(json.dumps({"loss": [number, number, number]}))
+        result = with_files((path, run), ((path, ""), None), 0, ll.open, between)
+        assert [own for _, own in asked] == [f"{place}:epoch_mean"]
+        asked.clear()
+        assert result.b.call == 19
+    assert "rounded" in result.verdict
+
+
+@pytest.mark.parametrize("series", ["epoch_loss", "evaluation_loss_vs_iterations"])
+def test_tensorboards_validation_is_the_runs_val_loss(tmp_path, series) -> None:
+    path = FILES / "keras_validation.events"
+    losses = series_of(explain.read(path), series)
+    count = int(series_of(explain.read(path), "evaluation_loss_vs_iterations").steps[0])
+    epochs = len(losses.values)
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0)
+    made.history(0, "val_loss", losses.values)
+    made.steps(np.ones(count * epochs), epoch=np.repeat(np.arange(epochs), count))
+    result = ll.reconcile(f"{path}:{series}", (made.close(), "val_loss"))
+    assert (result.gap, result.causes, result.unexplained) == (0, (), 0)
+    assert f"The file's number is the run's val_loss of epoch {epochs - 1}" in result.verdict
+
+
+def test_other_tools_validation_is_set_beside_val_loss_or_evaluate(tmp_path) -> None:
+    made = Made(tmp_path)
+    made.call(0, driver="fit", model=0)
+    made.history(0, "val_loss", [0.5, 0.25])
+    made.steps(np.ones(6), epoch=np.repeat([0, 1], 3))
+    run = made.close()
+    path = tmp_path / "trainer_state.json"
+    path.write_text(json.dumps([{"step": 3, "eval_loss": 0.5}, {"step": 6, "eval_loss": 0.25}]))
+    for epoch, number in ((-1, 0.25), (-2, 0.5)):
+        result = ll.reconcile(path, (run, "val_loss"), epoch=epoch)
+        assert (result.a.value, result.gap) == (number, 0)
+        assert "is the run's val_loss" in result.verdict
 
 
 def test_a_history_counts_from_the_calls_first_epoch(tmp_path, means) -> None:

@@ -234,6 +234,14 @@ def test_the_same_descriptions_have_gap_0() -> None:
     assert "the same: gap 0" in found.verdict
 
 
+def test_one_training_read_twice_has_no_noise_in_its_gap() -> None:
+    """It moves between seeds by more than it is: yet it is what bookkeeping says, each time."""
+    found = answer({"epochs": [0.1, -0.2, 0.3]}, {"epochs": 3}, {"epochs": 5})
+    assert "is no chance" in found.verdict
+    assert "within the noise" not in found.verdict
+    assert "Causes: the last of epochs 3 -> 5" in found.verdict
+
+
 def test_a_gap_of_seeds_is_noise() -> None:
     found = answer({"seed": [0.1, 0.11, 0.12]}, {"seed": 1}, {"seed": 2})
     assert "is noise" in found.verdict

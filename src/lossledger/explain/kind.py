@@ -14,6 +14,7 @@ from lossledger.vectors import Floats
 
 Versions = Mapping[str, str]
 """Versions that the reader knows, by tool."""
+_NO_LOSS = "which statistic it is: a metric or a setting, no loss"
 
 
 class Kind(ABC):
@@ -57,6 +58,11 @@ def is_loss(name: str) -> bool:
     return name == "loss" or name.endswith(("_loss", "/loss"))
 
 
+def promises_loss(name: str) -> bool:
+    """Whether a name promises a loss, be it one under which tools report it or not."""
+    return "loss" in name.lower()
+
+
 def epoch_series(
     name: str,
     epochs: Sequence[int],
@@ -67,7 +73,7 @@ def epoch_series(
     """A series of numbers, with what any mean over an epoch keeps and loses."""
     series = Series(name, per, np.array(epochs, np.int64), np.array(values, np.float64), rows)
     if not rows:
-        return series.saying([], ["which statistic it is: a metric or a setting, no loss"])
+        return series if promises_loss(name) else series.saying([], [_NO_LOSS])
     statistic = series.statistic
     if statistic == "evaluate":
         return series.saying(

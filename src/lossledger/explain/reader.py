@@ -7,7 +7,8 @@ import numpy as np
 
 from lossledger.errors import LossLedgerError
 from lossledger.explain.explained import Explained
-from lossledger.explain.keras_files import KerasCsvLogger, KerasHistory
+from lossledger.explain.keras_files import KerasCsvLogger
+from lossledger.explain.keras_history import KerasHistory
 from lossledger.explain.kind import Kind
 from lossledger.explain.lightning_csv import LightningCsv
 from lossledger.explain.source import Source
@@ -30,6 +31,8 @@ _OTHERS = {
     b"\x93NUMPY": "a numpy array, which says nothing of its numbers",
     b"\x1f\x8b": "a gzip file; unpack it first",
     b"PAR1": "a Parquet file",
+    b"\xff\xfe": "text in UTF-16; save it as UTF-8 first",
+    b"\xfe\xff": "text in UTF-16; save it as UTF-8 first",
 }
 
 
@@ -72,7 +75,12 @@ def read(path: str | os.PathLike[str], versions: Mapping[str, str] | None = None
         if kind.recognises(source):
             with np.errstate(over="ignore"):  # a number may be any: what overflows shows as inf
                 return kind.read(source, dict(versions or {}))
-    lines = source.opening.splitlines()
-    raise source.unknown(
-        f"text that begins {lines[0][:60]!r}" if lines else "binary of an unknown kind"
-    )
+    raise source.unknown(_looks(source))
+
+
+def _looks(source: Source) -> str:
+    """What a file of no known kind looks like."""
+    lines = source.opening.split("\n")
+    if lines[0] or len(lines) > 1:
+        return f"text that begins {lines[0][:60]!r}"
+    return "binary of an unknown kind" if b"\0" in source.head else "no text in UTF-8"

@@ -1,8 +1,10 @@
 """A file to explain: regular, of a bounded size, and looked at before it is read."""
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from lossledger.errors import LossLedgerError
 
@@ -67,6 +69,22 @@ class Source:
             return content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise self.damaged(f"byte {error.start:,} is no UTF-8") from error
+
+    def json(self) -> Any:
+        """Its JSON, NaN and infinities as Python writes them.
+
+        Raises:
+            LossLedgerError: It is none, or nested too deeply (`file-damaged`).
+        """
+        return self.parsed(self.text())
+
+    def parsed(self, text: str) -> Any:
+        """The JSON in a part of it, as `json` gives all of it."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise self.damaged(f"no valid JSON: {what[:200]}") from error
 
     @property
     def opening(self) -> str:

@@ -11,13 +11,22 @@ from lossledger.conventions import Place
 from lossledger.explain.deaverage import deaveraging
 from lossledger.explain.events import Malformed, scalars
 from lossledger.explain.explained import Explained, Series
-from lossledger.explain.kind import Kind, Versions, epoch_series, is_loss, losses_first, rows
+from lossledger.explain.kind import (
+    Kind,
+    Versions,
+    epoch_series,
+    is_loss,
+    losses_first,
+    promises_loss,
+    rows,
+)
 from lossledger.explain.lightning_csv import lightning_series
 from lossledger.explain.records import HEADER, Damaged, begins, records
 from lossledger.explain.source import EVENT_BYTES, NUMBERS, SERIES, Source
 from lossledger.explain.trainer_state import window_series
 
 _EVALUATION = re.compile(r"evaluation_(.+)_vs_iterations")
+_CHOSEN = "which statistic it is: the program chose the tag, and the file says no more"
 _VERSION = "brain.Event:"
 _TRANSFORMERS: dict[str, Place] = {
     "train/loss": "history",
@@ -51,8 +60,8 @@ class TensorBoard(Kind):
         notes = list(_notes(tags, other, left))
         tool = _tool(tags)
         if tool == "keras":
-            series = [*_keras(tags, versions)]
-            if any(_EVALUATION.fullmatch(tag) for tag in tags):
+            series = [*_keras(tags, versions, _validation(source, tags))]
+            if _validation(source, tags):
                 notes.insert(0, "the numbers are of the validation data: fit wrote it after them")
         else:
             series = [_other(tool, tag, of, tags, versions) for tag, of in tags.items()]
@@ -100,7 +109,8 @@ def _notes(tags: Mapping[str, _Tag], other: int, left: int) -> Iterator[str]:
     if left:
         yield f"its last {left:,} bytes are a record that was cut off, or is still being written"
     if other:
-        yield f"{other:,} values are no scalars (histograms, images, texts, graphs): left out"
+        left_out = "1 value is no scalar" if other == 1 else f"{other:,} values are no scalars"
+        yield f"{left_out} (histograms, images, texts, graphs): left out"
     back = [tag for tag, of in tags.items() if (np.diff(np.array(of.steps, np.int64)) < 0).any()]
     if back:
         yield (
@@ -120,9 +130,14 @@ def _tool(tags: Mapping[str, _Tag]) -> str | None:
     return None
 
 
-def _keras(tags: Mapping[str, _Tag], versions: Versions) -> Iterator[Series]:
+def _validation(source: Source, tags: Mapping[str, _Tag]) -> bool:
+    """Whether it is the file of the validation, which Keras keeps in a folder of that name."""
+    folder = source.path.resolve().parent.name
+    return folder == "validation" or any(_EVALUATION.fullmatch(tag) for tag in tags)
+
+
+def _keras(tags: Mapping[str, _Tag], versions: Versions, validation: bool) -> Iterator[Series]:
     """`keras.callbacks.TensorBoard`: an event file each of the training and the validation."""
-    validation = any(_EVALUATION.fullmatch(tag) for tag in tags)
     for tag, of in tags.items():
         evaluated = _EVALUATION.fullmatch(tag)
         name = evaluated[1] if evaluated else tag.removeprefix("epoch_").removeprefix("batch_")
@@ -138,7 +153,7 @@ def _keras(tags: Mapping[str, _Tag], versions: Versions) -> Iterator[Series]:
             )
             yield series.saying(*deaveraging(series, _ends(tags, of)))
         else:
-            yield epoch_series(tag, of.steps, of.values, (), "step")
+            yield _unknown(tag, of)
 
 
 def _ends(tags: Mapping[str, _Tag], batches: _Tag) -> "np.ndarray":
@@ -162,11 +177,13 @@ def _other(
         if tag == "train/loss":
             return window_series(tag, of.steps, of.values, said)
         return epoch_series(tag, of.steps, of.values, said, "step")
+    return _unknown(tag, of)
+
+
+def _unknown(tag: str, of: _Tag) -> Series:
+    """A tag that is of no tool's."""
     series = epoch_series(tag, of.steps, of.values, (), "step")
-    if is_loss(tag.lower()):
-        lost = "which statistic it is: the program chose the tag, and the file says no more"
-        return Series(tag, "step", series.steps, series.values, not_recoverable=(lost,))
-    return series
+    return series.saying([], [_CHOSEN]) if promises_loss(tag) else series
 
 
 def _whole(value: float | None) -> int:

@@ -3,14 +3,12 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
 from typing import Any, TypeGuard, cast
 
 import numpy as np
 
 from lossledger.conventions import Convention
 from lossledger.explain.explained import Explained, Series
-from lossledger.explain.keras_files import read_json
 from lossledger.explain.kind import (
     Kind,
     Versions,
@@ -18,10 +16,10 @@ from lossledger.explain.kind import (
     is_loss,
     losses_first,
     precision,
-    rounded,
     rows,
 )
 from lossledger.explain.source import NUMBERS, SERIES, Source
+from lossledger.explain.train_loss import Windows
 
 _ABOUT = ("step", "epoch")
 
@@ -32,15 +30,15 @@ class TrainerState(Kind):
     name = "trainer-state"
 
     def recognises(self, source: Source) -> bool:
-        """An object with `log_history`, or a list of objects."""
+        """An object with `log_history`, or a list of objects with steps."""
         opening = source.opening.lstrip()
         if opening.startswith("["):
-            return opening[1:].lstrip().startswith("{")
-        return opening.startswith("{") and ('"log_history"' in opening or _says_log_history(source))
+            return opening[1:].lstrip().startswith("{") and _says(source, opening, '"step"')
+        return opening.startswith("{") and _says(source, opening, '"log_history"')
 
     def read(self, source: Source, versions: Versions) -> Explained:
         """Reads it."""
-        content = read_json(source)
+        content = source.json()
         state: dict[str, Any] = content if isinstance(content, dict) else {}
         history: Any = state.get("log_history") if state else content
         if not isinstance(history, list):
@@ -53,9 +51,9 @@ class TrainerState(Kind):
         return Explained(source.path, self.name, "transformers", losses_first(series), tuple(notes))
 
 
-def _says_log_history(source: Source) -> bool:
-    """The key may stand behind a long `best_model_checkpoint`: newer files sort their keys."""
-    return '"log_history"' in source.text()
+def _says(source: Source, opening: str, key: str) -> bool:
+    """A key may stand behind a long `best_model_checkpoint`: newer files sort their keys."""
+    return key in opening or key in source.text()
 
 
 @dataclass
@@ -154,40 +152,14 @@ def _windows(logged: dict[str, _Logged], state: dict[str, Any]) -> Iterator[str]
                 f"{', '.join(odd[:6])}{' ...' if len(odd) > 6 else ''} are shorter or longer"
             )
     total = state.get("global_step")
-    if isinstance(total, int) and steps and total > steps[-1] and "train_loss" not in logged:
+    if isinstance(total, int) and steps and total > steps[-1]:
         yield f"steps {steps[-1] + 1:,} to {total:,} are in no logged mean"
 
 
 def _total(logged: dict[str, _Logged]) -> Iterator[str]:
-    """Whether train_loss is the mean of the windows, or that of a resumed training.
-
-    `Trainer.train` divides the losses that it has seen since it began or was resumed by all steps.
-    """
     loss, total = logged.get("loss"), logged.get("train_loss")
     if loss is None or total is None or len(total.values) != 1:
         return
-    steps, sizes = loss.steps, _sizes(loss.steps)
-    end, value = total.steps[0], total.values[0]
-    if not steps or steps[-1] != end or any(size <= 0 for size in sizes):
-        return
-    if not all(map(math.isfinite, (value, *loss.values))):
-        return
-    decimals = rounded(np.array(loss.values))
-    slack = (0.5 * 10.0**-decimals if decimals is not None else 0.0) + 1e-6 * abs(value)
-    sums = [mean * size for mean, size in zip(loss.values, sizes, strict=True)]
-    if abs(sum(sums) / end - value) <= slack:
-        yield f"train_loss is the mean of all logged windows, within {slack:.0e}"
-        return
-    for place, after in enumerate(accumulate(reversed(sums[1:]), initial=0.0), 1):
-        # The window in which it was resumed is over the steps since then alone.
-        mean, last = loss.values[-place], steps[-place]
-        own = (value * end - after) / mean if mean else 0.0
-        since = round(own)
-        if 1 <= since <= sizes[-place] and abs(own - since) * abs(mean) <= slack * end:
-            yield (
-                f"train_loss {value:.6g} is what a training gives that was resumed at step "
-                f"{last - since:,}: the losses since then, divided by all {end:,} steps; their "
-                f"mean is {value * end / (end - last + since):.6g}"
-            )
-            return
-    yield f"train_loss {value:.6g} is not the mean of the logged windows, {sum(sums) / end:.6g}"
+    sizes = _sizes(loss.steps)
+    if sizes and min(sizes) > 0 and all(map(math.isfinite, (*total.values, *loss.values))):
+        yield from Windows(loss.steps, sizes, loss.values).told(total.steps[0], total.values[0])

@@ -1,5 +1,6 @@
 """A number from another tool's file: which file, which series, which place in it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from lossledger.explain.source import in_folder
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.spec import Which
 from lossledger.run import Run
+
+_WEIGHTED = ("epoch_mean", "running_mean", "cumulative_mean")
+_VALIDATION = re.compile(r"epoch_(.+)|evaluation_(.+)_vs_iterations")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,18 +58,29 @@ class FileNumber:
         return self.side.epoch, self.place - len(self.series.values)
 
     @property
-    def statistic(self) -> str | None:
-        """What the run's own number of the kind is called; `None` where the file doesn't tell."""
+    def statistics(self) -> tuple[str, ...]:
+        """What a run's own number of the kind may be called; nothing if the file doesn't tell."""
         if not self.series.conventions:
-            return None
-        if self.series.statistic == "evaluate":
-            return self.series.name if self.series.name.startswith("val_") else "evaluate"
+            return ()
+        return self._measured if self.series.statistic == "evaluate" else (self._stated,)
+
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """Keras calls a validation's loss val_loss, its TensorBoard callback otherwise."""
+        name = self.series.name
+        own = _VALIDATION.fullmatch(name)
+        if self.tool == "keras":
+            return (f"val_{own[1] or own[2]}" if own else name,)
+        return "val_loss", "evaluate"
+
+    @property
+    def _stated(self) -> str:
         row = self.series.conventions[-1]
         given = [f"{name}={value}" for name, value in row.parameters.items()]
         if row.statistic == "window_mean" and self.series.per == "step":
             steps = self.series.steps
             given = [f"n={int(steps[self.place] - (steps[self.place - 1] if self.place else 0))}"]
-        if row.weight_kind == "one" and row.statistic in ("epoch_mean", "running_mean"):
+        if row.weight_kind == "one" and row.statistic in _WEIGHTED:
             given.append("weight=one")
         return f"{row.statistic}:{','.join(given)}" if given else row.statistic
 
@@ -130,9 +145,11 @@ def _chosen(explained: explain.Explained, name: str) -> Series:
         found = [*trained, *by_epoch, *explained.series]
     found = [each for each in found if len(each.values)]
     if not found:
-        has = ", ".join(each.name for each in explained.series[:20]) or "none"
+        some = [each.name for each in explained.series if len(each.values)]
+        has = ", ".join(some[:20]) or "no number at all"
         raise LossLedgerError(
-            f"The file has no such series. Received: {name!r} of {explained.path}. It has: {has}.",
+            f"The file has no such series. Received: {name or 'its loss'} of {explained.path}. It "
+            f"has: {has}.",
             slug="no-series",
         )
     return found[0]

@@ -5,7 +5,7 @@ it leads over that statistic of the run's own entries: what lies between the two
 exact causes; what lies between the file's number and the run's is rounding, or another training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,10 +16,10 @@ from lossledger.errors import LossLedgerError
 from lossledger.reconciliation.chain import merged
 from lossledger.reconciliation.file_number import FileNumber, read_file
 from lossledger.reconciliation.moves import near, number, signed
+from lossledger.reconciliation.reading import read
 from lossledger.reconciliation.result import Cause, Reconciliation, Side, gap_of
 from lossledger.reconciliation.spec import Spec, Which
 from lossledger.run import Run
-from lossledger.run import open as open_run
 
 Between: TypeAlias = "Callable[[Which, Which], Reconciliation]"
 
@@ -32,7 +32,7 @@ def with_files(
     which: tuple[Which, Which],
     files: Sequence[tuple[Path, str] | None],
     epoch: int,
-    directory: str | Path,
+    opened: Callable[[str | Path], Run],
     between: Between,
 ) -> Reconciliation:
     """Reconciles two numbers of which one or both are in files.
@@ -41,7 +41,7 @@ def with_files(
         which: The two.
         files: What `file_of` says of each.
         epoch: Of both; from the end where negative.
-        directory: The folder of runs in which a bare name is looked up.
+        opened: Opens a run that is named.
         between: Reconciles two numbers of runs.
     """
     if files[0] is not None and files[1] is not None:
@@ -49,7 +49,8 @@ def with_files(
     place = 0 if files[0] is not None else 1
     file, other = files[place], which[1 - place]
     assert file is not None
-    run = _run_of(other, directory)
+    named = Spec.of(other).run
+    run = named if isinstance(named, Run) else opened(named)
     keras = run.info.get("versions", {}).get("keras")
     found = read_file(*file, epoch, {"keras": keras} if keras else {})
     try:
@@ -61,11 +62,6 @@ def with_files(
     return _joined(found, inner, place)
 
 
-def _run_of(which: Which, directory: str | Path) -> Run:
-    run = Spec.of(which).run
-    return run if isinstance(run, Run) else open_run(run, directory=directory)
-
-
 def _over_the_run(
     found: FileNumber, run: Run, other: Which, place: int, between: Between
 ) -> Reconciliation:
@@ -74,32 +70,52 @@ def _over_the_run(
     Raises:
         LossLedgerError: The run has no such number.
     """
-    if found.statistic is None:
+    own = _own(found, run, Spec.of(other))
+    return between(own, other) if place == 0 else between(other, own)
+
+
+def _own(found: FileNumber, run: Run, spec: Spec) -> Which:
+    """The run's number that the file's is, or the nearest that it may be, rounded; else the first.
+
+    Raises:
+        LossLedgerError: The run has none of its kind.
+    """
+    first: Which | None = None
+    nearest = (found.slack, first)
+    missing: list[LossLedgerError] = []
+    for own in _candidates(found, run, spec):
+        try:
+            value = read(Spec.of(own), -1, None, None).side.value
+        except LossLedgerError as error:
+            missing.append(error)
+            continue
+        if near(value, found.side.value):
+            return own
+        first = first or own
+        off = abs(value - found.side.value)
+        nearest = (off, own) if off <= nearest[0] else nearest
+    if first is None:
+        raise missing[0]
+    return nearest[1] or first
+
+
+def _candidates(found: FileNumber, run: Run, spec: Spec) -> Iterator[Which]:
+    """Where in the run the file's number may be from, by its statistic and its epoch or step."""
+    if not found.statistics:
         raise LossLedgerError("The file doesn't tell.", slug="unknown-statistic")
-    spec = Spec.of(other)
     calls = [each for each in run.select(spec.call, spec.model) if each.steps]
     ats = [{"epoch": epoch} for epoch in found.epochs]
     if spec.call is None:  # the file may be the log of an earlier call
         last = [each.number for each in calls[::-1][:_CALLS]]
         ats += [{"epoch": epoch, "call": call} for call in last for epoch in found.epochs]
     ats = ats if found.step is None else [_at(run, calls, found.step)]
-    inners: list[Reconciliation] = []
-    missing: list[LossLedgerError] = []
-    for at in ats:
-        chosen = {"call": spec.call, "model": spec.model, **at}
-        told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
-        own = (run, f"@{told}:{found.statistic}")
-        try:
-            inner = between(own, other) if place == 0 else between(other, own)
-        except LossLedgerError as error:
-            missing.append(error)
-            continue
-        if near((inner.a if place == 0 else inner.b).value, found.side.value):
-            return inner
-        inners.append(inner)
-    if not inners:
-        raise missing[0]
-    return inners[0]
+    for statistic in found.statistics:
+        for at in ats:
+            chosen = {"call": spec.call, "model": spec.model, **at}
+            if found.series.statistic == "evaluate":
+                chosen["batch"] = None  # measured after the epoch
+            told = ",".join(f"{key}={value}" for key, value in chosen.items() if value is not None)
+            yield run, f"@{told}:{statistic}"
 
 
 def _at(run: Run, calls: Sequence[Call], step: int) -> dict[str, int]:
@@ -129,7 +145,8 @@ def _missing(found: FileNumber, error: LossLedgerError) -> str:
     """What of the run could not be set beside the file's number."""
     if error.slug == "no-epoch":
         return str(error)
-    return f"The run has no {found.statistic or 'number of that kind'} to set beside the file's."
+    kind = found.statistics[0] if found.statistics else "number of that kind"
+    return f"The run has no {kind} to set beside the file's."
 
 
 def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliation:
@@ -172,7 +189,10 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
 def _two_files(a: FileNumber, b: FileNumber) -> Reconciliation:
     kinds = [each.series.statistic or "not told by the file" for each in (a, b)]
     told = _nothing(a.side, b.side)
-    if kinds[0] == kinds[1]:
+    epochs = [each.side.epoch for each in (a, b)]
+    if kinds[0] == kinds[1] and None not in epochs and epochs[0] != epochs[1]:
+        told += f" Both are {kinds[0]}, of other epochs: {epochs[0]} in a, {epochs[1]} in b."
+    elif kinds[0] == kinds[1]:
         told += f" Both are {kinds[0]}."
     else:
         told += f" They are different things: {kinds[0]} in a, {kinds[1]} in b."

@@ -23,6 +23,7 @@ from lossledger.reconciliation.rest import rest
 from lossledger.reconciliation.result import Cause, Reconciliation, gap_of
 from lossledger.reconciliation.spec import Spec, Which
 from lossledger.reconciliation.verdict import verdict
+from lossledger.run import open as open_run
 
 
 def reconcile(
@@ -77,6 +78,7 @@ def reconcile(
     """
     files = file_of(a), file_of(b)
     if any(files):
+        opened = partial(open_run, directory=directory, steps_per_epoch=steps_per_epoch)
         inner = partial(
             reconcile,
             epoch=epoch,
@@ -84,7 +86,7 @@ def reconcile(
             directory=directory,
             steps_per_epoch=steps_per_epoch,
         )
-        return with_files((a, b), files, epoch, directory, inner)
+        return with_files((a, b), files, epoch, opened, inner)
     with np.errstate(all="ignore"):  # what is not finite is told as a cause
         sides = [read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)]
         pair = Pair(*seen_through(*sides))

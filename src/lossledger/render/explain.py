@@ -7,6 +7,7 @@ import numpy as np
 
 from lossledger.conventions import Convention
 from lossledger.explain.explained import Explained, Series, holds
+from lossledger.explain.kind import promises_loss
 from lossledger.render.base import Renderer
 from lossledger.render.figures import Format, shorten
 from lossledger.render.objects import to_json
@@ -32,8 +33,8 @@ class TerminalExplain(Renderer[Explained]):
         if content.series:
             self._table(page, content.series)
         told = [each for each in content.series if each.conventions]
-        others = [each for each in content.series if not each.conventions and each.not_recoverable]
-        sections = [*told, *(each for each in others if _asks(each))]
+        others = [each for each in content.series if not each.conventions]
+        sections = [*told, *(each for each in others if promises_loss(each.name))]
         said: dict[tuple[Convention, ...], str] = {}
         for series in sections[:SECTIONS]:
             _section(page, series, said.setdefault(series.conventions, series.name))
@@ -67,11 +68,6 @@ def _nonfinite(shown: Sequence[Series]) -> list[Column]:
     if not any(each.nonfinite for each in shown):
         return []
     return [Column("nonfinite", [f"{each.nonfinite:,}" for each in shown], 1)]
-
-
-def _asks(series: Series) -> bool:
-    """Whether it is a loss of which the file doesn't tell what it is."""
-    return "loss" in series.name.lower()
 
 
 def _section(page: Page, series: Series, first: str) -> None:

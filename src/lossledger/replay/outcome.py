@@ -115,6 +115,9 @@ def _verdict(
             f"{'' if gap.spread is None else f', spread {gap.spread:.1e}'})."
         )
         return
+    elif all(cause.kind == "exact" for cause in causes):
+        spread = "" if gap.spread is None else f"; it spreads by {gap.spread:.1e} between seeds"
+        yield f"The gap, {gap.mean:+.3g}, is no chance: it is one training, read twice{spread}."
     elif gap.noise is None:
         yield f"The gap is {gap.mean:+.3g} in one pair of trainings; repeat=5 tells it from noise."
     elif gap.is_noise:

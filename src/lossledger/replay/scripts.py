@@ -154,13 +154,15 @@ def _judged(result: Reconciliation, gaps: np.ndarray) -> Reconciliation:
             f" and spreads by {estimate.spread:.1e}: {what} what chance makes of such an average "
             f"({estimate.noise:.1e}, {LEVEL:.0%}). One pair alone moves by {noise:.1e}."
         )
-    causes = tuple(_with_noise(cause, noise) for cause in result.causes)
+    # A pair moves by more than the average: what the average shows to be real is no noise.
+    own = noise if estimate.is_noise else estimate.noise
+    causes = tuple(_with_noise(cause, own) for cause in result.causes)
     told = f"{result.verdict} {told}"
     if estimate.is_noise and any(cause.kind == "replayed" for cause in causes):
         told += " So what one pair tells may be nothing but chance."
     return replace(result, causes=causes, noise=noise, verdict=told)
 
 
-def _with_noise(cause: Cause, noise: float) -> Cause:
-    """A replayed amount of one pair moves as that pair's gap does."""
+def _with_noise(cause: Cause, noise: float | None) -> Cause:
+    """A replayed amount moves as the gap does."""
     return replace(cause, noise=noise) if cause.kind == "replayed" else cause
