@@ -1,12 +1,11 @@
 """Keras's own iterators over data, opened and read as `fit` opens and reads them."""
 
-import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any
 
 import keras
-import numpy as np
 from keras.src.trainers.data_adapters.array_data_adapter import can_convert_arrays
 from keras.src.trainers.epoch_iterator import EpochIterator
 
@@ -51,7 +50,7 @@ def build(model: Any, batch: Any = None, iterator: Any = None) -> None:
     if keras.backend.backend() == "tensorflow":
         model._maybe_symbolic_build(iterator=iterator, data_batch=batch)
     else:
-        with _zeros_of_numpy():
+        with _zeros_put():
             model._symbolic_build(iterator=iterator, data_batch=batch)
     if iterator is not None:
         iterator.reset()
@@ -68,23 +67,10 @@ def batches(iterator: Any) -> Iterator[Any]:
             yield next(data)
 
 
-@contextlib.contextmanager
-def _zeros_of_numpy() -> Iterator[None]:
-    """On JAX, an optimizer's zeros are put on the device: made there, XLA compiles each shape."""
+def _zeros_put() -> AbstractContextManager[None]:
+    """Puts an optimizer's zeros on the device, where making them there would cost time."""
     if keras.backend.backend() != "jax":
-        yield
-        return
+        return nullcontext()
+    from lossledger.loop.jax import zeros_put
 
-    import jax
-
-    def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
-        # `jnp.asarray` would compile each shape as well.
-        return jax.device_put(np.zeros(shape, keras.backend.standardize_dtype(dtype)))
-
-    cls = keras.initializers.Zeros
-    own = cls.__call__
-    cls.__call__ = zeros
-    try:
-        yield
-    finally:
-        cls.__call__ = own
+    return zeros_put()

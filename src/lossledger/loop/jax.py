@@ -4,8 +4,9 @@ The step is traced to a jaxpr, which the forms share: Keras's Python code runs o
 compiled programs hold no reference to the model.
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from keras import StatelessScope
+from keras.backend import standardize_dtype
+from keras.initializers import Zeros
 from keras.src.backend.jax.trainer import _distribute_data
 
 from lossledger.errors import LossLedgerError
@@ -349,6 +352,22 @@ def _many_steps(step: Any, logs: Any, results: Any) -> Callable[..., Any]:
         return moving, measuring, window, results(measuring) if results is not None else last
 
     return program
+
+
+@contextlib.contextmanager
+def zeros_put() -> Iterator[None]:
+    """Keras's zeros are put on the device meanwhile: made there, XLA compiles each shape."""
+
+    def zeros(self: Any, shape: Any, dtype: Any = None) -> Any:
+        # `jnp.asarray` would compile each shape as well.
+        return jax.device_put(np.zeros(shape, standardize_dtype(dtype)))
+
+    own = Zeros.__call__
+    Zeros.__call__ = zeros
+    try:
+        yield
+    finally:
+        Zeros.__call__ = own
 
 
 def _zeros(like: Any) -> Any:
