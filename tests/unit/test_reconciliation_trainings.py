@@ -126,6 +126,21 @@ def test_a_call_that_goes_on_where_another_ended(tmp_path):
     assert folded(result) == {("initial_weights", "replayed"): -0.25}
 
 
+def test_two_epochs_of_a_training_that_two_calls_make(tmp_path):
+    """`fit(initial_epoch=1)` says that it goes on: as two epochs of one call."""
+    made = Made(tmp_path)
+    for call, (first, last) in enumerate((("u", "v"), ("v", "w"))):
+        begins = {"initial_epoch": 1} if call else {}
+        arguments = {"epochs": 1 + call, **begins}
+        weights = {"initial_weights": first, "final_weights": last}
+        made.call(call, driver="fit", model=0, arguments=arguments, **weights)
+        made.steps(np.full(3, 0.5 - 0.25 * call), call=call, epoch=call)
+    run = made.close()
+    result = ll.reconcile((run, "@0"), (run, "@call=1"))
+    assert folded(result) == {("convention", "exact"): -0.25}
+    assert "(steps 0 to 2 and 3 to 5)" in result.causes[0].evidence
+
+
 def test_a_model_that_may_have_been_trained_as_part_of_another(tmp_path):
     """As a generator's, whose weights hold a discriminator that each program trained otherwise."""
     runs = []

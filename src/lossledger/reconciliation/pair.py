@@ -32,6 +32,7 @@ _UPDATES = r"arguments\.batch_size|optimizer|gradient_accumulation_steps"
 """Hyperparameters that a mean over rows at weights that stand still doesn't depend on."""
 _BESIDE_A_MODEL = "arguments|versions|environment|device"
 _OF_ARRAYS = ("arguments.batch_size", "arguments.shuffle")
+_CUTS = ("arguments.epochs", "arguments.initial_epoch")  # of one training into calls
 _MEASURING = r"arguments\.validation_(steps|batch_size|data)"
 
 
@@ -68,7 +69,7 @@ class Pair:
         if self.same_call:
             return ()
         found = differences((self.a.run, self.a.call), (self.b.run, self.b.call))
-        names = {"initial_weights", *(each.name for each in found)}
+        names = {"initial_weights", *_CUTS, *(each.name for each in found)}
         for one, other in self._before:
             more = differences((self.a.run, one), (self.b.run, other))
             found += tuple(each for each in more if each.name not in names)

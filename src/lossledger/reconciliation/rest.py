@@ -270,7 +270,9 @@ def _went_on(a: Fold, b: Fold, pair: Pair, left: float) -> Cause | None:
     """Two calls of which the one goes on where the other ended, and that differ in nothing else."""
     if set(pair.factors) - {"order"} or _same_rows(pair) is False:
         return None
-    other = "a" if pair.goes_on == "b" else "b"
+    later, other = (pair.b, "a") if pair.goes_on == "b" else (pair.a, "b")
+    if later.call.arguments.get("initial_epoch"):
+        return _epochs(a, b, pair, left)
     evidence = (
         f"{pair.goes_on}'s call began with the weights that {other}'s ended with: {a.form.text} is "
         f"{number(a.value)} and {number(b.value)}."
