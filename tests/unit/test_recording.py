@@ -115,3 +115,10 @@ def test_a_forked_child_adds_nothing(tmp_path):
     assert found.complete
     assert len(found.calls) == 1
     np.testing.assert_array_equal(found.losses(), [1.0, 2.0])
+
+
+@pytest.mark.parametrize("model", [3, "model", Deleted, Deleted()], ids=str)
+def test_what_is_no_model_is_refused(tmp_path, model):
+    with pytest.raises(ll.LossLedgerError, match="`model` must be a model") as refused:
+        ll.record(tmp_path, model=model)
+    assert refused.value.slug == "not-a-model"

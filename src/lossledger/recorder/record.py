@@ -37,9 +37,10 @@ def record(
         A `Recording`, to be used in a `with` statement. Its `path` is the run folder.
 
     Raises:
-        LossLedgerError: If `directory` is a file; if a tracker is unknown; if there is no run to
-            resume (slug `no-run`), another process still records into it (`folder-in-use`), or
-            several processes recorded it (`workers-apart`).
+        LossLedgerError: If `directory` is a file (slug `not-a-folder`) or `model` no model of Keras
+            (`not-a-model`); if a tracker is unknown; if there is no run to resume (`no-run`),
+            another process still records into it (`folder-in-use`), or several processes recorded
+            it (`workers-apart`).
 
     Example:
 
@@ -54,5 +55,11 @@ def record(
             f"`directory` must be a folder. Received: {directory}, which is a file. "
             "Give a folder that holds runs, for instance 'runs'.",
             slug="not-a-folder",
+        )
+    if isinstance(model, type) or not (model is None or hasattr(model, "train_on_batch")):
+        raise LossLedgerError(
+            f"`model` must be a model of Keras. Received: {model!r}. Give the model itself, or "
+            "leave it out to record every model.",
+            slug="not-a-model",
         )
     return Recording(directory, name=name, model=model, export=export, resume=resume)
