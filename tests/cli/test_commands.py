@@ -50,6 +50,7 @@ def test_every_command_has_help_with_examples(folder: Path, command: Any) -> Non
         ["report", "--port", "8000"],
         ["report", "--live", "--port", "65536"],
         ["report", "--live", "-o", "page.html"],
+        ["report", "-o", "page.pdf"],
         ["list", "-n", "-1"],
         ["run"],
         ["run", "-m"],

@@ -79,6 +79,11 @@ def _check(options: argparse.Namespace) -> None:
             "--live serves the page and writes no file. Received: --live with -o or --force. "
             "Leave them out, or leave out --live."
         )
+    if options.output and Path(options.output).suffix.lower() not in ("", ".html", ".htm"):
+        raise usage(
+            f"A page is HTML. Received: -o {options.output}. Name a file that ends in .html; a "
+            "browser prints it as PDF, and `lossledger export` writes tables."
+        )
     if options.port is not None and not options.live:
         raise usage(
             "--port is the port of a page that is served. Received: --port without --live. "
