@@ -160,7 +160,7 @@ def main() -> None:
                 TOOLS[name][0](folder, values)
                 command = [sys.executable, __file__, "--timed", name, str(folder)]
                 done = subprocess.run(
-                    command, capture_output=True, text=True, check=True, timeout=600
+                    command, capture_output=True, text=True, check=True, timeout=3600
                 )
                 seconds, total, count = json.loads(done.stdout)
             except Exception as error:
