@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import statistics
 import time
 
@@ -46,7 +47,7 @@ class Turns:
     Args:
         models: What trains; each as Keras trains it, but that it waits for the others, and at the
             end of a stretch for its own last step.
-        seconds: Until all are told to stop.
+        seconds: Until all are told to stop, from when each has trained a stretch.
     """
 
     def __init__(self, models, seconds):
@@ -55,7 +56,7 @@ class Turns:
         self._began = [0.0 for _ in models]
         self._steps = [0 for _ in models]
         self._next = itertools.cycle(itertools.chain(*ORDERS))
-        self._end = time.perf_counter() + seconds
+        self._seconds, self._end = seconds, math.inf
 
     def trained(self, x, y):
         """Train all until time is up; gives the seconds a step of the stretches of each."""
@@ -97,6 +98,8 @@ class Turns:
         now = time.perf_counter()
         if number and now < self._end:
             self._times[place].append((now - self._began[place]) / STRETCH)
+            if self._end == math.inf and all(self._times):  # compiled
+                self._end = now + self._seconds
             self._calls[next(self._next)].switch()
         elif now >= self._end:
             self._models[place].stop_training = True
