@@ -9,6 +9,7 @@ import numpy as np
 from lossledger import shares
 from lossledger.call import Call, entries_of
 from lossledger.errors import LossLedgerError
+from lossledger.segments.spans import Spans
 from lossledger.series import bounds
 from lossledger.vectors import Mask
 
@@ -34,17 +35,11 @@ def table(
     """
     if calls is None:
         return shares.table(path, columns=columns, shares=replicas)
-    found: list[dict[int, tuple[int, int] | None]] = [{call.number: None for call in calls}]
-    if epoch is not None:
-        found = [{number: span} for number, span in _spans(path, calls, epoch)]
-    rules = [shares.steps_of(span) for span in found]
-    rule = rules[0]
-    for other in rules[1:]:
-        rule = rule | other
-    return shares.table(path, columns=columns, filter=rule, shares=replicas)
+    meant = {call.number: None for call in calls} if epoch is None else _spans(path, calls, epoch)
+    return shares.table(path, columns=columns, spans=Spans(meant), shares=replicas)
 
 
-def _spans(path: Path, calls: Sequence[Call], epoch: int) -> list[tuple[int, tuple[int, int]]]:
+def _spans(path: Path, calls: Sequence[Call], epoch: int) -> dict[int, tuple[int, int]]:
     """The calls that have an epoch, with its first and last step."""
     spans: dict[tuple[int, int], tuple[int, int]] = {}
     for call, block in entries_of(path, calls, ["step", "epoch"]):
@@ -55,7 +50,7 @@ def _spans(path: Path, calls: Sequence[Call], epoch: int) -> list[tuple[int, tup
             spans[key] = (spans[key][0] if key in spans else first, last)
     labels = sorted(spans)
     meant = chosen(np.array([label[1] for label in labels], np.int64), epoch)
-    return [(labels[place][0], spans[labels[place]]) for place in np.flatnonzero(meant)]
+    return {labels[place][0]: spans[labels[place]] for place in np.flatnonzero(meant).tolist()}
 
 
 def chosen(epochs: np.ndarray, epoch: int | None) -> Mask:

@@ -8,21 +8,21 @@ of a sum and a weight merge (see `lossledger.statistics`). A run without shares 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lossledger import store
 from lossledger.entry import NAMES, WHOLE, dtype_of
 from lossledger.folder import read_json
+from lossledger.segments.spans import Spans
 from lossledger.segments.tables import null, table_of, unknown
-from lossledger.store import steps_of
 from lossledger.workers import entries_folders, is_shared, is_written, workers_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Missing", "Tail", "fold", "missing", "outputs", "scan", "state", "steps_of", "table"]
+__all__ = ["Missing", "Tail", "fold", "missing", "outputs", "scan", "state", "table"]
 
 MISSING = "missing"
 """A column that `scan` can give of a run with workers: how many have no row of the step."""
@@ -133,7 +133,7 @@ def _in_step(folders: Sequence[tuple[int, Path]], columns: Sequence[str]) -> Ite
 
     The share that is furthest behind is read on. Memory holds what the others are ahead.
     """
-    blocks = {rank: store.scan(path, columns) for rank, path in folders}
+    blocks = {rank: store.scan(path, columns, more=columns) for rank, path in folders}
     reached = {rank: -1 for rank in blocks}
     ends: dict[int, dict[int, int]] = {rank: {} for rank in blocks}
     waiting: dict[int, list[Block]] = {}
@@ -309,7 +309,7 @@ def table(
     folder: Path,
     *,
     columns: Sequence[str] | None = None,
-    filter: Any = None,
+    spans: Spans | None = None,
     shares: bool = False,
 ) -> "pa.Table":
     """Reads a run's entries at once; see `lossledger.store.table`.
@@ -317,7 +317,7 @@ def table(
     Where shares are folded, a loss is float64, and what is not known is null.
     """
     if not is_shared(folder):
-        return store.table(folder, columns=columns, filter=filter)
+        return store.table(folder, columns=columns, spans=spans)
     known = [*NAMES, *outputs(folder)]
     more = [WORKER, "replica"] if shares else []
     store.check_columns(columns, known, more)
@@ -329,4 +329,4 @@ def table(
     }
     whole = table_of(arrays)
     chosen = list(dict.fromkeys((*(known if columns is None else columns), *more)))
-    return (whole if filter is None else whole.filter(filter)).select(chosen)
+    return (whole if spans is None else spans.of(whole)).select(chosen)

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from lossledger.errors import LossLedgerError
 from lossledger.lock import Lock
 from lossledger.segments.sealed import seal
 from lossledger.segments.segment import Segment
+from lossledger.segments.spans import Spans
 from lossledger.segments.stream import Stream
 from lossledger.segments.tables import (
     BATCH_ROWS,
@@ -27,7 +28,6 @@ from lossledger.segments.tables import (
     concatenated,
     nulls_of,
     rows_of,
-    steps_of,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ __all__ = [
     "outputs",
     "scan",
     "state",
-    "steps_of",
     "table",
 ]
 
@@ -261,12 +260,15 @@ def _outputs(segments: Sequence[Segment]) -> tuple[str, ...]:
     return tuple(name for name in names if name not in SPARSE)
 
 
-def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, np.ndarray]]:
+def scan(
+    folder: Path, columns: Sequence[str] | None = None, *, more: Sequence[str] = ()
+) -> Iterator[dict[str, np.ndarray]]:
     """Reads a run's entries block by block, in the order of writing, in bounded memory.
 
     Args:
         folder: The run's folder. A writer may be at work in it.
         columns: Names of columns; all that the run has by default.
+        more: Names of columns that others of the run's folders have: null where this has none.
 
     Yields:
         The columns by name, each of shape (rows,), rows <= 65,536, read-only. A null is NaN
@@ -277,7 +279,7 @@ def scan(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[st
             column (slug `no-column`).
     """
     segments = _segments(folder)
-    chosen = _chosen(segments, columns)
+    chosen = _chosen(segments, columns, more)
     for each in segments:
         for chunk in each.chunks(chosen):
             yield block_of(chunk)
@@ -322,14 +324,16 @@ class Tail:
                     yield {**block_of(new), **nulls_of(new)}
 
 
-def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = None) -> "pa.Table":
+def table(
+    folder: Path, *, columns: Sequence[str] | None = None, spans: Spans | None = None
+) -> "pa.Table":
     """Reads a run's entries at once; a null stays null, apart from NaN.
 
     Args:
         folder: The run's folder. A writer may be at work in it.
         columns: Names of columns; all that the run has by default.
-        filter: A `pyarrow.compute` expression over any of the run's columns; sealed segments
-            skip the row groups that it rules out.
+        spans: Which rows are meant; all by default. Sealed segments skip the row groups that have
+            none of them.
 
     Returns:
         A table of one row a step, in the order of writing.
@@ -339,16 +343,14 @@ def table(folder: Path, *, columns: Sequence[str] | None = None, filter: Any = N
     """
     segments = _segments(folder)
     chosen = _chosen(segments, columns)
-    if filter is None:
-        tables = [chunk for each in segments for chunk in each.chunks(chosen)]
-    else:
-        known = _outputs(segments)
-        tables = [each.filtered(chosen, known, filter) for each in segments]
+    tables = [chunk for each in segments for chunk in each.chunks(chosen, spans)]
     return concatenated(tables, chosen)
 
 
-def _chosen(segments: Sequence[Segment], columns: Sequence[str] | None) -> list[str]:
-    if columns is not None and set(columns) <= {*NAMES, *SPARSE}:
+def _chosen(
+    segments: Sequence[Segment], columns: Sequence[str] | None, more: Sequence[str] = ()
+) -> list[str]:
+    if columns is not None and set(columns) <= {*NAMES, *SPARSE, *more}:
         return list(columns)
     known = (*NAMES, *_outputs(segments))
     check_columns(columns, known)

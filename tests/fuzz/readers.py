@@ -23,6 +23,7 @@ with atheris.instrument_imports(
     from lossledger.reconciliation import comparable
     from lossledger.render import terminal  # noqa: F401 - instrumented
     from lossledger.segments import sealed, stream  # noqa: F401 - instrumented
+    from lossledger.segments.spans import Spans
 
 sys.path.insert(0, str(Path(__file__).parent))
 import folders
@@ -72,9 +73,7 @@ def read_shared(path):
 def read_entries(path):
     read = sum(len(block["step"]) for block in store.scan(path))
     assert read == store.table(path).num_rows
-    import pyarrow.compute as pc
-
-    store.table(path, columns=["loss"], filter=pc.field("step") > 1)
+    store.table(path, columns=["loss"], spans=Spans({0: (1, 5)}))
     store.outputs(path)
     for _ in store.Tail(path, ["loss"]).read():
         pass

@@ -46,6 +46,7 @@ LEVELS: tuple[set[str], ...] = (
 ALONE = {
     "pyarrow": {
         "segments.tables",
+        "segments.spans",
         "segments.stream",
         "segments.sealed",
         "export.tables",

@@ -269,3 +269,15 @@ def test_measured_losses(fit):
     run = made.close()
     np.testing.assert_array_equal(run.statistic("evaluate"), [0.5, np.nan])
     np.testing.assert_array_equal(run.statistic("evaluate", epoch=-2), [0.5])
+
+
+def test_an_epoch_of_tens_of_thousands_of_calls(tmp_path):
+    """As of a program that calls `fit` for each of its batches."""
+    calls = 30_000
+    made = Made(tmp_path, segment_rows=10**6)
+    call, epoch = np.repeat(np.arange(calls), 4), np.tile([0, 0, 1, 1], calls)
+    made.steps(np.arange(4.0 * calls), call=call, epoch=epoch)
+    run = made.close()
+    found = run.entries("loss", epoch=1)["loss"].to_numpy()
+    np.testing.assert_array_equal(found, np.arange(4.0 * calls).reshape(-1, 2, 2)[:, 1].ravel())
+    assert run.entries("loss", model=0).num_rows == 4 * calls

@@ -98,6 +98,25 @@ def test_split_entries_merge_to_the_whole(tmp_path_factory, seed, count, replica
     assert opened.complete
 
 
+def test_a_worker_without_a_named_loss_hides_nothing(tmp_path):
+    """What its share lacks is not known of the step; all else is."""
+    run = Shared(tmp_path, 2)
+    for rank in (0, 1):
+        named = {} if rank else {"a_loss": np.arange(4.0)}
+        run.write(
+            rank, step=np.arange(4), loss=np.arange(4.0) + rank,
+            weight=np.full(4, 2.0), rows=np.full(4, 2), **named,
+        )  # fmt: skip
+        run.close(rank)
+    entries = ll.open(run.path).entries()
+    assert entries["loss"].to_pylist() == [0.5, 1.5, 2.5, 3.5]
+    assert entries["a_loss"].to_pylist() == [None] * 4
+    shares = ll.open(run.path).entries(["step", "a_loss"], replicas=True).to_pylist()
+    known = {(each["worker"], each["step"]): each["a_loss"] for each in shares}
+    assert known == {(r, n): None if r else float(n) for r in (0, 1) for n in range(4)}
+    assert main(["show", str(run.path)]) == 0
+
+
 def test_a_worker_that_died_is_named_and_the_rest_is_read(tmp_path):
     run = Shared(tmp_path, 2)
     for rank, last in ((0, 10), (1, 6)):

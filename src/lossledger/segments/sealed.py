@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lossledger.folder import sync_directory
 from lossledger.segments.bounds import check_sealed
+from lossledger.segments.spans import Spans
 from lossledger.segments.stream import Stream, stream_batches
 from lossledger.segments.tables import (
     BATCH_ROWS,
@@ -127,32 +128,32 @@ def _whole(path: Path) -> Generator[None]:
         raise damaged(path, error) from error
 
 
-def sealed_batches(path: Path, data: bytes, columns: Sequence[str]) -> Iterator["pa.Table"]:
-    """Its rows in order, up to `BATCH_ROWS` a table; lacks the columns that it has not."""
+def sealed_batches(
+    path: Path, data: bytes, columns: Sequence[str], spans: Spans | None = None
+) -> Iterator["pa.Table"]:
+    """Its rows in order, up to `BATCH_ROWS` a table; lacks the columns that it has not.
+
+    Row groups that hold none of the rows that are meant are left out.
+    """
     import pyarrow as pa
 
     file = sealed_file(path, data)
     present = [name for name in columns if name in file.schema_arrow.names]
     with _whole(path):
+        groups = [n for n in range(file.num_row_groups) if spans is None or _meets(file, n, spans)]
         # Without any column there would be no count of rows.
-        for batch in file.iter_batches(BATCH_ROWS, columns=present or ["step"], use_threads=False):
+        wanted = {"columns": present or ["step"], "row_groups": groups, "use_threads": False}
+        for batch in file.iter_batches(BATCH_ROWS, **wanted) if groups else ():
             yield pa.Table.from_batches([batch])
 
 
-def sealed_rows(
-    path: Path, data: bytes, columns: Sequence[str], rule: Any, layout: "pa.Schema"
-) -> "pa.Table":
-    """The rows that a `pyarrow.compute` expression keeps; skips row groups that it rules out."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    sealed_file(path, data)
-    layout.empty_table().filter(rule)  # an error of the rule is none of the file
-    with _whole(path):
-        return parquet.read_table(
-            pa.BufferReader(data),
-            columns=list(columns),
-            filters=rule,
-            schema=layout,
-            page_checksum_verification=True,
-        )
+def _meets(file: "ParquetFile", group: int, spans: Spans) -> bool:
+    """Whether a row group may hold rows that are meant, as its least and greatest values tell."""
+    found: list[tuple[int, int]] = []
+    for name in ("call", "step"):
+        place = file.schema_arrow.get_field_index(name)
+        bounds = file.metadata.row_group(group).column(place).statistics if place >= 0 else None
+        if bounds is None or not bounds.has_min_max:
+            return True
+        found.append((bounds.min, bounds.max))
+    return spans.meets(found[0], found[1])

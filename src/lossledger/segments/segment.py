@@ -3,20 +3,14 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lossledger.entry import NAMES
 from lossledger.folder import MOST_BYTES, content_of
-from lossledger.segments.sealed import sealed_batches, sealed_file, sealed_rows
+from lossledger.segments.sealed import sealed_batches, sealed_file
+from lossledger.segments.spans import Spans
 from lossledger.segments.stream import stream_batches
-from lossledger.segments.tables import (
-    BATCH_ROWS,
-    concatenated,
-    damaged,
-    gathered,
-    schema,
-    with_columns,
-)
+from lossledger.segments.tables import BATCH_ROWS, damaged, gathered, with_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,24 +51,20 @@ class Segment:
             layout = next((batch.schema for batch in stream_batches(data, path)), None)
         return tuple(name for name in (layout.names if layout else ()) if name not in NAMES)
 
-    def chunks(self, columns: Sequence[str]) -> Iterator["pa.Table"]:
-        """Its rows in order, up to `BATCH_ROWS` a chunk of one piece; lacking columns are null."""
+    def chunks(self, columns: Sequence[str], spans: Spans | None = None) -> Iterator["pa.Table"]:
+        """Its rows in order, up to `BATCH_ROWS` a chunk; lacking columns are null.
+
+        Args:
+            columns: Names of columns.
+            spans: Which rows are meant; all by default.
+        """
+        more = () if spans is None else (name for name in ("call", "step") if name not in columns)
+        needed = [*columns, *more]
         path, data = self._load()
         if path.suffix == ".parquet":
-            batches = sealed_batches(path, data, columns)
+            batches = sealed_batches(path, data, needed, spans)
         else:
             batches = gathered(stream_batches(data, path), BATCH_ROWS)
         for batch in batches:
-            yield with_columns(batch, columns, path)
-
-    def filtered(self, columns: Sequence[str], outputs: Sequence[str], rule: Any) -> "pa.Table":
-        """The rows that a `pyarrow.compute` expression keeps; it may name any column of the run."""
-        path, data = self._load()
-        layout = schema(tuple(outputs))
-        if path.suffix == ".parquet":
-            return sealed_rows(path, data, columns, rule, layout)
-        pieces = [
-            with_columns(chunk, layout.names, path).filter(rule).select(list(columns))
-            for chunk in gathered(stream_batches(data, path), BATCH_ROWS)
-        ]
-        return concatenated(pieces, columns)
+            chunk = with_columns(batch, needed, path)
+            yield chunk if spans is None else spans.of(chunk).select(list(columns))

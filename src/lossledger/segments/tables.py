@@ -4,8 +4,7 @@ pyarrow is imported when it is first needed: whatever reads no entries starts wi
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache, reduce
-from operator import or_
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,20 +107,6 @@ def unknown(name: str, values: np.ndarray) -> np.ndarray | None:
     if name == "batch_id":
         return values == 0
     return np.isnan(values) if values.dtype.kind == "f" and name not in ("loss", "weight") else None
-
-
-def steps_of(spans: Mapping[int, tuple[int, int] | None]) -> Any:
-    """The expression that keeps the rows of some calls, each from a first to a last step."""
-    from pyarrow import compute
-
-    rules: list[Any] = []
-    for call, span in spans.items():
-        rule = compute.field("call") == call
-        if span is not None:
-            step = compute.field("step")
-            rule = rule & (step >= span[0]) & (step <= span[1])
-        rules.append(rule)
-    return reduce(or_, rules)
 
 
 def marked(table: "pa.Table", since: Mapping[int, int | None]) -> "pa.Table":
