@@ -1,5 +1,6 @@
 """A recording of a loop without Keras: no step is lost, doubled, or written by another process."""
 
+import errno
 import multiprocessing
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 
 import lossledger as ll
 from lossledger.recorder import call, output
+from lossledger.recorder.trouble import Trouble
 
 
 class Deleted:
@@ -122,3 +124,55 @@ def test_what_is_no_model_is_refused(tmp_path, model):
     with pytest.raises(ll.LossLedgerError, match="`model` must be a model") as refused:
         ll.record(tmp_path, model=model)
     assert refused.value.slug == "not-a-model"
+
+
+# --- Replicas, whose rows of a step are one.
+
+
+def of_replicas(steps, replica):
+    rows = len(steps)
+    counted = {name: np.zeros(rows, "i4") for name in ("call", "model", "epoch")}
+    loss = np.asarray(steps) + np.asarray(replica) / 2
+    of_each = {"loss": loss, "weight": np.ones(rows), "rows": np.ones(rows, "i4")}
+    return {"step": np.array(steps), "replica": np.array(replica), "time": np.zeros(rows, int)} | (
+        counted | of_each
+    )
+
+
+def writes(tmp_path):
+    found = output.Output(tmp_path, "run", None, [], Trouble())
+    found.begin()
+    return found
+
+
+def test_a_step_whose_replicas_two_blocks_divide_is_one(tmp_path):
+    out = writes(tmp_path)
+    for block in (of_replicas([0, 0, 1], [0, 1, 0]), of_replicas([1, 2, 2], [1, 0, 1])):
+        out.waiting.append(block)
+        out.append()
+    out.close()
+    run = ll.open(out.path)
+    assert (run.info["entries"], run.calls[0].steps) == (3, 3)
+    np.testing.assert_array_equal(run.losses(), [0.25, 1.25, 2.25])
+
+
+def test_rows_of_replicas_wait_for_a_disk_that_is_full(tmp_path, monkeypatch):
+    """The first of them change what `run.json` says, which must be there before they are."""
+    out = writes(tmp_path)
+    out.waiting.append(of_replicas([0, 0], [0, 1]))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "write_json", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="No space"):
+                out.append()
+    out.waiting.append(of_replicas([1, 1], [0, 1]))
+    out.append()
+    np.testing.assert_array_equal(ll.open(out.path).losses(), [0.25, 1.25])
+    out.close()
+    run = ll.open(out.path)
+    assert run.complete
+    np.testing.assert_array_equal(run.losses(), [0.25, 1.25])

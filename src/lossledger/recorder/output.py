@@ -80,6 +80,7 @@ class Output:
         self._refused = False
         self.waiting: list[Mapping[str, np.ndarray]] = []
         self._before_block: int | None = None
+        self._last: dict[int, int] = {}
         # Lines of calls that wait for the disk, and whether the first of them may be there already.
         self._lines: deque[dict[str, Any]] = deque()
         self._unsure = False
@@ -216,12 +217,13 @@ class Output:
             return
         waits: OSError | None = None
         while self.waiting:
+            block = self.waiting[0]
+            if "replica" in block:
+                self._is_shared()
             try:
-                if "replica" in self.waiting[0]:
-                    self._is_shared()
-                steps = self._append(self._writer, self.waiting[0])
+                self._append(self._writer, block)
             except OSError as error:
-                steps, waits = distinct(self.waiting[0]["step"]), error
+                waits = error
             except Exception:
                 self._refused = True
                 raise
@@ -229,26 +231,45 @@ class Output:
                 # A ledger may end early, but never has a hole. What it took, it still writes.
                 self._refused = True
                 raise waits or OSError("the writer takes no more")
-            self._entries, self._before_block, self.waiting[:1] = self._entries + steps, None, []
+            steps, call, last = self._counted(block)
+            self._entries, self._last[call], self._before_block, self.waiting[:1] = (
+                self._entries + steps, last, None, [],
+            )  # fmt: skip
         if waits is not None:
             raise waits
         self._append_lines()
         self._writer.flush()
 
-    def _append(self, writer: "Writer", block: Mapping[str, np.ndarray]) -> int:
-        """Append a block, unless a go that was interrupted has; gives how many steps it has."""
+    def _append(self, writer: "Writer", block: Mapping[str, np.ndarray]) -> None:
+        """Append a block, unless a go that was interrupted has."""
         if self._before_block is None:
             self._before_block = writer.rows
         if writer.rows == self._before_block:
             writer.append({**block, "time": block["time"] - self.began})
-        return distinct(block["step"])
+
+    def _counted(self, block: Mapping[str, np.ndarray]) -> tuple[int, int, int]:
+        """How many steps begin in a block, its call, and its last step, which may go on."""
+        step, call = block["step"], int(block["call"][0])
+        goes_on = self._last.get(call) == step[0]
+        return distinct(step) - goes_on, call, int(step[-1])
 
     def _is_shared(self) -> None:
-        """Say so before the first step of several rows: a reader must not count it twice."""
-        if self._format != FORMAT:
-            self._format = FORMAT
-            assert self.own is not None
+        """Say so before the first step of several rows: a reader must not count it twice.
+
+        Until the disk takes that, the rows wait here.
+        """
+        from lossledger.store import PENDING_ROWS
+
+        if self._format == FORMAT:
+            return
+        assert self.own is not None
+        before, self._format = self._format, FORMAT
+        try:
             self._write_run(self.own, complete=False)
+        except BaseException:
+            self._format = before
+            self._refused = sum(len(each["step"]) for each in self.waiting) >= PENDING_ROWS
+            raise
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
         """Keep what is known of a call; it is written with the next entries, before them."""
