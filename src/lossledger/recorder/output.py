@@ -1,11 +1,7 @@
 """The run folder as it is being written."""
 
 import contextlib
-import hashlib
 import os
-import platform
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +17,7 @@ from lossledger.entry import FORMAT, PLAIN_FORMAT
 from lossledger.folder import LATEST, append_line, create_folder, point_latest, write_json
 from lossledger.recorder.before import Before
 from lossledger.recorder.redacted import redacted
+from lossledger.recorder.surroundings import git_commit, machine, script_of
 from lossledger.recorder.trouble import Trouble
 from lossledger.recorder.world import World, find_world
 from lossledger.records import call_lines
@@ -202,7 +199,7 @@ class Output:
         self._entries = before.entries
         self._format = before.info.get("format", PLAIN_FORMAT)
         self.began = time.perf_counter_ns() - before.elapsed
-        more = {"git": _git_commit(self._script), "pid": os.getpid(), **_machine()}
+        more = {"git": git_commit(self._script), "pid": os.getpid(), **machine()}
         self._attempts = [*before.attempts, before.resumed(self._command, **more)]
 
     def append(self) -> None:
@@ -344,11 +341,11 @@ class Output:
             "name": self._name,
             "created": self._created,
             "command": self._command,
-            "script": _script(self._script),
-            "git": _git_commit(self._script),
+            "script": script_of(self._script),
+            "git": git_commit(self._script),
             "pid": os.getpid(),
             **({} if self._world is None else {"worker": self._world.rank}),
-            **_machine(),
+            **machine(),
             **before,
             "format": self._format,
             "ended": ended if complete else None,
@@ -367,32 +364,3 @@ def _joined(before: Any, now: Sequence[Mapping[str, Any]], key: str) -> list[Any
     earlier: list[Any] = before if isinstance(before, list) else []
     known = {each.get(key) for each in earlier}
     return [*earlier, *(each for each in now if each[key] not in known)]
-
-
-def _machine() -> dict[str, Any]:
-    """Versions, device and settings; Keras isn't imported for it, where a loop has none."""
-    if "keras" not in sys.modules:
-        return {"versions": {"python": platform.python_version(), "numpy": np.__version__}}
-    from lossledger.keras import describe
-
-    return {
-        "versions": describe.versions(),
-        "device": describe.device(),
-        "environment": describe.environment(),
-    }
-
-
-def _script(path: Path | None) -> dict[str, str] | None:
-    if path is None or not path.is_file():
-        return None
-    return {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-
-
-def _git_commit(script: Path | None) -> str | None:
-    folder = script.parent if script is not None else Path.cwd()
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
