@@ -142,8 +142,8 @@ def sealed_batches(
     with _whole(path):
         groups = [n for n in range(file.num_row_groups) if spans is None or _meets(file, n, spans)]
         # Without any column there would be no count of rows.
-        wanted = {"columns": present or ["step"], "row_groups": groups, "use_threads": False}
-        for batch in file.iter_batches(BATCH_ROWS, **wanted) if groups else ():
+        names = present or ["step"]
+        for batch in file.iter_batches(BATCH_ROWS, groups, names, use_threads=False):
             yield pa.Table.from_batches([batch])
 
 
