@@ -9,7 +9,7 @@ Parquet file is the truth. A writer on an existing folder starts a new segment.
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,15 +62,24 @@ class Writer:
     Args:
         folder: The run's folder; exists. Its segments, if any, are continued by a new one.
         segment_rows: Rows after which a segment is sealed.
+        shared: Called before a segment is begun in which steps have a row a replica; what it
+            raises, the flush raises.
 
     Raises:
         LossLedgerError: Another writer is at work in the folder (slug `folder-in-use`).
     """
 
-    def __init__(self, folder: Path, *, segment_rows: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_rows: int = 1_000_000,
+        shared: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._entries = folder / "entries"
         self._segment_rows = segment_rows
+        self._shared = shared
         self._batch_rows = min(BATCH_ROWS, segment_rows)
         self._process = os.getpid()
         # What waits, each with the count of rows up to its end: what the stream has of it is
@@ -197,6 +206,8 @@ class Writer:
             if wanted == known:
                 return stream
             self._seal()
+        if "replica" in wanted:
+            self._shared()
         while True:
             path = self._entries / f"{self._number:06d}.arrows"
             if not path.with_suffix(".parquet").exists():
