@@ -159,9 +159,13 @@ def _in_step(folders: Sequence[tuple[int, Path]], columns: Sequence[str]) -> Ite
 
 
 def _ready(parts: Sequence[Block], limit: int | None) -> tuple[list[Block], list[Block]]:
-    """The rows before a step, in the order of steps, and the others; all before `None`."""
+    """The rows before a step, in the order of steps, and the others; all before `None`.
+
+    A step's rows lie worker by worker: those of one may have come in two blocks, with others' in
+    between.
+    """
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(rows["step"], kind="stable")
+    order = np.lexsort((rows[WORKER], rows["step"]))
     rows = {name: values[order] for name, values in rows.items()}
     cut = len(order) if limit is None else int(np.searchsorted(rows["step"], limit))
     pieces = [{n: v[part] for n, v in rows.items()} for part in (slice(cut), slice(cut, None))]

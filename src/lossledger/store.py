@@ -127,13 +127,10 @@ class Writer:
         if len({values.shape for values in columns.values()}) > 1:
             shapes = {name: values.shape for name, values in columns.items()}
             raise ValueError(f"A block's columns must have one length. Received: {shapes}")
-        rows, before, step = rows_of(columns), self.rows, self._batch_rows
+        before = self.rows
         blocks = [
-            (
-                before + min(start + step, rows),
-                {name: values[start : start + step] for name, values in columns.items()},
-            )
-            for start in range(0, rows, step)
+            (before + piece.stop, {name: values[piece] for name, values in columns.items()})
+            for piece in _pieces(columns, self._batch_rows)
         ]
         self._pending += blocks  # all or none
         if self.rows - self._written >= BATCH_ROWS:
@@ -222,6 +219,18 @@ class Writer:
         if self._stream is not None and self._stream.open:
             self._stream.close()
             seal(self._stream)
+
+
+def _pieces(block: Mapping[str, np.ndarray], most: int) -> Iterator[slice]:
+    """Where to cut a block: between steps, so that no flush leaves some replicas of one."""
+    begin, rows = 0, rows_of(block)
+    while begin < rows:
+        end = min(begin + most, rows)
+        if end < rows:
+            last = np.flatnonzero(np.diff(block["step"][begin : end + 1]))[-1:]
+            end = begin + int(last[0]) + 1 if len(last) else end
+        yield slice(begin, end)
+        begin = end
 
 
 def _tidied(entries: Path) -> int:

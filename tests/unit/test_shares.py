@@ -150,6 +150,25 @@ def test_a_worker_that_never_wrote(tmp_path):
     assert opened.losses().tolist() == [1.0, 3.0]
 
 
+def test_a_step_that_two_blocks_divide_is_each_workers_once(tmp_path):
+    """Two replicas a worker; worker 0 has no step 2, worker 2 no step 1."""
+    run = Shared(tmp_path, 3, segment_rows=3)
+    written = ([[0, 0, 1], [1, 3, 3]], [[0, 0, 1, 1, 2, 2, 3, 3]], [[0, 0, 2, 2, 3, 3]])
+    for rank, blocks in enumerate(written):
+        for steps in blocks:
+            n = len(steps)
+            run.write(
+                rank, step=steps, replica=np.arange(n) % 2, loss=np.array(steps) + rank,
+                weight=np.ones(n), rows=np.ones(n, "i4"),
+            )  # fmt: skip
+        run.close(rank)
+    opened = ll.open(run.path)
+    np.testing.assert_allclose(opened.losses(), [1, 1.5, 3.5, 4])
+    lacking = [(each.worker, each.steps, each.last) for each in opened.missing]
+    assert lacking == [(0, 1, 3), (2, 1, 3)]
+    assert [(each.rows, each.missing) for each in opened.epochs()] == [(20, 2)]
+
+
 def test_a_step_that_every_worker_saw_whole_counts_once(tmp_path):
     run = Shared(tmp_path, 2)
     for rank, last in ((0, 3), (1, 5)):
