@@ -208,18 +208,22 @@ def _folded(name: str, rows: Block, begins: np.ndarray) -> np.ndarray:
     if name == "batch_id":
         return _added(values, rows["rows"], begins)
     if name in _SUMMED:
-        return _summed(values, begins)
+        return _summed(values, rows["rows"], begins)
     weight = rows["weight"] if name in _MEANS else rows["rows"]
     return _mean(values.astype(np.float64), weight.astype(np.float64), begins)
 
 
-def _summed(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Sums; NaN, which is not known, only where no share of a step has a value."""
+def _summed(values: np.ndarray, rows: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Sums; NaN, which is not known, where no share of a step has a value, or one with rows none.
+
+    Of some shares alone it would be taken for all.
+    """
     if values.dtype.kind != "f":
         return np.add.reduceat(values, begins).astype(values.dtype)
     known = ~np.isnan(values)
     total = np.add.reduceat(np.where(known, values, 0.0), begins)
-    return np.where(np.logical_or.reduceat(known, begins), total, np.nan)
+    lacking = np.logical_or.reduceat(~known & (rows != 0), begins)
+    return np.where(np.logical_or.reduceat(known, begins) & ~lacking, total, np.nan)
 
 
 def _mean(values: np.ndarray, weight: np.ndarray, begins: np.ndarray) -> np.ndarray:

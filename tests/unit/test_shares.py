@@ -231,6 +231,19 @@ def test_what_is_not_known_stays_so():
     np.testing.assert_array_equal(found["elements"], [np.nan, 5.0])
 
 
+def test_a_sum_is_not_known_without_one_of_its_shares(tmp_path):
+    """Worker 1 weighs no samples; of its last step it has no rows."""
+    run = Shared(tmp_path, 2)
+    usual = {"step": [0, 1], "loss": [1.0, 1.0]}
+    run.write(0, **usual, weight=[2.5, 2.5], rows=[4, 4], sample_weight=[2.5, 2.5])
+    run.write(1, **usual, weight=[4.0, 0.0], rows=[4, 0])
+    for rank in (0, 1):
+        run.close(rank)
+    entries = ll.open(run.path).entries()
+    assert entries["sample_weight"].to_pylist() == [None, 2.5]
+    assert entries["weight"].to_pylist() == [6.5, 2.5]
+
+
 def test_readers_show_a_shared_run(tmp_path, capsys):
     run = Shared(tmp_path, 2)
     for rank, last in ((0, 4), (1, 2)):
