@@ -150,6 +150,22 @@ def test_a_worker_that_never_wrote(tmp_path):
     assert opened.losses().tolist() == [1.0, 3.0]
 
 
+def test_a_worker_that_died_before_its_first_step_hides_nothing_reported(tmp_path):
+    """Its folder says no more than the run's; what another reports of its own rows is told so."""
+    run = Shared(tmp_path, 3)
+    (run.folders[0] / "calls.jsonl").unlink()
+    run.writers[0].close()
+    for rank, loss in ((1, 1.0), (2, 3.0)):
+        run.write(rank, step=[0, 1], loss=[loss] * 2, weight=[2.0] * 2, rows=[2, 2])
+        run.close(rank, versions={"keras": "3.15.1"})
+    history = {"place": "history", "name": "loss", "epoch": 0, "value": 1.0}
+    append_line(run.folders[1] / "calls.jsonl", {"call": 0, "reported": [history]})
+    (found,) = ll.open(run.path).reported()
+    assert (found.value, found.stated, found.agreement) == (1.0, 2.0, "differs")
+    assert found.why.startswith("worker-1 reports of its own rows alone")
+    assert main(["show", str(run.path)]) == 0
+
+
 def test_a_step_that_two_blocks_divide_is_each_workers_once(tmp_path):
     """Two replicas a worker; worker 0 has no step 2, worker 2 no step 1."""
     run = Shared(tmp_path, 3, segment_rows=3)
