@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lossledger import catalog, copies, folded, shares
-from lossledger.call import Call, entries_of, evaluations, read_calls, trainings
+from lossledger.call import Call, entries_of, evaluations, noted, read_calls, trainings
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.chosen import chosen, table
 from lossledger.errors import LossLedgerError
@@ -37,6 +37,7 @@ SUPERSEDED = "superseded"
 """The column of `Run.entries` that marks steps that were trained again."""
 
 _FOLDED = ("epoch_mean", "batch_mean")
+_AGREE = ("equal", "rounding")
 
 
 def open(
@@ -314,22 +315,29 @@ class Run:
         read = partial(entries_of, self.path)
         meant = self.calls if calls is None else calls
         found = reported_by(meant, read, shares.outputs(self.path), version, self.complete)
-        first = next(iter(workers_of(self.path).values()), None)
-        if first is None or all(item.agreement != "differs" for item in found):
-            return found
-        # What one worker reported may be of its own share alone.
-        own = {
-            (item.call, item.place, item.name, item.epoch): item.agreement
-            for item in Run(first, steps_per_epoch=self.steps_per_epoch).reported()
-        }
-        why = f"{first.name} reports of its own rows alone; the entries are of all workers' rows."
+        own = self._of_own_rows({item.call for item in found if item.agreement == "differs"})
         return [
-            dataclasses.replace(item, why=why)
+            dataclasses.replace(item, why=own.get(_which(item), item.why))
             if item.agreement == "differs"
-            and own.get((item.call, item.place, item.name, item.epoch)) in ("equal", "rounding")
             else item
             for item in found
         ]
+
+    def _of_own_rows(self, calls: set[int]) -> dict[tuple[object, ...], str]:
+        """What workers reported of some calls that is of their own share alone, and why so."""
+        found: dict[tuple[object, ...], str] = {}
+        for path in workers_of(self.path).values() if calls else ():
+            # A call is told of by the first that has written of it; one that died early has not.
+            told = calls & set(noted(path)[0])
+            if not told:
+                continue
+            calls = calls - told
+            share = Run(path, steps_per_epoch=self.steps_per_epoch)
+            said = share.reported([call for call in share.calls if call.number in told])
+            why = f"{path.name} reports of its own rows alone"
+            why = f"{why}; the entries are of all workers' rows."
+            found |= {_which(each): why for each in said if each.agreement in _AGREE}
+        return found
 
     def plot(
         self,
@@ -356,6 +364,11 @@ class Run:
         from lossledger.plot import plot
 
         return plot(self, self.select(call, model), ax)
+
+
+def _which(item: Reported) -> tuple[object, ...]:
+    """What tells a reported number from the others of its run."""
+    return item.call, item.place, item.name, item.epoch
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -159,9 +159,13 @@ def _in_step(folders: Sequence[tuple[int, Path]], columns: Sequence[str]) -> Ite
 
 
 def _ready(parts: Sequence[Block], limit: int | None) -> tuple[list[Block], list[Block]]:
-    """The rows before a step, in the order of steps, and the others; all before `None`."""
+    """The rows before a step, in the order of steps, and the others; all before `None`.
+
+    A step's rows lie worker by worker: those of one may have come in two blocks, with others' in
+    between.
+    """
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(rows["step"], kind="stable")
+    order = np.lexsort((rows[WORKER], rows["step"]))
     rows = {name: values[order] for name, values in rows.items()}
     cut = len(order) if limit is None else int(np.searchsorted(rows["step"], limit))
     pieces = [{n: v[part] for n, v in rows.items()} for part in (slice(cut), slice(cut, None))]
@@ -204,18 +208,22 @@ def _folded(name: str, rows: Block, begins: np.ndarray) -> np.ndarray:
     if name == "batch_id":
         return _added(values, rows["rows"], begins)
     if name in _SUMMED:
-        return _summed(values, begins)
+        return _summed(values, rows["rows"], begins)
     weight = rows["weight"] if name in _MEANS else rows["rows"]
     return _mean(values.astype(np.float64), weight.astype(np.float64), begins)
 
 
-def _summed(values: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Sums; NaN, which is not known, only where no share of a step has a value."""
+def _summed(values: np.ndarray, rows: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """Sums; NaN, which is not known, where no share of a step has a value, or one with rows none.
+
+    Of some shares alone it would be taken for all.
+    """
     if values.dtype.kind != "f":
         return np.add.reduceat(values, begins).astype(values.dtype)
     known = ~np.isnan(values)
     total = np.add.reduceat(np.where(known, values, 0.0), begins)
-    return np.where(np.logical_or.reduceat(known, begins), total, np.nan)
+    lacking = np.logical_or.reduceat(~known & (rows != 0), begins)
+    return np.where(np.logical_or.reduceat(known, begins) & ~lacking, total, np.nan)
 
 
 def _mean(values: np.ndarray, weight: np.ndarray, begins: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ Parquet file is the truth. A writer on an existing folder starts a new segment.
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,15 +62,24 @@ class Writer:
     Args:
         folder: The run's folder; exists. Its segments, if any, are continued by a new one.
         segment_rows: Rows after which a segment is sealed.
+        shared: Called before a segment is begun in which steps have a row a replica; what it
+            raises, the flush raises.
 
     Raises:
         LossLedgerError: Another writer is at work in the folder (slug `folder-in-use`).
     """
 
-    def __init__(self, folder: Path, *, segment_rows: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        segment_rows: int = 1_000_000,
+        shared: Callable[[], None] = lambda: None,
+    ) -> None:
         self._folder = folder
         self._entries = folder / "entries"
         self._segment_rows = segment_rows
+        self._shared = shared
         self._batch_rows = min(BATCH_ROWS, segment_rows)
         self._process = os.getpid()
         # What waits, each with the count of rows up to its end: what the stream has of it is
@@ -118,13 +127,10 @@ class Writer:
         if len({values.shape for values in columns.values()}) > 1:
             shapes = {name: values.shape for name, values in columns.items()}
             raise ValueError(f"A block's columns must have one length. Received: {shapes}")
-        rows, before, step = rows_of(columns), self.rows, self._batch_rows
+        before = self.rows
         blocks = [
-            (
-                before + min(start + step, rows),
-                {name: values[start : start + step] for name, values in columns.items()},
-            )
-            for start in range(0, rows, step)
+            (before + piece.stop, {name: values[piece] for name, values in columns.items()})
+            for piece in _pieces(columns, self._batch_rows)
         ]
         self._pending += blocks  # all or none
         if self.rows - self._written >= BATCH_ROWS:
@@ -197,6 +203,8 @@ class Writer:
             if wanted == known:
                 return stream
             self._seal()
+        if "replica" in wanted:
+            self._shared()
         while True:
             path = self._entries / f"{self._number:06d}.arrows"
             if not path.with_suffix(".parquet").exists():
@@ -211,6 +219,18 @@ class Writer:
         if self._stream is not None and self._stream.open:
             self._stream.close()
             seal(self._stream)
+
+
+def _pieces(block: Mapping[str, np.ndarray], most: int) -> Iterator[slice]:
+    """Where to cut a block: between steps, so that no flush leaves some replicas of one."""
+    begin, rows = 0, rows_of(block)
+    while begin < rows:
+        end = min(begin + most, rows)
+        if end < rows:
+            last = np.flatnonzero(np.diff(block["step"][begin : end + 1]))[-1:]
+            end = begin + int(last[0]) + 1 if len(last) else end
+        yield slice(begin, end)
+        begin = end
 
 
 def _tidied(entries: Path) -> int:

@@ -142,6 +142,22 @@ def test_a_segment_that_cannot_be_sealed_stays_a_stream(tmp_path, monkeypatch, n
     np.testing.assert_array_equal(steps_in(tmp_path), np.arange(15))
 
 
+def test_a_full_disk_parts_no_step_of_several_rows(tmp_path, monkeypatch):
+    """All replicas' rows of a step are flushed, or none: half of them fold to another loss."""
+    writer = store.Writer(tmp_path, segment_rows=50)
+    step, replica = np.repeat(np.arange(40), 3), np.tile(range(3), 40)
+    writer.append({"step": step, "replica": replica, "loss": replica.astype("f4")})
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed.os, "fsync", _refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            writer.flush()
+    _, rows = np.unique(steps_in(tmp_path), return_counts=True)
+    assert 0 < len(rows) < 40
+    assert set(rows.tolist()) == {3}
+    writer.close()
+    np.testing.assert_array_equal(steps_in(tmp_path), step)
+
+
 def test_too_much_that_waits_is_refused_for_good(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "PENDING_ROWS", 150_000)
     disk = FullDisk(monkeypatch)

@@ -1,5 +1,6 @@
 """A recording of a loop without Keras: no step is lost, doubled, or written by another process."""
 
+import contextlib
 import errno
 import multiprocessing
 import threading
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import lossledger as ll
+from lossledger import store
 from lossledger.recorder import call, output
 from lossledger.recorder.trouble import Trouble
 
@@ -139,6 +141,12 @@ def of_replicas(steps, replica):
     )
 
 
+def in_steps(steps, replicas):
+    """The rows of some steps: several replicas', or one a step."""
+    rows = of_replicas(np.repeat(steps, replicas), np.tile(range(replicas), len(steps)))
+    return rows if replicas > 1 else {n: v for n, v in rows.items() if n != "replica"}
+
+
 def writes(tmp_path):
     found = output.Output(tmp_path, "run", None, [], Trouble())
     found.begin()
@@ -156,16 +164,22 @@ def test_a_step_whose_replicas_two_blocks_divide_is_one(tmp_path):
     np.testing.assert_array_equal(run.losses(), [0.25, 1.25, 2.25])
 
 
-def test_rows_of_replicas_wait_for_a_disk_that_is_full(tmp_path, monkeypatch):
-    """The first of them change what `run.json` says, which must be there before they are."""
-    out = writes(tmp_path)
-    out.waiting.append(of_replicas([0, 0], [0, 1]))
+def fills(patch):
+    """The disk takes no new file any more, neither `run.json` nor a segment."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    patch.setattr(output, "write_json", full)
+    patch.setattr(store, "Stream", full)
+
+
+def test_rows_of_replicas_wait_for_a_disk_that_is_full(tmp_path, monkeypatch):
+    """The first of them change what `run.json` says, which must be there before they are."""
+    out = writes(tmp_path)
+    out.waiting.append(of_replicas([0, 0], [0, 1]))
     with monkeypatch.context() as patch:
-        patch.setattr(output, "write_json", full)
+        fills(patch)
         for _ in range(2):
             with pytest.raises(OSError, match="No space"):
                 out.append()
@@ -176,3 +190,40 @@ def test_rows_of_replicas_wait_for_a_disk_that_is_full(tmp_path, monkeypatch):
     run = ll.open(out.path)
     assert run.complete
     np.testing.assert_array_equal(run.losses(), [0.25, 1.25])
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_what_waits_is_written_at_the_end_if_the_disk_has_room_by_then(
+    tmp_path, monkeypatch, replicas
+):
+    out = writes(tmp_path)
+    out.waiting.append(in_steps(range(3), replicas))
+    with monkeypatch.context() as patch:
+        fills(patch)
+        with pytest.raises(OSError, match="No space"):
+            out.append()
+    out.close()
+    run = ll.open(out.path)
+    assert (run.complete, run.info["entries"]) == (True, 3)
+    np.testing.assert_array_equal(run.losses(), np.arange(3) + (replicas - 1) / 4)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_of_too_much_that_waits_the_beginning_is_kept(tmp_path, monkeypatch, replicas):
+    """It is written as soon as there is room, and said how much it is."""
+    monkeypatch.setattr(store, "PENDING_ROWS", 150_000)
+    out = writes(tmp_path)
+    of_block = 50_000 // replicas
+    with monkeypatch.context() as patch:
+        fills(patch)
+        for begin in range(0, 5 * of_block, of_block):
+            out.waiting.append(in_steps(range(begin, begin + of_block), replicas))
+            with contextlib.suppress(OSError):
+                out.append()
+    out.append()
+    expected = np.arange(3 * of_block) + (replicas - 1) / 4
+    np.testing.assert_array_equal(ll.open(out.path).losses(), expected)
+    out.close()
+    run = ll.open(out.path)
+    assert (run.complete, run.info["entries"]) == (True, 3 * of_block)
+    np.testing.assert_array_equal(run.losses(), expected)

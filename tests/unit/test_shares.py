@@ -150,6 +150,41 @@ def test_a_worker_that_never_wrote(tmp_path):
     assert opened.losses().tolist() == [1.0, 3.0]
 
 
+def test_a_worker_that_died_before_its_first_step_hides_nothing_reported(tmp_path):
+    """Its folder says no more than the run's; what another reports of its own rows is told so."""
+    run = Shared(tmp_path, 3)
+    (run.folders[0] / "calls.jsonl").unlink()
+    run.writers[0].close()
+    for rank, loss in ((1, 1.0), (2, 3.0)):
+        run.write(rank, step=[0, 1], loss=[loss] * 2, weight=[2.0] * 2, rows=[2, 2])
+        run.close(rank, versions={"keras": "3.15.1"})
+    history = {"place": "history", "name": "loss", "epoch": 0, "value": 1.0}
+    append_line(run.folders[1] / "calls.jsonl", {"call": 0, "reported": [history]})
+    (found,) = ll.open(run.path).reported()
+    assert (found.value, found.stated, found.agreement) == (1.0, 2.0, "differs")
+    assert found.why.startswith("worker-1 reports of its own rows alone")
+    assert main(["show", str(run.path)]) == 0
+
+
+def test_a_step_that_two_blocks_divide_is_each_workers_once(tmp_path):
+    """Two replicas a worker; worker 0 has no step 2, worker 2 no step 1."""
+    run = Shared(tmp_path, 3, segment_rows=3)
+    written = ([[0, 0, 1], [1, 3, 3]], [[0, 0, 1, 1, 2, 2, 3, 3]], [[0, 0, 2, 2, 3, 3]])
+    for rank, blocks in enumerate(written):
+        for steps in blocks:
+            n = len(steps)
+            run.write(
+                rank, step=steps, replica=np.arange(n) % 2, loss=np.array(steps) + rank,
+                weight=np.ones(n), rows=np.ones(n, "i4"),
+            )  # fmt: skip
+        run.close(rank)
+    opened = ll.open(run.path)
+    np.testing.assert_allclose(opened.losses(), [1, 1.5, 3.5, 4])
+    lacking = [(each.worker, each.steps, each.last) for each in opened.missing]
+    assert lacking == [(0, 1, 3), (2, 1, 3)]
+    assert [(each.rows, each.missing) for each in opened.epochs()] == [(20, 2)]
+
+
 def test_a_step_that_every_worker_saw_whole_counts_once(tmp_path):
     run = Shared(tmp_path, 2)
     for rank, last in ((0, 3), (1, 5)):
@@ -210,6 +245,19 @@ def test_what_is_not_known_stays_so():
     np.testing.assert_array_equal(found["loss"], [2.0, np.inf])
     np.testing.assert_array_equal(found["penalty"], [0.5, np.nan])
     np.testing.assert_array_equal(found["elements"], [np.nan, 5.0])
+
+
+def test_a_sum_is_not_known_without_one_of_its_shares(tmp_path):
+    """Worker 1 weighs no samples; of its last step it has no rows."""
+    run = Shared(tmp_path, 2)
+    usual = {"step": [0, 1], "loss": [1.0, 1.0]}
+    run.write(0, **usual, weight=[2.5, 2.5], rows=[4, 4], sample_weight=[2.5, 2.5])
+    run.write(1, **usual, weight=[4.0, 0.0], rows=[4, 0])
+    for rank in (0, 1):
+        run.close(rank)
+    entries = ll.open(run.path).entries()
+    assert entries["sample_weight"].to_pylist() == [None, 2.5]
+    assert entries["weight"].to_pylist() == [6.5, 2.5]
 
 
 def test_readers_show_a_shared_run(tmp_path, capsys):

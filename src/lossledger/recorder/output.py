@@ -127,7 +127,7 @@ class Output:
         if own is None:
             self._made = self._made or self._new()
             self.path, own = self._made
-        writer = Writer(own)
+        writer = Writer(own, shared=self._is_shared)
         try:
             if first and own == self._resume:
                 self._go_on(Before.of(own))
@@ -208,34 +208,32 @@ class Output:
         Where the disk refuses, the writer keeps them and tries again at the next call. What an
         interrupt leaves goes on there, too.
         """
-        if self._writer is None or self._refused:
+        writer = self._writer
+        if writer is None or self._refused:
             self.waiting.clear()
-            self._append_lines()
-            return
         waits: OSError | None = None
-        while self.waiting:
+        while self.waiting and writer is not None:
             block = self.waiting[0]
-            if "replica" in block:
-                self._is_shared()
             try:
-                self._append(self._writer, block)
+                self._append(writer, block)
             except OSError as error:
                 waits = error
             except Exception:
                 self._refused = True
                 raise
-            if self._writer.refuses:
-                # A ledger may end early, but never has a hole. What it took, it still writes.
-                self._refused = True
-                raise waits or OSError("the writer takes no more")
+            # A ledger may end early, but never has a hole. What it took, it still writes.
+            self._refused = writer.refuses
             steps, call, last = self._counted(block)
             self._entries, self._last[call], self._before_block, self.waiting[:1] = (
                 self._entries + steps, last, None, [],
             )  # fmt: skip
+            if self._refused:
+                raise waits or OSError("the writer takes no more")
         if waits is not None:
             raise waits
         self._append_lines()
-        self._writer.flush()
+        if writer is not None:
+            writer.flush()
 
     def _append(self, writer: "Writer", block: Mapping[str, np.ndarray]) -> None:
         """Append a block, unless a go that was interrupted has."""
@@ -251,12 +249,7 @@ class Output:
         return distinct(step) - goes_on, call, int(step[-1])
 
     def _is_shared(self) -> None:
-        """Say so before the first step of several rows: a reader must not count it twice.
-
-        Until the disk takes that, the rows wait here.
-        """
-        from lossledger.store import PENDING_ROWS
-
+        """Say so before the first step of several rows: a reader must not count it twice."""
         if self._format == FORMAT:
             return
         assert self.own is not None
@@ -265,7 +258,6 @@ class Output:
             self._write_run(self.own, complete=False)
         except BaseException:
             self._format = before
-            self._refused = sum(len(each["step"]) for each in self.waiting) >= PENDING_ROWS
             raise
 
     def call(self, index: int, values: Mapping[str, Any]) -> None:
