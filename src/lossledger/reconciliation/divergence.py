@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.data import leaves_out
+from lossledger.reconciliation.data import leaves_out, shuffles
 from lossledger.reconciliation.moves import SAME, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
@@ -149,15 +149,26 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         return "unseen_rows", f"{told}; the one epoch has all batches of the other, and more."
     if how == "repeated":
         return "double_count", f"{told}; the one epoch trains again on batches of the other."
-    if pair.any_shuffled and pair.same_data is not False:
-        return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
+    others = how == "other" and pair.other_rows
+    if pair.any_shuffled and pair.same_data is not False and not others:
+        return "order", f"{told}; {_shuffled(pair)}, and the epochs don't hold the same ones."
     if pair.cut_short:
         ends = "steps_per_epoch ends both epochs, elsewhere in the same data"
         return "unseen_rows", f"{told}; {ends}."
     for name, reading in (("a", pair.a), ("b", pair.b)):
         if leaves_out(reading.call):
             return "unseen_rows", f"{told}; {name}'s data set takes a part of another one's rows."
+    if pair.without_remainder:
+        may = "other rows, or another order in which a remainder is dropped"
+        return "data", f"{told}; the epoch's sums of fingerprints differ: {may}."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _shuffled(pair: Pair) -> str:
+    """Who draws the order at random, in words."""
+    named = [(n, e.call) for n, e in (("a", pair.a), ("b", pair.b)) if shuffles(e.call)]
+    sets = all(isinstance(call.arguments.get("x"), str) for _, call in named)
+    return f"{named[0][0]}'s data set shuffles the rows" if sets else "fit shuffles the rows"
 
 
 def _drawn(pair: Pair) -> str:

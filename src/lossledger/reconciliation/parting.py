@@ -158,7 +158,7 @@ def _differences(a: Block, b: Block, ids: bool) -> dict[str, np.ndarray]:
     return {
         "epoch": a["place"] != b["place"],
         "batch": known & (a["batch_id"] != b["batch_id"]) & (a["rows"] == b["rows"]),
-        "rows": a["rows"] != b["rows"],
+        "rows": (a["rows"] != b["rows"]) & (a["rows"] != 0) & (b["rows"] != 0),
         "loss": ~alike(a["loss"].astype("f8"), b["loss"].astype("f8")),
         "learning_rate": rates & ~alike(a["learning_rate"], b["learning_rate"]),
         "updated": a["updated"] != b["updated"],
