@@ -37,6 +37,38 @@ def test_shuffled_trainings_of_other_data(tmp_path):
     assert "they are other rows" in result.divergence.evidence
 
 
+def test_data_sets_that_are_shuffled_and_hold_other_rows(tmp_path):
+    """No record has their size, but a second epoch of the same rows: so an epoch is all of them."""
+    made = {"arguments": {"x": "_BatchDataset of _ShuffleDataset of _TensorSliceDataset"}}
+    for epochs, cause, told in ((2, "data", "other rows"), (1, "order", "a's data set shuffles")):
+        one, other = (
+            recorded(tmp_path, f"{name}{epochs}", x=x, order=drawn(0), epochs=epochs, info=made)
+            for name, x in (("one", X), ("other", SCALED))
+        )
+        parted = ll.reconcile(one, other).divergence
+        assert parted.cause == cause
+        assert told in parted.evidence
+
+
+def test_validation_losses_of_shuffled_trainings_of_other_data(tmp_path):
+    """No fold tells them, but the entries of the trainings do."""
+    shown = {"name": "val_loss", "place": "history", "epoch": 1}
+    info = {"arguments": {"shuffle": True}, "configuration": {"seed": 0}}
+    one, other = (
+        recorded(
+            tmp_path,
+            f"{k}",
+            x=x,
+            order=drawn(0),
+            info={**info, "reported": [{**shown, "value": k}]},
+        )
+        for k, x in ((1.0, X), (2.0, SCALED))
+    )
+    result = ll.reconcile((one, "val_loss"), (other, "val_loss"))
+    assert result.divergence.cause == "data"
+    assert result.gap == 1.0
+
+
 @pytest.mark.parametrize(("seed", "driver"), [(1, "fit"), (0, "train_on_batch")])
 def test_other_data_in_an_order_of_its_own(tmp_path, seed, driver):
     one = shuffled(tmp_path, "one", order=drawn(0))

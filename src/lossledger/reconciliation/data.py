@@ -7,7 +7,7 @@ from typing import Any, cast
 from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.parting import epoch_column
 from lossledger.reconciliation.reading import Reading
 
 _PARTS = ("FilterDataset", "ShardDataset", "SkipDataset", "TakeDataset", "Subset")
@@ -70,7 +70,8 @@ def reorders(reading: Reading) -> bool:
 
 def first_epochs(reading: Reading) -> list[Ids]:
     """The batches of a call's first epoch, and of the second."""
+    of_call = {"call": reading.call.number}
     return [
-        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        epoch_column(reading.run, (reading.call,), {**of_call, "epoch": epoch}, "batch_id")
         for epoch in (0, 1)
     ]

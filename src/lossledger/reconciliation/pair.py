@@ -14,14 +14,7 @@ from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import begins_anew, drops_remainder, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
-from lossledger.reconciliation.data import (
-    arrays_of,
-    first_epochs,
-    form_of,
-    reorders,
-    shuffles,
-    trains_on_all,
-)
+from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
 from lossledger.reconciliation.factors import factors
 from lossledger.reconciliation.moves import SAME, near
 from lossledger.reconciliation.parting import begins_in, first_step, training_ids
@@ -238,16 +231,6 @@ class Pair:
         seeds = {each.call.configuration.get("seed") for each in sides}
         first = all(each.calls[0].number == 0 for each in sides) and not self.same_run
         return self.shuffled and self.arrays and first and len(seeds) == 1 and None not in seeds
-
-    @cached_property
-    def other_rows(self) -> bool:
-        """Whether as many rows, of which one side has all of its data, are not the same rows.
-
-        Then no order tells the two apart. Only where the sums of fingerprints differ.
-        """
-        sides = [(each.call, each.fold.ledger) for each in (self.a, self.b) if each.fold]
-        rows = [int(ledger["rows"].sum()) for _, ledger in sides]
-        return len(set(rows)) == 1 and any(trains_on_all(call, rows[0]) for call, _ in sides)
 
     @cached_property
     def without_remainder(self) -> bool:
