@@ -162,6 +162,21 @@ def begins_anew(more: Ids, more_rows: Floats, less: Ids, less_rows: Floats) -> b
     return bool((ends[1][seen] > size).any() and np.all(agree))
 
 
+def drops_remainder(more: Floats, less: Floats) -> bool:
+    """Whether the one has the same full batches, and a short last one besides.
+
+    Args:
+        more: (steps,), rows of its batches.
+        less: The same of the other.
+    """
+    return (
+        len(more) == len(less) + 1
+        and bool((less == less[0]).all())
+        and bool((more[:-1] == less[0]).all())
+        and bool(more[-1] < less[0])
+    )
+
+
 def order(a: Ids, b: Ids) -> Order:
     """How the batches of one epoch lie in another.
 

@@ -130,6 +130,8 @@ def other_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
         f"{rows[1]:,} rows {number(b.value)} in b: they are not the same rows."
     )
     advice = "Measure both on the same rows: steps_per_epoch and validation_split leave rows out."
+    if cause == "data":
+        advice = "Train both on the same rows, and bring inputs and targets to one scale."
     return Change(cause, a.over(b.ledger), b, evidence, advice)
 
 

@@ -88,7 +88,7 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Change | None:
         ):
             return None
     elif not all(map(_has_penalty, folds)):
-        return _forgotten(a, b)
+        return _forgotten(a, b, pair)
     elif not _penalties_differ(a, b, pair):
         return None
     changed = [
@@ -102,16 +102,17 @@ def penalty(a: Fold, b: Fold, pair: Pair) -> Change | None:
     return Change("penalty", changed[0], changed[1], evidence, advice)
 
 
-def _forgotten(a: Fold, b: Fold) -> Change | None:
+def _forgotten(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """A penalty on one side that a step of the user's leaves out on the other, which records none.
 
-    Only where nothing else tells the two apart: then its loss is the other's data term.
+    Only where nothing else tells the two apart, in the epoch or in the first step: then its loss is
+    the other's data term.
     """
     if not any(map(_has_penalty, (a, b))) or near(a.value, b.value):
         return None
     known, other = (a, b) if _has_penalty(a) else (b, a)
     changed = known.without_penalty
-    if not near(changed.value, other.value):
+    if not near(changed.value, other.value) and not pair.forgets_penalty:
         return None
     names = "ab" if known is a else "ba"
     evidence = (

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from lossledger.reconciliation.align import match, same_rows
+from lossledger.reconciliation.align import drops_remainder, match, same_rows
 from lossledger.reconciliation.fold import Fold, Ledger, shown
 from lossledger.reconciliation.moves import Change, alike, number
 from lossledger.reconciliation.pair import Pair
@@ -90,11 +90,11 @@ def _left_out(more: Ledger, less: Ledger) -> Mask | None:
     if beyond is not None:
         return beyond
     last = np.arange(len(more)) == len(more) - 1
-    if _drops_remainder(more["rows"], less["rows"]):
+    if drops_remainder(more["rows"], less["rows"]):
         return last
     ahead = len(more) > len(less) and bool(
         alike(more["loss"][: len(less)], less["loss"]).all()
-        and (more["rows"][: len(less)] == less["rows"]).all()
+        and (not less.has("rows") or (more["rows"][: len(less)] == less["rows"]).all())
     )
     return np.arange(len(more)) >= len(less) if ahead and not found.known else None
 
@@ -105,16 +105,6 @@ def _beyond(more: Ledger, less: Ledger) -> Mask | None:
         if place + 1 < len(more) and same_rows(more["batch_id"][: place + 1], less["batch_id"]):
             return np.arange(len(more)) > place
     return None
-
-
-def _drops_remainder(more: np.ndarray, less: np.ndarray) -> bool:
-    """Whether the one has the same full batches, and a short last one besides."""
-    return (
-        len(more) == len(less) + 1
-        and bool((less == less[0]).all())
-        and bool((more[:-1] == less[0]).all())
-        and more[-1] < less[0]
-    )
 
 
 def _first_times(ledger: Ledger, again: Mask) -> Mask:

@@ -110,6 +110,7 @@ def _side_by_side(a: Fold, b: Fold, pair: Pair, found: Match) -> tuple[Floats, F
     losses = [fold.ledger.data for fold in folds]
     if len(rows[0]) == len(rows[1]) and found.all_of_a and found.all_of_b:
         same = np.array_equal(rows[0][found.a], rows[1][found.b])
+        same = same or not all(fold.ledger.has("rows") for fold in folds)
         return (losses[0][found.a], losses[1][found.b]) if same else None
     ids = [fold.ledger["batch_id"] for fold in folds]
     begins = pieces(ids[0], rows[0], ids[1], rows[1])

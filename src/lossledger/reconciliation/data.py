@@ -7,7 +7,7 @@ from typing import Any, cast
 from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.parting import epoch_ids
+from lossledger.reconciliation.parting import epoch_column
 from lossledger.reconciliation.reading import Reading
 
 _PARTS = ("FilterDataset", "ShardDataset", "SkipDataset", "TakeDataset", "Subset")
@@ -43,6 +43,8 @@ def shuffles(call: Call) -> bool:
     data, drawn = call.arguments.get("x"), call.arguments.get("shuffle", True) is not False
     if isinstance(data, str) and " of " in data:  # Keras takes its batches as they come
         drawn = "Shuffle" in data or "RandomSampler" in data
+    if data == "generator":  # nor does it draw what one yields
+        drawn = False
     return call.driver in OF_EPOCHS and drawn
 
 
@@ -50,6 +52,14 @@ def leaves_out(call: Call) -> bool:
     """Whether the data set that a driver was given takes a part of another one's rows."""
     data = call.arguments.get("x")
     return isinstance(data, str) and any(part in data for part in _PARTS)
+
+
+def trains_on_all(call: Call, rows: int) -> bool:
+    """Whether an epoch of so many rows has each row of the arrays that a driver was given."""
+    given = arrays_of(call.arguments.get("x")) if call.driver in OF_EPOCHS else []
+    shape = given[0].get("shape") if given else None
+    split = call.arguments.get("validation_split") or 0
+    return bool(shape) and math.floor(shape[0] * (1 - split)) == rows
 
 
 def reorders(reading: Reading) -> bool:
@@ -60,7 +70,8 @@ def reorders(reading: Reading) -> bool:
 
 def first_epochs(reading: Reading) -> list[Ids]:
     """The batches of a call's first epoch, and of the second."""
+    of_call = {"call": reading.call.number}
     return [
-        epoch_ids(reading.run, (reading.call,), {"call": reading.call.number, "epoch": epoch})
+        epoch_column(reading.run, (reading.call,), {**of_call, "epoch": epoch}, "batch_id")
         for epoch in (0, 1)
     ]

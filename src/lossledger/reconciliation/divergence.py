@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lossledger.entry import OF_EPOCHS
-from lossledger.reconciliation.align import Ids, order
-from lossledger.reconciliation.data import leaves_out
+from lossledger.reconciliation.align import Ids, order, same_rows
+from lossledger.reconciliation.data import first_epochs, leaves_out, shuffles, trains_on_all
 from lossledger.reconciliation.moves import SAME, near, number
 from lossledger.reconciliation.optimizers import counts, other_state
 from lossledger.reconciliation.pair import Pair
-from lossledger.reconciliation.parting import Parting, epoch_ids, last_unequal, parting
+from lossledger.reconciliation.parting import Parting, epoch_column, last_unequal, parting
 from lossledger.reconciliation.result import Divergence
 from lossledger.words import counted
 
@@ -116,7 +116,9 @@ def _lengths(pair: Pair, found: Parting) -> tuple[str, str]:
 def _ids(pair: Pair, found: Parting) -> list[Ids]:
     """The batches of the epochs that the step is of; 0 where they can't be compared."""
     sides = ((pair.a, found.a), (pair.b, found.b))
-    return [epoch_ids(e.run, e.calls, at) * np.uint64(pair.same_form) for e, at in sides]
+    return [
+        epoch_column(e.run, e.calls, at, "batch_id") * np.uint64(pair.same_form) for e, at in sides
+    ]
 
 
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
@@ -149,15 +151,40 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         return "unseen_rows", f"{told}; the one epoch has all batches of the other, and more."
     if how == "repeated":
         return "double_count", f"{told}; the one epoch trains again on batches of the other."
-    if pair.any_shuffled and pair.same_data is not False:
-        return "order", f"{told}; fit shuffles the rows, and the epochs don't hold the same ones."
+    others = how == "other" and _of_other_rows(pair, found)
+    if pair.any_shuffled and pair.same_data is not False and not others:
+        return "order", f"{told}; {_shuffled(pair)}, and the epochs don't hold the same ones."
     if pair.cut_short:
         ends = "steps_per_epoch ends both epochs, elsewhere in the same data"
         return "unseen_rows", f"{told}; {ends}."
     for name, reading in (("a", pair.a), ("b", pair.b)):
         if leaves_out(reading.call):
             return "unseen_rows", f"{told}; {name}'s data set takes a part of another one's rows."
+    if pair.without_remainder:
+        may = "other rows, or another order in which a remainder is dropped"
+        return "data", f"{told}; the epoch's sums of fingerprints differ: {may}."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _of_other_rows(pair: Pair, found: Parting) -> bool:
+    """Whether as many rows, whose sums differ, are others in whatever order.
+
+    They are where one side trains on all of its data, as its array tells, or a second epoch that
+    holds the same rows as the first.
+    """
+    sides = ((pair.a, found.a), (pair.b, found.b))
+    rows = [int(epoch_column(e.run, e.calls, at, "rows").sum()) for e, at in sides]
+    return rows[0] == rows[1] and any(
+        trains_on_all(each.call, rows[0]) or same_rows(*first_epochs(each))
+        for each in (pair.a, pair.b)
+    )
+
+
+def _shuffled(pair: Pair) -> str:
+    """Who draws the order at random, in words."""
+    named = [(n, e.call) for n, e in (("a", pair.a), ("b", pair.b)) if shuffles(e.call)]
+    sets = all(" of " in str(call.arguments.get("x")) for _, call in named)
+    return f"{named[0][0]}'s data set shuffles the rows" if sets else "fit shuffles the rows"
 
 
 def _drawn(pair: Pair) -> str:

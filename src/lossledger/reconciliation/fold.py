@@ -44,8 +44,9 @@ class Ledger:
         return self.columns[name][self.start :]
 
     def has(self, name: str) -> bool:
-        """Whether every entry of the epoch has the column."""
-        return name in self.columns and bool(np.isfinite(self[name]).all()) and len(self) > 0
+        """Whether every entry of the epoch has the column; rows that nobody said are 0."""
+        known = name in self.columns and bool(np.isfinite(self[name]).all()) and len(self) > 0
+        return known and (name != "rows" or bool(self[name].any()))
 
     @property
     def again(self) -> Mask:

@@ -11,7 +11,7 @@ import numpy as np
 
 from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
-from lossledger.reconciliation.align import begins_anew, same_rows
+from lossledger.reconciliation.align import begins_anew, drops_remainder, same_rows
 from lossledger.reconciliation.comparable import differences
 from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
@@ -223,6 +223,39 @@ class Pair:
     def any_shuffled(self) -> bool:
         """Whether one of the calls drew the order of its rows at random."""
         return any(shuffles(each.call) for each in (self.a, self.b))
+
+    @cached_property
+    def drawn_alike(self) -> bool:
+        """Whether both drew the order of their rows, by one seed, before anything else did."""
+        sides = (self.a, self.b)
+        seeds = {each.call.configuration.get("seed") for each in sides}
+        first = all(each.calls[0].number == 0 for each in sides) and not self.same_run
+        return self.shuffled and self.arrays and first and len(seeds) == 1 and None not in seeds
+
+    @cached_property
+    def without_remainder(self) -> bool:
+        """Whether the one drops a remainder that the other has.
+
+        Then rows in another order are not the same rows, either.
+        """
+        rows = [each.fold.ledger["rows"] for each in (self.a, self.b) if each.fold]
+        if len(rows) < 2 or self.same_data is False or not all(map(len, rows)):
+            return False
+        return drops_remainder(*rows) or drops_remainder(*rows[::-1])
+
+    @cached_property
+    def forgets_penalty(self) -> bool:
+        """Whether one side's first loss is the other's data term, and has no penalty on record."""
+        firsts = self._firsts
+        if self.same_call or not all(firsts):
+            return False
+        ids = {each["batch_id"] for each in firsts if each["batch_id"]}
+        return len(ids) < 2 and any(
+            math.isnan(other["penalty"])
+            and near(known["loss"] - known["penalty"], other["loss"])
+            and not near(known["loss"], other["loss"])
+            for known, other in (firsts, firsts[::-1])
+        )
 
     @cached_property
     def wraps(self) -> str:

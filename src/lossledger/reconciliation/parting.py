@@ -158,7 +158,7 @@ def _differences(a: Block, b: Block, ids: bool) -> dict[str, np.ndarray]:
     return {
         "epoch": a["place"] != b["place"],
         "batch": known & (a["batch_id"] != b["batch_id"]) & (a["rows"] == b["rows"]),
-        "rows": a["rows"] != b["rows"],
+        "rows": (a["rows"] != b["rows"]) & (a["rows"] != 0) & (b["rows"] != 0),
         "loss": ~alike(a["loss"].astype("f8"), b["loss"].astype("f8")),
         "learning_rate": rates & ~alike(a["learning_rate"], b["learning_rate"]),
         "updated": a["updated"] != b["updated"],
@@ -222,12 +222,12 @@ def first_step(run: Run, calls: Sequence[Call], steps: int) -> dict[str, Any] | 
     return None if block is None else _at(block, 0)
 
 
-def epoch_ids(run: Run, calls: Sequence[Call], at: Mapping[str, Any]) -> np.ndarray:
-    """The fingerprints of the batches of the epoch that an entry is of, uint64 (steps,)."""
+def epoch_column(run: Run, calls: Sequence[Call], at: Mapping[str, Any], name: str) -> np.ndarray:
+    """A column of the epoch that an entry is of, (steps,); of `batch_id`, uint64."""
     (call,) = [each for each in calls if each.number == at["call"]]
     parts: Sequence[np.ndarray] = [
-        block["batch_id"][block["epoch"] == at["epoch"]]
-        for _, block in entries_of(run.path, [call], ["epoch", "batch_id"])
+        block[name][block["epoch"] == at["epoch"]]
+        for _, block in entries_of(run.path, [call], ["epoch", name])
     ]
     return np.concatenate(parts) if parts else np.empty(0, np.uint64)
 

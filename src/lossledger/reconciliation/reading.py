@@ -1,5 +1,6 @@
 """Reads one of the two numbers: finds its run, call and epoch, and loads only what it folds."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,9 +10,10 @@ from lossledger import run as runs
 from lossledger.call import Call
 from lossledger.entry import MEASURED, OF_EPOCHS
 from lossledger.errors import LossLedgerError
+from lossledger.floats import same
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
-from lossledger.reconciliation.moves import Move, near
+from lossledger.reconciliation.moves import Move, near, number
 from lossledger.reconciliation.numbers import history, inside, keras_of, measured, never_reset
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
@@ -20,6 +22,9 @@ from lossledger.request import Request
 from lossledger.run import Run
 from lossledger.statistics import STATISTICS
 from lossledger.workers import workers_of
+
+_ROUNDED = 1e-4
+"""How far a sum that Keras keeps in float32 may be off, relatively."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +146,22 @@ def _read(spec: Spec, run: Run, epoch: int) -> Reading:
         fold, moves, note = _shown(Fold(ledger, form), number, run, call, (label, begin, end))
         return Reading(side(number, note), run, call, before, fold, moves, label, begin)
     fold = Fold(ledger, form)
-    return Reading(side(fold.value), run, call, before, fold, (), label, begin)
+    note = _shown_otherwise(spec, run, call, fold, label)
+    return Reading(side(fold.value, note), run, call, before, fold, (), label, begin)
+
+
+def _shown_otherwise(spec: Spec, run: Run, call: Call, fold: Fold, epoch: int) -> str:
+    """What `fit` showed, where nobody asked for a statistic and it is another number."""
+    plain = Spec(spec.run, spec.text, call=spec.call, model=spec.model, epoch=spec.epoch)
+    if spec != plain or call.driver not in OF_EPOCHS:
+        return ""
+    items = [i for i in call.reported if (i.get("place"), i.get("epoch")) == ("history", epoch)]
+    if call.loss_name not in [item.get("name") for item in items]:
+        return ""
+    shown = history(run, call, spec, epoch)
+    if math.isclose(shown, fold.value, rel_tol=_ROUNDED) or same(shown, fold.value):
+        return ""
+    return f"History has {number(shown)}, which is :reported"
 
 
 def _of_evaluations(spec: Spec) -> bool:

@@ -173,7 +173,7 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
     rows = _counts(pair)
-    if len(set(rows)) > 1 and parted.cause != "double_count":
+    if len(set(rows)) > 1 and all(rows) and parted.cause != "double_count":
         causes.add("unseen_rows")
     if parted.cause == "double_count":
         causes.discard("unseen_rows")
@@ -186,6 +186,12 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.discard("unseen_rows")  # an argument that left no row out
     if parted.cause != "data" and same:
         causes.discard("data")
+    if parted.cause == "data" and len(set(rows)) == 1:
+        causes.discard("unseen_rows")  # an argument that leaves as many rows as the other has
+    if parted.cause == "data" and (
+        pair.without_remainder or (pair.any_shuffled and not pair.drawn_alike)
+    ):
+        causes.add("order")  # which other rows don't tell
     arrays = all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"]))
     if arrays and (same or parted.cause == "data"):
         causes.discard("precision")  # a dtype of arrays that changed no value, or beside others
