@@ -5,8 +5,10 @@ A share of a step is a row with its loss and its weight. The step's loss is thei
 of a sum and a weight merge (see `lossledger.statistics`). A run without shares is read as it is.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ import numpy as np
 from lossledger import store
 from lossledger.entry import NAMES, WHOLE, dtype_of
 from lossledger.folder import read_json
+from lossledger.merging import WORKER, Rows, merged, steps_begin
 from lossledger.segments.spans import Spans
 from lossledger.segments.tables import null, table_of, unknown
 from lossledger.workers import entries_folders, is_shared, is_written, workers_of
@@ -27,14 +30,10 @@ __all__ = ["Missing", "Tail", "fold", "missing", "outputs", "scan", "state", "ta
 MISSING = "missing"
 """A column that `scan` can give of a run with workers: how many have no row of the step."""
 
-WORKER = "worker"
-
 _SUMMED = ("weight", "rows", "elements", "sample_weight")
 _MEANS = ("loss", "penalty")
 _FIRST = ("step", "call", "model", "epoch", "batch", "learning_rate", "time", "updated", "reported")
 _NEEDED = ("step", "call", "replica", "weight", "rows")
-
-Block = dict[str, np.ndarray]
 
 
 def state(folder: Path) -> tuple[object, ...]:
@@ -50,7 +49,7 @@ def outputs(folder: Path) -> tuple[str, ...]:
 
 def scan(
     folder: Path, columns: Sequence[str] | None = None, *, shares: bool = False
-) -> Iterator[Block]:
+) -> Iterator[Rows]:
     """Reads a run's entries block by block, a row a step; see `lossledger.store.scan`.
 
     Where shares are folded, losses are float64, and the steps of a call ascend.
@@ -69,7 +68,10 @@ def scan(
     stored = list(dict.fromkeys((*names, *_NEEDED)))
     stored = [name for name in stored if name not in (MISSING, WORKER)]
     workers = _workers(folder)
-    for rows in _in_step(entries_folders(folder), stored):
+    written = {
+        rank: store.scan(path, stored, more=stored) for rank, path in entries_folders(folder)
+    }
+    for rows in merged(written):
         block = rows if shares else fold(rows, workers)
         yield {name: block[name] for name in names}
 
@@ -96,31 +98,28 @@ def missing(folder: Path) -> list[Missing]:
     if not is_shared(folder) or not workers_of(folder):
         return []
     count = _workers(folder)
-    steps: dict[int, int] = {}
-    has: dict[tuple[int, int], tuple[int, int]] = {}
+    steps: Counter[int] = Counter()
+    has: Counter[int] = Counter()
+    last: dict[int, int] = {}
     for rows in scan(folder, ["step", "call"], shares=True):
-        shares = rows["replica"] != WHOLE
-        step, worker = rows["step"][shares], rows[WORKER][shares]
-        if not len(step):
-            continue
-        call = int(rows["call"][0])
-        steps[call] = steps.get(call, 0) + len(_begins(step))
-        first = (np.diff(step, prepend=-1) != 0) | (np.diff(worker, prepend=-1) != 0)
-        for rank in np.unique(worker).tolist():
-            own = step[first & (worker == rank)]
-            before = has.get((call, rank), (0, -1))[0]
-            has[call, rank] = (before + len(own), int(own[-1]))
+        rows = {name: values[rows["replica"] != WHOLE] for name, values in rows.items()}
+        steps.update(_counted(rows["call"][steps_begin(rows)]))
+        own = steps_begin(rows, of=("call", "step", WORKER))
+        share = rows["call"][own].astype(np.int64) * count + rows[WORKER][own]
+        has.update(_counted(share))
+        shares, place = np.unique(share[::-1], return_index=True)
+        last |= dict(zip(shares.tolist(), rows["step"][own][::-1][place].tolist(), strict=True))
     return [
-        Missing(
-            rank,
-            call,
-            total - has.get((call, rank), (0, 0))[0],
-            has.get((call, rank), (0, None))[1],
-        )
+        Missing(worker, call, total - has[share], last.get(share))
         for call, total in steps.items()
-        for rank in range(count)
-        if has.get((call, rank), (0, 0))[0] < total
+        for worker, share in enumerate(range(call * count, (call + 1) * count))
+        if has[share] < total
     ]
+
+
+def _counted(numbers: np.ndarray) -> dict[int, int]:
+    found, counts = np.unique(numbers, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
 def _workers(folder: Path) -> int:
@@ -128,80 +127,31 @@ def _workers(folder: Path) -> int:
     return count if isinstance(count, int) else len(workers_of(folder))
 
 
-def _in_step(folders: Sequence[tuple[int, Path]], columns: Sequence[str]) -> Iterator[Block]:
-    """The rows of all shares, those of a step side by side, each step in one block.
-
-    The share that is furthest behind is read on. Memory holds what the others are ahead.
-    """
-    blocks = {rank: store.scan(path, columns, more=columns) for rank, path in folders}
-    reached = {rank: -1 for rank in blocks}
-    ends: dict[int, dict[int, int]] = {rank: {} for rank in blocks}
-    waiting: dict[int, list[Block]] = {}
-    while blocks:
-        rank = min(blocks, key=lambda each: reached[each])
-        block = next(blocks[rank], None)
-        if block is None:
-            del blocks[rank]
-        elif len(block["step"]):
-            reached[rank] = max(reached[rank], int(block["step"].max()))
-            for call in np.unique(block["call"]).tolist():
-                of_call = block["call"] == call
-                part = {name: values[of_call] for name, values in block.items()}
-                part[WORKER] = np.full(len(part["step"]), rank, "i4")
-                waiting.setdefault(call, []).append(part)
-                ends[rank][call] = int(part["step"][-1])
-        for call, parts in list(waiting.items()):
-            # The last step that a share has reached may go on in its next block.
-            limit = min((ends[each].get(call, -1) for each in blocks), default=None)
-            if limit is None or any(part["step"][0] < limit for part in parts):
-                ready, waiting[call] = _ready(parts, limit)
-                yield from ready
-
-
-def _ready(parts: Sequence[Block], limit: int | None) -> tuple[list[Block], list[Block]]:
-    """The rows before a step, in the order of steps, and the others; all before `None`.
-
-    A step's rows lie worker by worker: those of one may have come in two blocks, with others' in
-    between.
-    """
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.lexsort((rows[WORKER], rows["step"]))
-    rows = {name: values[order] for name, values in rows.items()}
-    cut = len(order) if limit is None else int(np.searchsorted(rows["step"], limit))
-    pieces = [{n: v[part] for n, v in rows.items()} for part in (slice(cut), slice(cut, None))]
-    ready, rest = ([piece] if len(piece["step"]) else [] for piece in pieces)
-    return ready, rest
-
-
-def fold(rows: Block, workers: int = 1) -> Block:
+def fold(rows: Rows, workers: int = 1) -> Rows:
     """One row a step of rows that lie side by side; see the module.
 
     A share of no weight has no part in a mean. A row that is the whole step (`replica` -1) is the
     same in every worker, and stands alone. Fingerprints of shares add up, lane by lane, mod 2^32.
 
     Args:
-        rows: Columns of one call, with `worker`, `replica`, `step`, `weight` and `rows`; losses of
+        rows: Columns, with `worker`, `replica`, `call`, `step`, `weight` and `rows`; losses of
             named outputs are weighted by rows.
         workers: How many workers there are: `missing` says how many have no row of a step.
     """
-    begins = _begins(rows["step"])
+    begins = steps_begin(rows)
     again = (rows["replica"] == WHOLE) & (
         np.arange(len(rows["step"]))
         != np.repeat(begins, np.diff(np.append(begins, len(rows["step"]))))
     )
     if again.any():
         rows = {name: values[~again] for name, values in rows.items()}
-        begins = _begins(rows["step"])
+        begins = steps_begin(rows)
     return {name: _folded(name, rows, begins) for name in rows} | {
         MISSING: _missing(rows, begins, workers)
     }
 
 
-def _begins(step: np.ndarray) -> np.ndarray:
-    return np.flatnonzero(np.diff(step, prepend=-1))
-
-
-def _folded(name: str, rows: Block, begins: np.ndarray) -> np.ndarray:
+def _folded(name: str, rows: Rows, begins: np.ndarray) -> np.ndarray:
     values = rows[name]
     if name in _FIRST or name in (WORKER, "replica"):
         return values[begins]
@@ -245,7 +195,7 @@ def _added(ids: np.ndarray, rows: np.ndarray, begins: np.ndarray) -> np.ndarray:
     return np.where(unknown, np.uint64(0), high << np.uint64(32) | low)
 
 
-def _missing(rows: Block, begins: np.ndarray, workers: int) -> np.ndarray:
+def _missing(rows: Rows, begins: np.ndarray, workers: int) -> np.ndarray:
     change = np.diff(rows[WORKER], prepend=-1) != 0
     change[begins] = True
     there = np.add.reduceat(change, begins, dtype=np.int32)
@@ -271,7 +221,7 @@ class Tail:
         self._plain = store.Tail(folder, columns)
         self._done = False
 
-    def read(self) -> Iterator[Block]:
+    def read(self) -> Iterator[Rows]:
         """The entries since the last reading, which must have been read to its end."""
         if not is_shared(self._folder):
             yield from self._plain.read()
@@ -283,7 +233,7 @@ class Tail:
             for block in scan(self._folder, [*self._columns, *outputs(self._folder)]):
                 yield self._with_nulls(block)
 
-    def _with_nulls(self, block: Block) -> Block:
+    def _with_nulls(self, block: Rows) -> Rows:
         apart = {WORKER, MISSING, *_NEEDED} - set(self._columns)
         found = {name: values for name, values in block.items() if name not in apart}
         for name, values in [*found.items()]:
@@ -293,24 +243,12 @@ class Tail:
         return found
 
 
-def _by_steps(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Rows of one process's replicas call by call, no step in two blocks."""
-    held: dict[int, Block] = {}
-    for block in blocks:
-        marks = {null(name) for name in block}
-        columns = {name: values for name, values in block.items() if name not in marks}
-        for call in np.unique(columns["call"]).tolist():
-            rows = {name: values[columns["call"] == call] for name, values in columns.items()}
-            rows[WORKER] = np.zeros(len(rows["step"]), "i4")
-            if call in held and held[call].keys() != rows.keys():  # another named loss
-                yield held.pop(call)
-            if call in held:
-                rows = {name: np.concatenate((held[call][name], v)) for name, v in rows.items()}
-            cut = int(_begins(rows["step"])[-1])
-            held[call] = {name: values[cut:] for name, values in rows.items()}
-            if cut:
-                yield {name: values[:cut] for name, values in rows.items()}
-    yield from held.values()
+def _by_steps(blocks: Iterator[Rows]) -> Iterator[Rows]:
+    """Rows of one process's replicas, no step in two blocks; its named losses may change."""
+    marks = null("")
+    told = ({n: v for n, v in each.items() if not n.startswith(marks)} for each in blocks)
+    for _, alike in groupby(told, key=tuple):
+        yield from merged({0: alike})
 
 
 def table(

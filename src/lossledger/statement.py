@@ -68,7 +68,8 @@ class Windows:
 
     def __init__(self, limit: int | None = WINDOW) -> None:
         self._limit = limit
-        self._held: Block = {}
+        self._held: list[Block] = []
+        self._rows = 0
 
     def feed(self, block: Block) -> Iterator[tuple[Block, bool]]:
         """Takes a block with the column `epoch` and any others.
@@ -76,25 +77,29 @@ class Windows:
         Yields:
             A window, and whether it ends an epoch; one that doesn't is a part of one epoch.
         """
-        held = self._held
-        held = {n: np.concatenate((held[n], v)) for n, v in block.items()} if held else block
-        self._held = held
-        if len(held["epoch"]) < (self._limit or WINDOW):
+        self._held.append(block)
+        self._rows += len(block["epoch"])
+        if self._rows < (self._limit or WINDOW):
             return
-        changes = np.flatnonzero(np.diff(held["epoch"]))
-        if len(changes):
-            cut = int(changes[-1]) + 1
-            self._held = {name: values[cut:] for name, values in held.items()}
+        if self._held[0]["epoch"][0] != block["epoch"][-1]:
+            held = self._joined()
+            cut = int(np.flatnonzero(np.diff(held["epoch"]))[-1]) + 1
+            self._held = [{name: values[cut:] for name, values in held.items()}]
+            self._rows = len(held["epoch"]) - cut
             yield {name: values[:cut] for name, values in held.items()}, True
         elif self._limit is not None:
-            self._held = {}
-            yield held, False
+            yield self._joined(), False
 
     def rest(self) -> Iterator[tuple[Block, bool]]:
         """The last window, when all blocks were fed."""
-        held, self._held = self._held, {}
-        if held:
-            yield held, True
+        if self._held:
+            yield self._joined(), True
+
+    def _joined(self) -> Block:
+        held, self._held, self._rows = self._held, [], 0
+        if len(held) == 1:
+            return held[0]
+        return {name: np.concatenate([block[name] for block in held]) for name in held[0]}
 
 
 class RunningMeans:
@@ -152,7 +157,7 @@ class Statements:
                 stated.append(part.then(first).statement())
                 window = {name: values[cut:] for name, values in window.items()}
             self._part = None
-            stated += _whole(window)
+            stated += states(window)
         return stated
 
 
@@ -200,7 +205,7 @@ class _Part:
         )
 
 
-def _whole(window: Block) -> Iterator[EpochStatement]:
+def states(window: Block) -> Iterator[EpochStatement]:
     """States epochs that lie in the window from end to end."""
     if not len(window["epoch"]):
         return

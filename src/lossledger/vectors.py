@@ -15,3 +15,10 @@ Ids: TypeAlias = NDArray[np.uint64]
 def distinct(numbers: np.ndarray) -> int:
     """How many different numbers there are; equal ones lie side by side."""
     return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + len(numbers[:1])
+
+
+def among(numbers: np.ndarray, known: Integers) -> Mask:
+    """Which of some numbers are among others that ascend, of which there may be very many."""
+    if not len(known):
+        return np.zeros(len(numbers), bool)
+    return known[np.minimum(np.searchsorted(known, numbers), len(known) - 1)] == numbers

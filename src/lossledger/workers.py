@@ -65,13 +65,10 @@ def workers_of(folder: Path) -> dict[int, Path]:
 
 
 def _folders(folder: Path) -> dict[int, Path]:
-    found: dict[int, Path] = {}
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            name = WORKER.fullmatch(path.name)
-            if name and (path / "run.json").is_file():
-                found[int(name[1])] = path
-    return dict(sorted(found.items()))
+    names = os.listdir(folder) if folder.is_dir() else []
+    ranks = sorted(int(name[1]) for each in names if (name := WORKER.fullmatch(each)))
+    shares = {rank: worker_folder(folder, rank) for rank in ranks}
+    return {rank: path for rank, path in shares.items() if (path / "run.json").is_file()}
 
 
 def is_written(folder: Path) -> bool:

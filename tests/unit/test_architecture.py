@@ -30,7 +30,18 @@ LEVELS: tuple[set[str], ...] = (
         "conventions",
         "request",
     }
-    | {"folder", "lock", "segments.*", "records", "store", "shares", "workers", "catalog", "growth"}
+    | {
+        "folder",
+        "lock",
+        "segments.*",
+        "records",
+        "store",
+        "shares",
+        "merging",
+        "workers",
+        "catalog",
+    }
+    | {"catalog", "growth"}
     | {"objects", "copies", "uploads"},
     # What a run says.
     {"call", "chosen", "continued", "folded", "restored", "statement", "reported", "returned"}

@@ -8,7 +8,7 @@ import pytest
 from made import Made, fitted
 
 import lossledger as ll
-from lossledger import LossLedgerError, shares, statement, store
+from lossledger import LossLedgerError, folded, shares, statement, store
 from lossledger.run import Run
 from lossledger.statistics import STATISTICS
 
@@ -62,8 +62,9 @@ def test_epochs_of_a_fit(fit):
     assert set(vars(statements[0])) == set(fields)
 
 
+@pytest.mark.parametrize("short", [0, 450])
 @pytest.mark.parametrize("window", [1, 7, 50, 51, 120, 1000])
-def test_a_window_of_any_size_states_the_same(tmp_path, monkeypatch, window):
+def test_a_window_of_any_size_states_the_same(tmp_path, monkeypatch, window, short):
     made = Made(tmp_path)
     # A block has 50 rows here: epochs begin and end inside one, at its edge, or span several.
     lengths = [1, 49, 200, 1, 130, 3, 66]
@@ -71,14 +72,17 @@ def test_a_window_of_any_size_states_the_same(tmp_path, monkeypatch, window):
     loss, weight = made.steps(
         rng.normal(size=450), epoch=epoch, weight=rng.integers(1, 9, 450).astype("f8")
     )
+    monkeypatch.setattr(folded, "SHORT", short)
     monkeypatch.setattr(statement, "WINDOW", window)
     monkeypatch.setattr(statement.Windows.__init__, "__defaults__", (window,))
     statements = made.close().epochs()
     assert_stated(statements, [judged(loss[epoch == e], weight[epoch == e]) for e in range(7)])
 
 
+@pytest.mark.parametrize("short", [0, 12])
 @pytest.mark.parametrize("segment_rows", [2, 50])
-def test_losses_that_are_not_finite(tmp_path, monkeypatch, segment_rows):
+def test_losses_that_are_not_finite(tmp_path, monkeypatch, segment_rows, short):
+    monkeypatch.setattr(folded, "SHORT", short)
     monkeypatch.setattr(statement.Windows.__init__, "__defaults__", (2,))
     made = Made(tmp_path, segment_rows=segment_rows)
     made.steps([1, np.nan, 3, 5], epoch=0)
@@ -244,8 +248,7 @@ def test_many_calls_cost_few_passes(tmp_path, monkeypatch):
     made = Made(tmp_path)
     made.writer.close()
     made.writer = store.Writer(made.path)
-    for number in range(1000):
-        made.steps(rng.random(3), call=number, epoch=0)
+    told = [made.steps(rng.random(3), call=number, epoch=0) for number in range(1000)]
     made.writer.close()
     lines = [json.dumps({"call": number, "driver": "fit"}) for number in range(1000)]
     (made.path / "calls.jsonl").write_text("\n".join(lines) + "\n")
@@ -256,7 +259,7 @@ def test_many_calls_cost_few_passes(tmp_path, monkeypatch):
         return scan(folder, *arguments, **options)
 
     monkeypatch.setattr(shares, "scan", counted)
-    assert len(Run(made.path).epochs()) == 1000
+    assert_stated(Run(made.path).epochs(), [judged(*each) for each in told])
     assert len(passes) < 5
 
 
@@ -281,3 +284,6 @@ def test_an_epoch_of_tens_of_thousands_of_calls(tmp_path):
     found = run.entries("loss", epoch=1)["loss"].to_numpy()
     np.testing.assert_array_equal(found, np.arange(4.0 * calls).reshape(-1, 2, 2)[:, 1].ravel())
     assert run.entries("loss", model=0).num_rows == 4 * calls
+    of_epoch = np.arange(4.0 * calls).reshape(-1, 2, 2)[:, 1]
+    np.testing.assert_array_equal(run.losses(epoch=1), of_epoch.ravel())
+    np.testing.assert_array_equal(run.statistic("epoch_mean", epoch=1), of_epoch.mean(1))

@@ -1,5 +1,6 @@
 """Replicas' and workers' shares of a step are read as one entry: their fold, by its own laws."""
 
+import itertools
 import json
 import os
 
@@ -96,6 +97,50 @@ def test_split_entries_merge_to_the_whole(tmp_path_factory, seed, count, replica
     assert len(raw) == steps * count * replicas
     assert opened.missing == []
     assert opened.complete
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 3),
+    calls=st.integers(1, 12),
+    steps=st.integers(1, 60),
+    replicas=st.integers(1, 2),
+)
+def test_many_calls_whose_steps_alternate(tmp_path_factory, seed, count, calls, steps, replicas):
+    """Of one call after the other, in blocks of any size; of some steps a worker has no row."""
+    rng = np.random.default_rng(seed)
+    run = Shared(tmp_path_factory.mktemp("shared"), count, segment_rows=20)
+    call_of = rng.integers(0, calls, steps) if calls % 2 else np.sort(rng.integers(0, calls, steps))
+    there = rng.random((count, steps)) < 0.8
+    lacks = rng.integers(0, calls)  # this call is the first worker's alone
+    there[1:] &= call_of != lacks
+    there[0] |= ~there.any(0)
+    losses = rng.integers(0, 100, (count, steps, replicas)).astype("f8")
+    rows = rng.integers(1, 9, (count, steps, replicas))
+    for rank in range(count):
+        mine = np.flatnonzero(there[rank])
+        cuts = np.flatnonzero(rng.random(len(mine)) < 0.3)
+        for part in np.split(mine, cuts):
+            run.write(
+                rank, step=np.repeat(part, replicas), call=np.repeat(call_of[part], replicas),
+                replica=np.tile(np.arange(replicas), len(part)), loss=losses[rank, part].ravel(),
+                weight=rows[rank, part].ravel().astype("f8"), rows=rows[rank, part].ravel(),
+            )  # fmt: skip
+        for call in range(1, calls):
+            append_line(run.folders[rank] / "calls.jsonl", {"call": call, "driver": "fit"})
+        run.close(rank)
+    opened = ll.open(run.path)
+    for call in range(calls):
+        at = np.flatnonzero(call_of == call)
+        stated = [np.average(losses[there[:, s], s], weights=rows[there[:, s], s]) for s in at]
+        np.testing.assert_allclose(opened.losses(call=call), stated, rtol=1e-14)
+    lost = {(each.worker, each.call): (each.steps, each.last) for each in opened.missing}
+    for rank, call in itertools.product(range(count), np.unique(call_of).tolist()):
+        own = np.flatnonzero(there[rank] & (call_of == call))
+        lacking = int((call_of == call).sum()) - len(own)
+        last = int(own[-1]) if len(own) else None
+        assert lost.get((rank, call)) == ((lacking, last) if lacking else None)
 
 
 def test_a_worker_without_a_named_loss_hides_nothing(tmp_path):
@@ -218,6 +263,7 @@ def test_fingerprints_of_shares_add_up():
     """Lane by lane, modulo 2^32; not known where that of a share with rows isn't."""
     high, low = 2**32 - 1, 5
     rows = {
+        "call": np.zeros(6, "i4"),
         "step": np.array([0, 0, 1, 1, 2, 2]),
         "worker": np.array([0, 1] * 3),
         "replica": np.zeros(6, "i4"),
@@ -232,6 +278,7 @@ def test_fingerprints_of_shares_add_up():
 
 def test_what_is_not_known_stays_so():
     rows = {
+        "call": np.zeros(4, "i4"),
         "step": np.array([0, 0, 1, 1]),
         "worker": np.array([0, 1, 0, 1]),
         "replica": np.zeros(4, "i4"),

@@ -92,8 +92,8 @@ class ReplicasEngine(TensorFlowEngine):
         rows = super().column(flat, "rows") if "rows" in columns else weight
         nobody = np.zeros(len(flat), "i4")
         step = np.repeat(np.arange(len(window)), window.shape[1])
-        shares = {"step": step, WORKER: nobody, "replica": nobody, "rows": rows, "weight": weight}
-        return fold(shares | {name: values})[name]
+        shares = {WORKER: nobody, "replica": nobody, "call": nobody, "step": step}
+        return fold(shares | {"rows": rows, "weight": weight, name: values})[name]
 
 
 def check(model: Any) -> None:

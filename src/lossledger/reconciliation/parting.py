@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from lossledger import shares
-from lossledger.call import Call, entries_of
+from lossledger.call import Call, entries_of, split
 from lossledger.floats import equal
 from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
@@ -254,16 +254,16 @@ def last_unequal(run: Run, calls: Sequence[Call], steps: int) -> tuple[int, tupl
     places = dict.fromkeys(numbers, 0)
     found: tuple[int, tuple[int, ...]] | None = None
     for block in shares.scan(run.path, ["step", "call", "rows"], shares=True):
-        call = int(block["call"][0])
-        if "replica" not in block or call not in before:
-            continue
-        begins = np.flatnonzero(np.diff(block["step"], prepend=-1))
-        least, most = (each.reduceat(block["rows"], begins) for each in (np.minimum, np.maximum))
-        place = before[call] + places[call] + np.arange(len(begins))
-        places[call] += len(begins)
-        unequal = np.flatnonzero((least != most) & (place < steps))
-        if len(unequal):
-            last = unequal[-1]
-            rows = np.split(block["rows"], begins[1:])[last]
-            found = (int(place[last]), tuple(rows.tolist()))
+        for call, part in split(block):
+            if call not in before:
+                continue
+            begins = np.flatnonzero(np.diff(part["step"], prepend=-1))
+            least, most = (each.reduceat(part["rows"], begins) for each in (np.minimum, np.maximum))
+            place = before[call] + places[call] + np.arange(len(begins))
+            places[call] += len(begins)
+            unequal = np.flatnonzero((least != most) & (place < steps))
+            if len(unequal):
+                last = unequal[-1]
+                rows = np.split(part["rows"], begins[1:])[last]
+                found = max(found or (-1, ()), (int(place[last]), tuple(rows.tolist())))
     return found
