@@ -105,7 +105,7 @@ def reported_by(
         concerned = [call for call in calls if call.number in values]
         facts = _facts(read, concerned, column, version)
         for call in concerned:
-            mine = {epoch: fact for (number, epoch), fact in facts.items() if number == call.number}
+            mine = facts.get(call.number, {})
             whole = "ended" in call.info or (complete and call.attempt == latest)
             unwritten = None if whole else max(mine, default=None)
             for item in _history(call, column, values[call.number], mine, version):
@@ -138,14 +138,14 @@ class _Facts:
     steps: int
 
 
-Facts: TypeAlias = Mapping[tuple[int, int], _Facts]  # by call and epoch
+Facts: TypeAlias = dict[int, _Facts]  # by epoch
 
 
 def _history(
     call: Call,
     column: str,
     values: list[tuple[int, float]],
-    facts: Mapping[int, _Facts],
+    facts: Facts,
     version: str,
 ) -> Iterator[Reported]:
     name = call.loss_name if column == "loss" else column
@@ -175,8 +175,9 @@ def _weights(call: Call, column: str) -> str:
     return "one" if kinds.get(column) == "one" else "rows"
 
 
-def _facts(read: Read, calls: Sequence[Call], column: str, version: str) -> Facts:
-    facts: dict[tuple[int, int], _Facts] = {}
+def _facts(read: Read, calls: Sequence[Call], column: str, version: str) -> dict[int, Facts]:
+    """By call."""
+    facts: dict[int, Facts] = {}
     windows = {call.number: (call.steps, Windows(limit=None)) for call in calls}
     for call, block in read(calls, ["epoch", column, "weight", "rows"]):
         left, held = windows[call.number]
@@ -184,7 +185,8 @@ def _facts(read: Read, calls: Sequence[Call], column: str, version: str) -> Fact
         windows[call.number] = (left, held)
         # What it holds goes with its last entry: a run may have thousands of calls.
         for window, _ in (*held.feed(block), *(() if left else held.rest())):
-            facts |= _facts_of(call, window, column, _statistic(call, version))
+            found = _facts_of(call, window, column, _statistic(call, version))
+            facts.setdefault(call.number, {}).update(found)
     return facts
 
 
@@ -211,7 +213,7 @@ def _facts_of(call: Call, window: Block, column: str, statistic: str) -> Facts:
         steps.tolist(),
         strict=True,
     )
-    return {(call.number, epoch): _Facts(*fact) for epoch, *fact in rows}
+    return {epoch: _Facts(*fact) for epoch, *fact in rows}
 
 
 def _rounded(value: float) -> float:

@@ -32,11 +32,13 @@ class Stated:
         epochs: The call of each epoch, and its statement.
         begins: (epochs + 1,) entries of the track before each, and all of them.
         rows: (epochs + 1,) rows before each, and all of them.
+        std: (epochs,) the standard deviation of its losses.
     """
 
     epochs: Sequence[tuple[Call, EpochStatement]]
     begins: Integers
     rows: Integers
+    std: Floats
 
     @classmethod
     def of(
@@ -46,7 +48,8 @@ class Stated:
         epochs = [(call, each) for call in calls for each in statements[call.number]]
         steps = np.array([0, *(each.steps for _, each in epochs)], np.int64)
         rows = np.array([0, *(each.rows for _, each in epochs)], np.int64)
-        return cls(epochs, np.cumsum(steps), np.cumsum(rows))
+        std = np.array([each.std for _, each in epochs], np.float64)
+        return cls(epochs, np.cumsum(steps), np.cumsum(rows), std)
 
     @property
     def entries(self) -> int:
@@ -158,9 +161,10 @@ class Track:
             ("time", np.maximum.accumulate(times)),
         ):
             self._axes[name].feed(start, values)
-        std = np.array([each.std for _, each in self.stated.epochs])
-        begun = self.stated.begins[epoch]
-        facts = Places(places - begun, rows_before - self.stated.rows[epoch], std[epoch])
+        stated = self.stated
+        facts = Places(
+            places - stated.begins[epoch], rows_before - stated.rows[epoch], stated.std[epoch]
+        )
         self.notable.feed(call.number, {**block, "loss": loss}, ema, facts)
         self._rows = (start + len(loss), float(rows_before[-1] + block["rows"][-1]))
 

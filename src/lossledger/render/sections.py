@@ -11,6 +11,7 @@ from lossledger.render.figures import Format, difference
 from lossledger.render.markup import Column, Html, element, joined, table
 from lossledger.render.notes import EPOCHS_FROM, notes
 from lossledger.render.waterfall import waterfall
+from lossledger.reported import Reported
 from lossledger.run import Call, EpochStatement
 from lossledger.statistics import STATISTICS
 from lossledger.words import counted
@@ -216,8 +217,10 @@ def _notes(content: Content) -> list[str]:
     found: list[str] = []
     for run, name, items in zip(content.runs, content.names, content.reported, strict=True):
         keras = run.info.get("versions", {}).get("keras")
-        for call in dict.fromkeys(each.call for each in items):
-            mine = [each for each in items if each.call == call]
+        of_call: dict[int, list[Reported]] = {}
+        for each in items:
+            of_call.setdefault(each.call, []).append(each)
+        for call, mine in of_call.items():
             several = f"{name}, call {call}: " if len(content.runs) > 1 or call else ""
             found += [f"{several}{note}.".replace("..", ".") for note in notes(mine, keras)]
     rest = len(found) - _CALLS
