@@ -213,6 +213,32 @@ def test_a_step_that_returns_a_mean_of_its_own(tmp_path, resets, by_rows):
     assert "state_not_reset" not in {each.cause for each in first.causes if abs(each.amount) > 1e-6}
 
 
+@pytest.mark.parametrize("rows", [None, ROWS])
+@pytest.mark.parametrize("statistic", ["batch_mean", "epoch_mean", "last"])
+def test_a_loop_that_gives_its_mean_so_far_as_a_steps_loss(tmp_path, rows, statistic):
+    """Two epochs of a loop that prints what it hands on; it need not say its rows."""
+    losses = sgd()[0]["loss"].astype("f4").astype("f8")
+    means = np.concatenate([np.cumsum(part) / np.arange(1, 4) for part in losses.reshape(2, 3)])
+    made = Made(tmp_path, "own")
+    made.call(0, driver="custom", weight_kind="one" if rows is None else "rows")
+    for epoch, part in enumerate(means.reshape(2, 3)):
+        made.steps(
+            part, epoch=epoch, weight=1.0 if rows is None else rows, batch_id=np.zeros(3, "u8"),
+            rows=np.zeros(3) if rows is None else rows,
+        )  # fmt: skip
+    own = made.close()
+    result = ll.reconcile(recorded(tmp_path, "plain"), (own, statistic))
+    weights = {"epoch_mean": np.ones(3) if rows is None else rows}.get(statistic, np.ones(3))
+    shown = means[-1] if statistic == "last" else np.average(means[3:], weights=weights)
+    plain = np.average(losses[3:], weights=weights)
+    weighting = plain - np.average(losses[3:], weights=ROWS)
+    wanted = {("convention", "exact"): shown - plain, ("weighting", "exact"): weighting}
+    found = {key: amount for key, amount in causes(result).items() if abs(amount) > 1e-6}
+    close(found, {key: amount for key, amount in wanted.items() if abs(amount) > 1e-6})
+    assert result.gap == pytest.approx(shown - np.average(losses[3:], weights=ROWS), abs=1e-6)
+    assert result.b.note.startswith("it gives run.step a mean of its own")
+
+
 @pytest.mark.parametrize("divided", [False, True])
 def test_a_step_that_returns_an_exponential_mean(tmp_path, divided):
     custom = {"history_is": "last", "configuration": {"custom_train_step": True}}

@@ -1,7 +1,8 @@
-"""A step of the user's that returns a mean of its own for its loss, where the other training tells.
+"""A step of the user's that tells a mean of its own for its loss, where the other training shows.
 
-Nothing in such a step shows the loss of a batch, so its entries are what it returns. But a training
-of the same batches from the same weights, whose entries are losses, gives these means.
+A `train_step` may return one, or a loop give it to `run.step`; nothing there shows the loss of a
+batch, so the entries are these means. But a training of the same batches from the same weights,
+whose entries are losses, gives them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,11 @@ from lossledger.reconciliation.reading import Reading
 from lossledger.vectors import Floats, Integers
 
 _COLUMNS = ("loss", "rows", "epoch", "batch_id")
-_NOTE = "its train_step returns a mean of its own, and no step's loss"
+_RETURNS = "its train_step returns a mean of its own, and no step's loss"
+_GIVES = "it gives run.step a mean of its own, and no step's loss"
 _NEWTON, _STEP = 8, 1e-6
-_ADVICE = "Return the step's loss, or a metric of Keras's that the model lists."
+_RETURN = "Return the step's loss, or a metric of Keras's that the model lists."
+_GIVE = "Give run.step the step's loss."
 
 
 def seen_through(a: Reading, b: Reading) -> tuple[Reading, Reading]:
@@ -34,23 +37,48 @@ def _told_by(reading: Reading, other: Reading) -> Reading:
         return reading
     mine, theirs = _columns(reading), _columns(other)
     shown, losses = mine["loss"], theirs["loss"][: len(mine["loss"])]
-    same = all(np.array_equal(mine[n], theirs[n][: len(shown)]) for n in ("rows", "batch_id"))
-    if len(shown) < 2 or not same or alike(shown, losses).all():
+    if len(shown) < 2 or len(losses) < len(shown) or alike(shown, losses).all():
         return reading
+    if not all(_agree(mine[name], theirs[name][: len(shown)]) for name in ("rows", "batch_id")):
+        return reading
+    own = reading.fold.form if reading.fold else Form.named("last")
     for form, begins, weights in _means(mine):
         if alike(shown, running_mean(losses, weights, begins)).all():
-            return _as_fold(reading, form, losses, "float32_accumulation", "It is kept in float32.")
+            if own.shape == "last":
+                how = "It is kept in float32."
+                return _as_fold(reading, form, losses, "float32_accumulation", how)
+            how = f"What each step gives is {_words(form)}, and {own.text} folds these means."
+            return _as_fold(reading, own, losses, "convention", how)
     beta = _decay(shown, losses)
     if beta is None:
         return reading
-    how = f"The step returns an exponential mean, in which a loss fades by {number(beta)} a step."
-    return _as_fold(reading, Form.named("epoch_mean"), losses, "convention", how)
+    how = f"The step tells an exponential mean, in which a loss fades by {number(beta)} a step."
+    form = Form.named("epoch_mean") if own.shape == "last" else own
+    return _as_fold(reading, form, losses, "convention", how)
+
+
+def _agree(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether a column is the same in both, where both have it; a loop may not say it."""
+    return np.array_equal(mine, theirs) or not mine.any() or not theirs.any()
+
+
+def _words(form: Form) -> str:
+    of = "all steps" if form.statistic == "cumulative_mean" else "the epoch"
+    by = "weighted by rows" if form.weight == "rows" else "each step alike"
+    return f"the mean so far of {of}, {by}"
 
 
 def _may_be_mean(reading: Reading) -> bool:
     call, fold = reading.call, reading.fold
-    custom = call.configuration.get("custom_train_step") and call.info.get("history_is") == "last"
-    return bool(custom) and fold is not None and fold.form.shape == "last" and not reading.before
+    if fold is None or reading.before:
+        return False
+    returned = call.configuration.get("custom_train_step") and call.info.get("history_is") == "last"
+    return _is_given(reading) or (bool(returned) and fold.form.shape == "last")
+
+
+def _is_given(reading: Reading) -> bool:
+    """Whether a loop gave the losses to `run.step`."""
+    return reading.call.driver == "custom"
 
 
 def _columns(reading: Reading) -> Mapping[str, np.ndarray]:
@@ -117,5 +145,6 @@ def _as_fold(reading: Reading, form: Form, losses: Floats, cause: str, how: str)
     ledger = ledger_of(reading.run, reading.call, span, form)
     ledger = ledger.with_loss(losses[len(losses) - len(ledger.columns["loss"]) :])
     fold = Fold(ledger, form)
-    moves = (*reading.moves, Move(cause, fold.value - reading.fold.value, how, _ADVICE))
-    return replace(reading, fold=fold, moves=moves, side=replace(reading.side, note=_NOTE))
+    note, advice = (_GIVES, _GIVE) if _is_given(reading) else (_RETURNS, _RETURN)
+    moves = (*reading.moves, Move(cause, fold.value - reading.fold.value, how, advice))
+    return replace(reading, fold=fold, moves=moves, side=replace(reading.side, note=note))
