@@ -334,8 +334,7 @@ class Run:
             calls = calls - told
             share = Run(path, steps_per_epoch=self.steps_per_epoch)
             said = share.reported([call for call in share.calls if call.number in told])
-            why = f"{path.name} reports of its own rows alone"
-            why = f"{why}; the entries are of all workers' rows."
+            why = f"{path.name} reports of its own rows alone; the entries are of all workers'."
             found |= {_which(each): why for each in said if each.agreement in _AGREE}
         return found
 

@@ -113,13 +113,25 @@ def test_an_evaluation_before_a_training(tmp_path):
     assert (result.a.value, result.b.value) == (before, after)
     assert not result.causes
     assert "not the same" in result.verdict
-    result = lossledger.reconcile(f"{run.path}@1", run.path)
-    assert not result.causes
-    assert "not those that the training ended with" in result.verdict
+    found, result = summed(f"{run.path}@1", run.path)
+    assert_causes(found, {("moving_weights", "measured"): history[-1] - before})
+    assert "the weights that the training began with" in result.causes[0].evidence
     found, result = summed(run.path, f"{run.path}:evaluate:n=0")
     assert found == {("moving_weights", "measured"): result.gap}
     found, _ = summed(f"{run.path}:evaluate:n=0", f"{run.path}:evaluate")
     assert_causes(found, {("unseen_rows", "measured"): part - after})
+
+
+def test_an_evaluation_before_a_training_alone_is_what_evaluate_means(tmp_path):
+    with lossledger.record(tmp_path) as run:
+        model = compiled(network())
+        before = evaluate(model)
+        first = model.fit(X, Y, **FLAT).history["loss"][0]
+    found, _ = summed((run.path, "@epoch=0:epoch_mean"), (run.path, "evaluate"))
+    assert_causes(found, {("moving_weights", "measured"): before - first})
+    with pytest.raises(lossledger.LossLedgerError) as caught:
+        lossledger.reconcile(run.path, (run.path, "@call=0:evaluate"))
+    assert caught.value.slug == "not-reported"
 
 
 def test_a_batch_that_is_tested_after_a_training(tmp_path):

@@ -153,6 +153,11 @@ def test_weights_of_outputs(fit):
     assert_causes(found, {("loss_weights", "exact"): 0.7 * mean}, 1)
     found, _ = summed(one, f"{one}@loss=a_loss+b_loss")
     assert_causes(found, {("loss_weights", "exact"): 0.7 * mean}, 1)
+    shown = lossledger.open(one).calls[0].reported
+    shown = {item["name"]: item["value"] for item in shown}
+    found, result = summed(f"{one}:a_loss", f"{one}:loss")
+    assert (result.a.value, result.b.value) == (shown["a_loss"], shown["loss"])
+    assert_causes(found, {("loss_weights", "exact"): 0.3 * mean}, 1)
 
 
 def test_masked_targets(fit):

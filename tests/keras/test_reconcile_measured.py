@@ -248,3 +248,29 @@ def test_a_loop_evaluated_on_a_part_of_its_rows(record):
     causes, told = found(X[first], Y[first], mixed)  # a copy, which nothing ties to X
     assert causes == []
     assert "whether they are among these is not on record" in told
+
+
+@pytest.mark.one_backend
+def test_averaged_weights_that_fit_alone_puts_in(record):
+    """The trainings agree in every step; what is evaluated afterwards are other weights."""
+
+    def made():
+        model = model_of()
+        model.compile(keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9), "mse")
+        return model
+
+    def by_fit(model):
+        model.fit(X, Y, batch_size=35, shuffle=False, verbose=0)
+        model.evaluate(X, Y, verbose=0)
+
+    def by_hand(model):
+        for part in (slice(35), slice(35, 70)):
+            model.train_on_batch(X[part], Y[part])
+        model.evaluate(X, Y, verbose=0)
+
+    (one, averaged), (other, plain) = (record(each, made()) for each in (by_fit, by_hand))
+    gap = per_row(plain).mean() - per_row(averaged).mean()
+    assert abs(gap) > 1e-3
+    result = lossledger.reconcile((one, "evaluate"), (other, "evaluate"))
+    assert_causes(summed((one, "evaluate"), (other, "evaluate"))[0], {("driver", "measured"): gap})
+    assert "use_ema=True" in result.causes[0].evidence

@@ -112,7 +112,8 @@ def _split(
         return _measure(trained, end, rows, mean, left, (*live, size_of(evaluated)))
     if near(mean.value, mean.value + left):
         return [], "Nothing of the gap is left beyond float32 rounding."
-    if elsewhere(evaluated, trained):
+    begun = evaluated.data.get("weights") == trained.names[0] != ""
+    if elsewhere(evaluated, trained) and not begun:
         return [], f"{signed(left)} is unexplained: {ELSEWHERE}."
     layers = layers_of(trained.call)
     modes = any(layer.get("training") for layer in layers)
@@ -125,11 +126,11 @@ def _split(
         moved = "" if still else "the weights moved, and "
         told = f"{signed(left)} is unexplained: {moved}{rows.told}."
         return [], told + (f" {_PASS}" if set(rows.causes) <= {"class_weight", *_CUT} else "")
-    return _of_one(trained, mean, left, same=rows.same)
+    return _of_one(trained, mean, left, same=rows.same, at=_BEGUN if begun else _FINAL)
 
 
 def _of_one(
-    trained: Reading, mean: Fold, left: float, *, same: bool
+    trained: Reading, mean: Fold, left: float, *, same: bool, at: str
 ) -> tuple[list[tuple[Move, float | None]], str]:
     """The gap as that of moving weights, or of another mode, where only one of them can be."""
     layers, still = layers_of(trained.call), stood_still(trained.call)
@@ -138,10 +139,10 @@ def _of_one(
     told += number(mean.value + left)
     assumed, assuming = (_SEEN, ".") if same else (_ASSUMED, _IF)
     if layers and not modes and not still:
-        evidence = f"No layer of the model has a mode of training; {told}, at the final weights."
-        if trained.call.steps in trained.call.loads:
+        evidence = f"No layer of the model has a mode of training; {told}, at {at}."
+        if at == _FINAL and trained.call.steps in trained.call.loads:
             evidence += " These the program set after the last step, as restore_best_weights does."
-        if _averages(trained.call):
+        if at == _FINAL and _averages(trained.call):
             evidence += f" {_AVERAGES}"
         move = Move("moving_weights", left, f"{evidence} {assumed}", _MOVING)
         return [(move, None)], f"All of the gap is moving_weights{assuming}"
@@ -175,6 +176,7 @@ _CUT = ("weighting", "reduction", "hyperparameters")
 """What a measurement in other batches is a cause of."""
 _PASS = "Pass model=, x= and y= with the final weights to `lossledger.reconcile`."
 _AVERAGES = "With use_ema they are the optimizer's averages, which replace the weights in the end."
+_FINAL, _BEGUN = "the final weights", "the weights that the training began with"
 _IF = ", if the data were those of the training."
 _ASSUMED = "It is so if the data were those of the training."
 _SEEN = "The data are those of the training: their fingerprints are equal."

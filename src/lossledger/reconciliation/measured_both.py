@@ -1,5 +1,6 @@
 """Two numbers that were measured: the one difference between them, where there is only one."""
 
+from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.measured_rows import ADVICE, ELSEWHERE, Rows, between, elsewhere
 from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
@@ -10,6 +11,9 @@ _ADVICE = {
     **dict.fromkeys(("unseen_rows", "data"), "Measure both on the same rows."),
     "sample_weight": "Measure both with the same sample weights, or without any.",
 }
+_FINALIZE = (
+    "After the last step, call model.optimizer.finalize_variable_values(model.trainable_variables)."
+)
 _OTHERS = "the evaluated weights are not the same"
 
 
@@ -96,6 +100,20 @@ def _set_after(pair: Pair) -> str:
     return f"{told}{same[0] if same else ''}."
 
 
+def _averaged(pair: Pair) -> str:
+    """How one side alone put the optimizer's averages in when its training ended; "" if not."""
+    calls = [each.call for each in (pair.a, pair.b)]
+    optimizers = [call.configuration.get("optimizer") or {} for call in calls]
+    ends = [call.driver in OF_EPOCHS for call in calls]
+    if ends[0] == ends[1] or not all(each.get("use_ema") for each in optimizers):
+        return ""
+    does, not_ = calls if ends[0] else calls[::-1]
+    return (
+        f"All steps of both trainings agree. When {does.driver} ended, it put the optimizer's "
+        f"averages of the weights in (use_ema=True), as {not_.driver} does not."
+    )
+
+
 def _nothing_trained(pair: Pair) -> bool:
     return any(each.call.measures for each in (pair.a, pair.b))
 
@@ -116,6 +134,8 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
         evidence = f"{', '.join(pair.measuring)} differ, and the trainings don't."
         advice = "Measure both on the same rows: leave validation_steps out."
         return Cause("unseen_rows", left, "measured", None, evidence, advice)
+    if told := _averaged(pair):
+        return Cause("driver", left, "measured", None, told, _FINALIZE)
     acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
     if len(acts) == 1 and not pair.measuring and not rows.causes:
         slug = acts.pop()

@@ -14,6 +14,7 @@ from lossledger.reconciliation.moves import Move, near, number
 from lossledger.reconciliation.shown import Inside
 from lossledger.reconciliation.spec import Spec
 from lossledger.run import Run
+from lossledger.shares import outputs
 from lossledger.statistics import Mean, named
 
 NEWEST = "3.15"
@@ -23,6 +24,12 @@ NEWEST = "3.15"
 def keras_of(run: Run) -> str:
     """The version of the Keras that reported."""
     return run.info.get("versions", {}).get("keras") or NEWEST
+
+
+def is_shown(name: str, run: Run, call: Call) -> bool:
+    """Whether it is the name of a loss of training that `fit` reports, and that entries have."""
+    names = {str(i.get("name")) for i in call.reported if i.get("place") == "history"}
+    return name in names and name in (call.loss_name, *outputs(run.path))
 
 
 def history(run: Run, call: Call, spec: Spec, epoch: int) -> float:

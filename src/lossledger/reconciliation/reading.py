@@ -1,7 +1,7 @@
 """Reads one of the two numbers: finds its run, call and epoch, and loads only what it folds."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,14 @@ from lossledger.floats import same
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
 from lossledger.reconciliation.moves import Move, near, number
-from lossledger.reconciliation.numbers import history, inside, keras_of, measured, never_reset
+from lossledger.reconciliation.numbers import (
+    history,
+    inside,
+    is_shown,
+    keras_of,
+    measured,
+    never_reset,
+)
 from lossledger.reconciliation.result import Side
 from lossledger.reconciliation.shown import reported, returned
 from lossledger.reconciliation.spec import Spec
@@ -113,20 +120,23 @@ def _run(spec: Spec, directory: Any, steps_per_epoch: int | None) -> Run:
 def _read(spec: Spec, run: Run, epoch: int) -> Reading:
     chosen = run.select(spec.call, spec.model)
     calls = [call for call in chosen if call.steps]
-    if not calls and chosen and chosen[-1].measures and _of_evaluations(spec):
-        return _evaluated(spec, run, chosen[-1])
+    evaluated = _evaluations_alone(spec, run, calls, chosen)
+    if evaluated is not None:
+        return _evaluated(spec, run, evaluated)
     wanted = epoch if spec.epoch is None else spec.epoch
     call, label, begin, end = epoch_of(run, calls, wanted)
     before = _before(run, call)
     if spec.batch is not None:
         end = up_to(spec, begin, end)
     name = spec.statistic.name if spec.statistic else _driver_reports(run, call)
-    text = spec.statistic.text if spec.statistic else name
+    said = _said(spec.statistic.text if spec.statistic else name, spec)
+    of = None if name in MEASURED else label  # measured after the call
+    if is_shown(name, run, call):
+        spec = replace(spec, loss="loss" if name == call.loss_name else name)
+        name = "reported"
 
     def side(value: float, note: str = "") -> Side:
-        note = note or _unknown_epochs(call)
-        of = None if name in MEASURED else label  # measured after the call
-        return Side(run.where, _said(text, spec), value, call.number, of, note)
+        return Side(run.where, said, value, call.number, of, note or _unknown_epochs(call))
 
     if name not in STATISTICS and name not in ("reported", "returned"):
         ends = end == call.before + call.steps
@@ -164,8 +174,25 @@ def _shown_otherwise(spec: Spec, run: Run, call: Call, fold: Fold, epoch: int) -
     return f"History has {number(shown)}, which is :reported"
 
 
-def _of_evaluations(spec: Spec) -> bool:
-    return spec.statistic is None or spec.statistic.name in MEASURED
+def _evaluations_alone(
+    spec: Spec, run: Run, calls: Sequence[Call], chosen: Sequence[Call]
+) -> Call | None:
+    """The call of evaluations, before any training, that is meant; `None` where none is.
+
+    One that is chosen by its number is; and of a model that was evaluated before its training
+    alone, `evaluate` is.
+    """
+    asked = spec.statistic.name if spec.statistic else None
+    if not calls:
+        alone = chosen[-1] if chosen and chosen[-1].measures else None
+        return alone if asked is None or asked in MEASURED else None
+    if asked not in MEASURED or spec.call is not None or spec.epoch is not None:
+        return None
+    if any(item.get("place") == asked for item in calls[-1].reported):
+        return None
+    models = {call.model for call in calls}
+    before = [call for call in run.calls if call.measures and call.model in models]
+    return next((c for c in before if any(i["place"] == asked for i in c.reported)), None)
 
 
 def _evaluated(spec: Spec, run: Run, call: Call) -> Reading:
