@@ -239,6 +239,17 @@ def test_a_loop_that_gives_its_mean_so_far_as_a_steps_loss(tmp_path, rows, stati
     assert result.b.note.startswith("it gives run.step a mean of its own")
 
 
+def test_a_loop_that_says_no_batch_is_not_said_to_train_on_the_same(tmp_path):
+    made = Made(tmp_path, "own")
+    made.call(0, driver="custom", weight_kind="rows")
+    order = np.random.default_rng(4).permutation(70)
+    losses = sgd(x=X[order], y=Y[order], epochs=1)[0]["loss"]
+    made.steps(losses, epoch=0, weight=ROWS, rows=ROWS, batch_id=np.zeros(3, "u8"))
+    result = ll.reconcile(recorded(tmp_path, "plain", epochs=1), made.close())
+    assert "of batches not both on record" in result.divergence.evidence
+    assert "same batch" not in result.divergence.evidence
+
+
 @pytest.mark.parametrize("divided", [False, True])
 def test_a_step_that_returns_an_exponential_mean(tmp_path, divided):
     custom = {"history_is": "last", "configuration": {"custom_train_step": True}}

@@ -238,7 +238,9 @@ def _weighed(found: Parting) -> str | None:
 
 def _losses(pair: Pair, found: Parting) -> tuple[str, str]:
     losses = [float(each["loss"]) for each in (found.a, found.b)]
-    told = f"on the same batch the loss is {number(losses[0])} in a, {number(losses[1])} in b"
+    known = all(each["batch_id"] for each in (found.a, found.b))
+    told = f"the loss is {number(losses[0])} in a, {number(losses[1])} in b"
+    told = f"on the same batch {told}" if known else f"{told}, of batches not both on record"
     seen = _seen_in_step(pair, found, losses)
     if seen is not None:
         return seen[0], f"{told}{seen[1]}"
