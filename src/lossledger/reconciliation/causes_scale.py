@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import Match, match, pieces, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
-from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, MEANS, reduction_of
 from lossledger.reconciliation.fold import Floats, Fold
 from lossledger.reconciliation.moves import SAME, Change, alike, near
 from lossledger.reconciliation.pair import Pair
@@ -19,7 +19,6 @@ LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""
 
 _WEIGHTS = {"sample_weight", "class_weight", "loss_weights", "mask"}
-_MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
 def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
@@ -27,11 +26,11 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
 
     To the mean over the d losses of a batch, all of its rows or, under a mask, the valid: `l / d`
     of a sum, `l s / d` of a mean by sample weights that add to s. Sums on both sides depend on the
-    batches, too.
+    batches, too: they stay sums, of batches of one size.
     """
     seen = undeclared(a, b, pair)
     kinds = list(seen or (reduction_of(each.call) for each in (pair.a, pair.b)))
-    if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(_MEANS):
+    if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(MEANS):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if kinds[0] == kinds[1] and not seen and (found.all_of_a or found.all_of_b):
@@ -40,6 +39,12 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
         return None
     each = _losses_a_row(a, b, pair, found)
     changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
+    if kinds[0] == kinds[1]:
+        sizes = [_size(fold, each) for fold in (a, b)]
+        changed = [
+            _summed(fold, each, size, sum(sizes) / 2)
+            for fold, size in zip((a, b), sizes, strict=True)
+        ]
     if None in changed:
         return None
     told = [str(kind or "sum_over_batch_size") for kind in kinds]
@@ -151,7 +156,7 @@ def _scaled_by(pair: Pair, size: int) -> str | None:
 def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     """The fold of each batch's mean over its rows."""
     columns = fold.ledger.columns
-    if kind in _MEANS or (kind == BY_WEIGHTS and "sample_weight" not in columns):
+    if kind in MEANS or (kind == BY_WEIGHTS and "sample_weight" not in columns):
         return fold
     if kind not in ("sum", BY_WEIGHTS):
         return None
@@ -159,8 +164,27 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     total = columns["loss"] - penalties
     if kind == BY_WEIGHTS:
         total = total * columns["sample_weight"]
-    count = columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
-    return fold.of_losses(total / count + penalties)
+    return fold.of_losses(total / _count(fold, each) + penalties)
+
+
+def _count(fold: Fold, each: int) -> Floats:
+    """How many losses each batch has, as long as the columns are."""
+    columns = fold.ledger.columns
+    return columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
+
+
+def _size(fold: Fold, each: int) -> float:
+    """How many losses a batch has on average, by the weights of the fold."""
+    begin = fold.ledger.start
+    weights = fold.ledger.weights(fold.form.weight)[begin:]
+    return float((_count(fold, each)[begin:] * weights).sum() / weights.sum())
+
+
+def _summed(fold: Fold, each: int, size: float, common: float) -> Fold:
+    """The fold of sums over batches of one size; a plain mean of sums needs but its own size."""
+    penalties = fold.ledger.penalties
+    own = size if fold.weighs_by == "one" else _count(fold, each)
+    return fold.of_losses((fold.ledger.columns["loss"] - penalties) * common / own + penalties)
 
 
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:

@@ -25,6 +25,8 @@ _USUAL["binaryfocalcrossentropy"] = {"alpha": 0.25, "gamma": 2.0}
 
 BY_WEIGHTS = "mean_with_sample_weight"
 """The reduction of which a batch's loss is a mean over the sum of its weights."""
+MEANS = (None, "sum_over_batch_size", "mean", "auto")
+"""Those of which it is a mean over its rows."""
 
 
 def outputs_of(call: Call) -> tuple[str, ...]:
