@@ -1,14 +1,14 @@
 """Causes in how a step's loss is scaled: a batch's reduction, replicas, gathered steps."""
 
 import math
-from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match, pieces, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
-from lossledger.reconciliation.compiled import BY_WEIGHTS, MEANS, reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, MEANS, outputs_of, reduction_of
+from lossledger.reconciliation.data import arrays_of
 from lossledger.reconciliation.fold import Floats, Fold
 from lossledger.reconciliation.moves import SAME, Change, alike, near
 from lossledger.reconciliation.pair import Pair
@@ -38,6 +38,8 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
         return None
     each = _losses_a_row(a, b, pair, found)
+    if not each:
+        return None
     changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
     if kinds[0] == kinds[1]:
         sizes = [_size(fold, each) for fold in (a, b)]
@@ -188,7 +190,10 @@ def _summed(fold: Fold, each: int, size: float, common: float) -> Fold:
 
 
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
-    """How many losses a row has: as the step's trace, the same batches or the targets tell."""
+    """How many losses a row has: as the step's trace, the same batches or the targets tell.
+
+    0 where that is another number in each output.
+    """
     known = pair.a.call.losses_per_row or pair.b.call.losses_per_row
     if known:
         return known
@@ -197,9 +202,12 @@ def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
         summed, place, other = a.ledger, found.a, b.ledger.data[found.b]
         if kinds[1] == "sum":
             summed, place, other = b.ledger, found.b, a.ledger.data[found.a]
-        size = float(np.median(summed.data[place] / other / summed["rows"][place]))
-        if np.isfinite(size) and size >= 1:
+        ratios = summed.data[place] / other / summed["rows"][place]
+        size = float(np.median(ratios))
+        one = not outputs_of(pair.a.call) or bool(alike(ratios, np.full(len(ratios), size)).all())
+        if np.isfinite(size) and size >= 1 and one:
             return max(1, round(size))
-    targets = pair.a.call.arguments.get("y")
-    shape = targets.get("shape") if isinstance(targets, Mapping) else None
-    return int(np.prod(shape[1:-1])) if shape and len(shape) > 2 else 1
+    given = arrays_of(pair.a.call.arguments.get("y"))
+    shapes = [cast("list[int | None]", each.get("shape") or []) for each in given]
+    sizes = {math.prod(each or 1 for each in shape[1:-1]) for shape in shapes}
+    return sizes.pop() if len(sizes) == 1 else 0 if sizes else 1

@@ -120,9 +120,9 @@ class Pair:
 
         Its reduction could as well be the other's.
         """
-        ledgers = [each.fold.ledger for each in (self.a, self.b) if each.fold]
-        means = all(reduction_of(each.call) in (*MEANS, BY_WEIGHTS) for each in (self.a, self.b))
-        return means and len(ledgers) == 2 and not all(e.has("sample_weight") for e in ledgers)
+        sides = self.a, self.b
+        means = all(reduction_of(each.call) in (*MEANS, BY_WEIGHTS) for each in sides)
+        return means and any(each.weightless for each in sides)
 
     @cached_property
     def own_weights(self) -> list[dict[str, float]]:
