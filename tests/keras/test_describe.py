@@ -36,3 +36,30 @@ def test_layers_that_decide_a_loss_are_described(tmp_path, nested):
     assert set(regular) == said
     assert dropout == {"class": "Dropout", "rate": 0.5, "training": True}
     assert [layer for layer in found if layer.get("training")] == [dropout]
+
+
+@pytest.mark.one_backend
+def test_a_layer_of_the_users_that_adds_a_loss_is_a_penalty_alone(tmp_path):
+    """It takes a dtype as all layers do, which it shares with its model: no other precision."""
+
+    class Adds(keras.layers.Layer):
+        def call(self, inputs):
+            self.add_loss(0.1 * keras.ops.mean(keras.ops.abs(inputs)))
+            return inputs
+
+    def trained(*more):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1), *more])
+        model.compile("sgd", "mse")
+        with lossledger.record(tmp_path) as run:
+            model.fit(X, Y, shuffle=False, verbose=0)
+        return run.path
+
+    plain, adding = trained(), trained(Adds())
+    assert lossledger.open(adding).calls[0].configuration["layers"][-1] == {"class": "Adds"}
+    result = lossledger.reconcile(plain, adding)
+    assert [(each.cause, each.kind) for each in result.causes] == [
+        ("penalty", "exact"),
+        ("penalty", "replayed"),
+    ]
+    assert result.unexplained == pytest.approx(0, abs=1e-6 * result.a.value)

@@ -160,6 +160,40 @@ def test_weights_of_outputs(fit):
     assert_causes(found, {("loss_weights", "exact"): 0.3 * mean}, 1)
 
 
+@pytest.mark.one_backend
+@pytest.mark.parametrize("form", [list, dict])
+def test_reductions_of_several_outputs(fit, form):
+    """One reduction of each output's own loss, of rows of five losses; in another order, too."""
+    x = RNG.random((40, 5, 2)).astype("float32")
+    y = {"a": x.sum(-1, keepdims=True), "b": x.mean(-1, keepdims=True)}
+
+    def model(reduction, rate):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((5, 2))
+        outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in y}
+        made = keras.Model(inputs, given(outputs))
+        losses = {name: keras.losses.MeanSquaredError(reduction=reduction) for name in y}
+        made.compile(keras.optimizers.SGD(rate), given(losses))
+        return made
+
+    def given(table):
+        return table if form is dict else list(table.values())
+
+    def run(reduction, rate, order):
+        targets = given({name: each[order] for name, each in y.items()})
+        return fit(x[order], targets, model=model(reduction, rate), batch_size=10)
+
+    order, other = np.arange(40), RNG.permutation(40)
+    outputs = model("sum", 0.0)(x)
+    pairs = zip(outputs.values() if form is dict else outputs, y.values(), strict=True)
+    mean = sum(float(((np.asarray(out, "f8") - target) ** 2).mean()) for out, target in pairs)
+    found, _ = summed(run("sum_over_batch_size", 0.0, order), run("sum", 0.0, other))
+    assert_causes(found, {("reduction", "exact"): 49 * mean}, 50)
+    found, result = summed(run("sum_over_batch_size", 0.01, order), run("sum", 0.01, order))
+    assert set(found) == {("reduction", "exact"), ("reduction", "replayed")}
+    assert found["reduction", "exact"] == pytest.approx(result.b.value * 49 / 50, rel=1e-5)
+
+
 def test_masked_targets(fit):
     """The mean over valid targets, of each batch; the epoch's weighs batches by rows."""
     lengths = np.repeat([1, 3, 6], 8)

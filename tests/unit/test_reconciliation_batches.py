@@ -266,3 +266,97 @@ def test_a_step_that_returns_an_exponential_mean(tmp_path, divided):
     assert "fades by 0.9 a step" in result.causes[0].evidence
     other = recorded(tmp_path, "other", info=custom, shows=np.square(losses))
     assert ll.reconcile(plain, other).unexplained
+
+
+# --- Sums over batches, and what is told beside another size or order of batches.
+
+
+def test_sums_of_the_same_rows_in_another_order_are_equal(tmp_path):
+    """A list of a batch's sums has one mean, however the rows were shuffled."""
+    orders = [np.random.default_rng(seed).permutation(70) for seed in (1, 2)]
+    runs = [
+        recorded(tmp_path, "run", rate=0.0, reduction="sum", order=lambda _, o=o: o) for o in orders
+    ]
+    result = ll.reconcile(*((run, "batch_mean") for run in runs))
+    assert result.a.value == pytest.approx(ERRORS.sum() / 3, rel=1e-6)
+    assert not result.causes
+
+
+@pytest.mark.parametrize("size", [7, 10])
+def test_sums_that_are_weighted_stay_sums(tmp_path, size):
+    """Batches of one size, in another order: the sums are as they are but for the weights."""
+    order = np.random.default_rng(1).permutation(70)
+    one = recorded(tmp_path, "one", rate=0.0, reduction="sum", size=10)
+    other = recorded(
+        tmp_path,
+        "other",
+        rate=0.0,
+        reduction="sum",
+        size=size,
+        order=lambda _: order,
+        weight=WEIGHTS,
+        info=BY_ROWS,
+    )
+    sums = 10 * ERRORS.mean(), size * (WEIGHTS * ERRORS).mean()
+    middle = (10 + size) / 2
+    wanted = {("sample_weight", "exact"): middle * ((WEIGHTS - 1) * ERRORS).mean()}
+    if size != 10:
+        wanted["reduction", "exact"] = (middle / 10 - 1) * sums[0] + (1 - middle / size) * sums[1]
+    close(causes(ll.reconcile(one, other)), wanted)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+@pytest.mark.parametrize("order", [None, np.random.default_rng(1).permutation(70)])
+def test_weights_in_a_data_set_whose_batches_are_others(tmp_path, rate, order):
+    """No record has them, and no batch is in both: only what they add to tells."""
+    given = {"arguments": {"x": "DataSet"}}
+    one = recorded(tmp_path, "one", rate=rate, size=10, info=given)
+    choices = {"size": 14} if order is None else {"size": 10, "order": lambda _: order}
+    other = recorded(tmp_path, "other", rate=rate, weight=WEIGHTS, info=given, **choices)
+    result = ll.reconcile(one, other)
+    if not rate:
+        close(causes(result), {("sample_weight", "exact"): ((WEIGHTS - 1) * ERRORS).mean()})
+        return
+    assert not result.causes
+    named = "hyperparameters, sample_weight" if order is None else "order, sample_weight"
+    assert f"differ in {named}" in result.verdict
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_sample_weights_against_class_weights_in_other_batches(tmp_path, shuffled):
+    order = np.random.default_rng(1).permutation(70)
+    choices = {"order": lambda _: order} if shuffled else {"size": 10}
+    one = recorded(tmp_path, "rows", rate=0.0, weight=WEIGHTS, info=BY_ROWS)
+    other = recorded(tmp_path, "cls", rate=0.0, weight=OTHERS, info=BY_CLASS, **choices)
+    gap = float(((OTHERS - WEIGHTS) * ERRORS).mean())
+    close(causes(ll.reconcile(one, other)), {("sample_weight", "exact"): gap})
+
+
+BY_SUM_OF_WEIGHTS = {"configuration": {"reduction": "mean_with_sample_weight"}}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_means_by_weights_and_by_rows_are_one_where_there_are_no_weights(tmp_path, rate):
+    """Two reductions, of which the trainings know nothing: other rows are all that differs."""
+    whole = recorded(tmp_path, "whole", rate=rate, epochs=1)
+    part = recorded(
+        tmp_path, "part", rate=rate, epochs=1, x=X[:50], y=Y[:50], info=BY_SUM_OF_WEIGHTS
+    )
+    ((cause, kind),) = causes(ll.reconcile(whole, part))
+    assert cause == "unseen_rows"
+    assert kind == ("replayed" if rate else "exact")
+
+
+@pytest.mark.parametrize("beside", ["penalty", "reduction"])
+def test_rows_left_out_beside_what_is_in_every_step(tmp_path, beside):
+    """The batches that both have tell that nothing else is left, so the rest is of the rows."""
+    changes = {"penalty": 0.01} if beside == "penalty" else {"reduction": "sum"}
+    one = recorded(tmp_path, "one", rate=0.0, epochs=1)
+    other = recorded(tmp_path, "other", rate=0.0, epochs=1, x=X[:50], y=Y[:50], **changes)
+    found = causes(ll.reconcile(one, other))
+    rows = ERRORS[:50].mean() - ERRORS.mean()
+    if beside == "penalty":
+        more = 0.01 * (np.random.default_rng(0).normal(size=3) ** 2).sum()
+    else:
+        more = (32 * ERRORS[:32].sum() + 18 * ERRORS[32:50].sum()) / 50 - ERRORS[:50].mean()
+    close(found, {("unseen_rows", "exact"): rows, (beside, "exact"): more})

@@ -24,7 +24,8 @@ _SAID_OF_LAYERS = ("units", "filters", "activation", "rate", "stddev", "momentum
 _SAID_OF_LAYERS += ("mask_zero", "dropout", "recurrent_dropout", "kernel_regularizer")
 _SAID_OF_LAYERS += ("bias_regularizer", "activity_regularizer")
 _UNSAID_OF_LAYERS = ("class", "name", "seed", "function", "arguments", "layer", "batch_shape")
-"""What tells no layer from another that computes the same: seeds are chance."""
+_UNSAID_OF_LAYERS += ("dtype",)
+"""What tells no layer from another that computes the same: seeds are chance, dtypes said apart."""
 
 
 def versions() -> dict[str, str]:

@@ -105,17 +105,22 @@ def _with_losses(fold: Fold, places: np.ndarray, losses: np.ndarray) -> Fold:
     return fold.of_losses(loss)
 
 
+_IN_EVERY_STEP = {"penalty", "loss_weights", "reduction"}
+"""Causes of which no batch's loss is free."""
+
+
 def other_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """Rows that the other side has not, where the weights stood still on both.
 
     Both folds are then means over rows at the same weights, and what tells them apart is which
     rows they are: `mean over b's rows - mean over a's rows`.
     """
-    beside = set(pair.factors) - {*ROUNDS, "unseen_rows", "order", "hyperparameters"}
-    if pair.same_entries or not pair.any_batches or beside or a.form.shape != "mean":
-        return None
     ids = [fold.ledger["batch_id"] for fold in (a, b)]
     found = match(ids[0], ids[1])
+    beside = set(pair.factors) - {*ROUNDS, "unseen_rows", "order", "hyperparameters"}
+    beside -= _IN_EVERY_STEP if len(found.a) else set()  # where they are taken out, these agree
+    if pair.same_entries or not pair.any_batches or beside or a.form.shape != "mean":
+        return None
     if not found.known or not found.only_a.any() or not found.only_b.any() or same_rows(*ids):
         return None
     shared = alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()

@@ -1,14 +1,14 @@
 """Causes in how a step's loss is scaled: a batch's reduction, replicas, gathered steps."""
 
 import math
-from collections.abc import Mapping
 from typing import cast
 
 import numpy as np
 
 from lossledger.reconciliation.align import Match, match, pieces, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
-from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, MEANS, outputs_of, reduction_of
+from lossledger.reconciliation.data import arrays_of
 from lossledger.reconciliation.fold import Floats, Fold
 from lossledger.reconciliation.moves import SAME, Change, alike, near
 from lossledger.reconciliation.pair import Pair
@@ -19,7 +19,6 @@ LARGEST = 65536
 """Steps or replicas that a loss may be divided by."""
 
 _WEIGHTS = {"sample_weight", "class_weight", "loss_weights", "mask"}
-_MEANS = (None, "sum_over_batch_size", "mean", "auto")
 
 
 def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
@@ -27,11 +26,11 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
 
     To the mean over the d losses of a batch, all of its rows or, under a mask, the valid: `l / d`
     of a sum, `l s / d` of a mean by sample weights that add to s. Sums on both sides depend on the
-    batches, too.
+    batches, too: they stay sums, of batches of one size.
     """
     seen = undeclared(a, b, pair)
     kinds = list(seen or (reduction_of(each.call) for each in (pair.a, pair.b)))
-    if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(_MEANS):
+    if pair.same_entries or kinds[0] == kinds[1] != "sum" or set(kinds) <= set(MEANS):
         return None
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
     if kinds[0] == kinds[1] and not seen and (found.all_of_a or found.all_of_b):
@@ -39,7 +38,15 @@ def reduction(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if bool(alike(a.ledger["loss"][found.a], b.ledger["loss"][found.b]).all()) and len(found.a):
         return None
     each = _losses_a_row(a, b, pair, found)
+    if not each:
+        return None
     changed = [_meant(fold, kind, each) for fold, kind in zip((a, b), kinds, strict=True)]
+    if kinds[0] == kinds[1]:
+        sizes = [_size(fold, each) for fold in (a, b)]
+        changed = [
+            _summed(fold, each, size, sum(sizes) / 2)
+            for fold, size in zip((a, b), sizes, strict=True)
+        ]
     if None in changed:
         return None
     told = [str(kind or "sum_over_batch_size") for kind in kinds]
@@ -151,7 +158,7 @@ def _scaled_by(pair: Pair, size: int) -> str | None:
 def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     """The fold of each batch's mean over its rows."""
     columns = fold.ledger.columns
-    if kind in _MEANS or (kind == BY_WEIGHTS and "sample_weight" not in columns):
+    if kind in MEANS or (kind == BY_WEIGHTS and "sample_weight" not in columns):
         return fold
     if kind not in ("sum", BY_WEIGHTS):
         return None
@@ -159,12 +166,34 @@ def _meant(fold: Fold, kind: str | None, each: int) -> Fold | None:
     total = columns["loss"] - penalties
     if kind == BY_WEIGHTS:
         total = total * columns["sample_weight"]
-    count = columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
-    return fold.of_losses(total / count + penalties)
+    return fold.of_losses(total / _count(fold, each) + penalties)
+
+
+def _count(fold: Fold, each: int) -> Floats:
+    """How many losses each batch has, as long as the columns are."""
+    columns = fold.ledger.columns
+    return columns["elements"] if fold.ledger.has("elements") else columns["rows"] * each
+
+
+def _size(fold: Fold, each: int) -> float:
+    """How many losses a batch has on average, by the weights of the fold."""
+    begin = fold.ledger.start
+    weights = fold.ledger.weights(fold.form.weight)[begin:]
+    return float((_count(fold, each)[begin:] * weights).sum() / weights.sum())
+
+
+def _summed(fold: Fold, each: int, size: float, common: float) -> Fold:
+    """The fold of sums over batches of one size; a plain mean of sums needs but its own size."""
+    penalties = fold.ledger.penalties
+    own = size if fold.weighs_by == "one" else _count(fold, each)
+    return fold.of_losses((fold.ledger.columns["loss"] - penalties) * common / own + penalties)
 
 
 def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
-    """How many losses a row has: as the step's trace, the same batches or the targets tell."""
+    """How many losses a row has: as the step's trace, the same batches or the targets tell.
+
+    0 where that is another number in each output.
+    """
     known = pair.a.call.losses_per_row or pair.b.call.losses_per_row
     if known:
         return known
@@ -173,9 +202,12 @@ def _losses_a_row(a: Fold, b: Fold, pair: Pair, found: Match) -> int:
         summed, place, other = a.ledger, found.a, b.ledger.data[found.b]
         if kinds[1] == "sum":
             summed, place, other = b.ledger, found.b, a.ledger.data[found.a]
-        size = float(np.median(summed.data[place] / other / summed["rows"][place]))
-        if np.isfinite(size) and size >= 1:
+        ratios = summed.data[place] / other / summed["rows"][place]
+        size = float(np.median(ratios))
+        one = not outputs_of(pair.a.call) or bool(alike(ratios, np.full(len(ratios), size)).all())
+        if np.isfinite(size) and size >= 1 and one:
             return max(1, round(size))
-    targets = pair.a.call.arguments.get("y")
-    shape = targets.get("shape") if isinstance(targets, Mapping) else None
-    return int(np.prod(shape[1:-1])) if shape and len(shape) > 2 else 1
+    given = arrays_of(pair.a.call.arguments.get("y"))
+    shapes = [cast("list[int | None]", each.get("shape") or []) for each in given]
+    sizes = {math.prod(each or 1 for each in shape[1:-1]) for shape in shapes}
+    return sizes.pop() if len(sizes) == 1 else 0 if sizes else 1

@@ -7,13 +7,11 @@ from typing import TypeAlias
 import numpy as np
 
 from lossledger.reconciliation.align import match, pieces
-from lossledger.reconciliation.compiled import BY_WEIGHTS, reduction_of
+from lossledger.reconciliation.compiled import BY_WEIGHTS, MEANS, reduction_of
 from lossledger.reconciliation.fold import Fold, Ledger
 from lossledger.reconciliation.moves import Change, alike, near, number
 from lossledger.reconciliation.pair import Pair
 from lossledger.vectors import Floats
-
-_OVER_ROWS = (None, "sum_over_batch_size", "mean", "auto")
 
 
 def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
@@ -36,7 +34,7 @@ def weights_for_rows(a: Fold, b: Fold, pair: Pair) -> Change | None:
     own = fold.ledger["rows"]
     paired = len(rows) == len(count) and bool(alike(count, rows).all() and (own == rows).any())
     reduced = reduction_of(reading.call)
-    if reduced not in (*_OVER_ROWS, BY_WEIGHTS) or not near(count.sum(), rows.sum()):
+    if reduced not in (*MEANS, BY_WEIGHTS) or not near(count.sum(), rows.sum()):
         return None
     if alike(own, count).all():
         return None

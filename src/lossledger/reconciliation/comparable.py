@@ -9,6 +9,7 @@ from lossledger.reconciliation.compiled import (
     integer_targets,
     layers_of,
     loss_weights_of,
+    of_outputs,
     same_functions,
     takes_logits,
     targets_of,
@@ -75,6 +76,7 @@ def record(run: Run, call: Call, *, rows: bool = True) -> dict[str, Any]:
     weights = loss_weights_of(call)
     same = {"loss_weights": weights if set(weights) != {1.0} else None}
     found |= dict(_flat("", {**call.configuration, **same, "optimizer": _optimizer(call)}))
+    found |= dict(_flat("loss", of_outputs(call)))
     versions = run.info.get("versions", {})
     found |= {f"versions.{name}": versions[name] for name in _VERSIONS if name in versions}
     found |= dict(_flat("environment", run.info.get("environment") or {}))

@@ -25,6 +25,8 @@ _USUAL["binaryfocalcrossentropy"] = {"alpha": 0.25, "gamma": 2.0}
 
 BY_WEIGHTS = "mean_with_sample_weight"
 """The reduction of which a batch's loss is a mean over the sum of its weights."""
+MEANS = (None, "sum_over_batch_size", "mean", "auto")
+"""Those of which it is a mean over its rows."""
 
 
 def outputs_of(call: Call) -> tuple[str, ...]:
@@ -89,16 +91,32 @@ def layers_of(call: Call) -> Sequence[Mapping[str, Any]]:
 
 
 def reduction_of(call: Call) -> str | None:
-    """How a batch's losses become one; `None` if not on record."""
-    loss = call.configuration.get("loss")
-    own: Any = cast("Any", loss).get("reduction") if isinstance(loss, Mapping) else None
+    """How a batch's losses become one; `None` if not on record, `several` if outputs differ."""
+    found = _said(call, "reduction")
+    own = found[0] if all(each == found[0] for each in found) else "several"
     return own or call.configuration.get("reduction")
 
 
 def ignores_class(call: Call) -> bool:
-    """Whether the loss leaves the targets of a class out."""
-    loss = call.configuration.get("loss")
-    return isinstance(loss, Mapping) and loss.get("ignore_class") is not None
+    """Whether the loss, or that of an output, leaves the targets of a class out."""
+    return any(each is not None for each in _said(call, "ignore_class"))
+
+
+def of_outputs(call: Call) -> dict[str, Any]:
+    """What losses of several outputs say of how a batch's become one, as one loss says it."""
+    ignored = _said(call, "ignore_class")
+    if len(ignored) < 2:
+        return {}
+    return {
+        "reduction": reduction_of(call),
+        "ignore_class": ignored if ignores_class(call) else None,
+    }
+
+
+def _said(call: Call, name: str) -> list[Any]:
+    """What each output's loss says; of at least one."""
+    losses = [each for each in _by_output(call, call.configuration.get("loss")) if each is not None]
+    return [each.get(name) if isinstance(each, Mapping) else None for each in losses] or [None]
 
 
 def targets_of(call: Call) -> list[Any] | None:

@@ -13,7 +13,15 @@ from lossledger.call import Call
 from lossledger.entry import OF_EPOCHS
 from lossledger.reconciliation.align import begins_anew, drops_remainder, same_rows
 from lossledger.reconciliation.comparable import differences
-from lossledger.reconciliation.compiled import layers_of, losses_of, outputs_of, same_functions
+from lossledger.reconciliation.compiled import (
+    BY_WEIGHTS,
+    MEANS,
+    layers_of,
+    losses_of,
+    outputs_of,
+    reduction_of,
+    same_functions,
+)
 from lossledger.reconciliation.data import arrays_of, first_epochs, form_of, reorders, shuffles
 from lossledger.reconciliation.factors import factors
 from lossledger.reconciliation.moves import SAME, near
@@ -100,9 +108,21 @@ class Pair:
             # A data set has batches and an order of its own, which the entries show.
             found = [e for e in found if e.name not in _OF_ARRAYS]
         causes = factors(found, self.other_functions, self.other_outputs)
+        if self._divide_alike:
+            causes.pop("reduction", None)
         if self.own_weights:
             causes["loss_weights"] = ["the weights by which a step adds its losses"]
         return causes
+
+    @property
+    def _divide_alike(self) -> bool:
+        """Whether both reductions are means, which differ by sample weights, and a side has none.
+
+        Its reduction could as well be the other's.
+        """
+        sides = self.a, self.b
+        means = all(reduction_of(each.call) in (*MEANS, BY_WEIGHTS) for each in sides)
+        return means and any(each.weightless for each in sides)
 
     @cached_property
     def own_weights(self) -> list[dict[str, float]]:

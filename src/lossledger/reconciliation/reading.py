@@ -11,6 +11,7 @@ from lossledger.call import Call
 from lossledger.entry import MEASURED, OF_EPOCHS
 from lossledger.errors import LossLedgerError
 from lossledger.floats import same
+from lossledger.reconciliation.compiled import outputs_of
 from lossledger.reconciliation.fold import Fold, Form
 from lossledger.reconciliation.ledgers import epoch_of, ledger_of, up_to
 from lossledger.reconciliation.moves import Move, near, number
@@ -78,6 +79,13 @@ class Reading:
         """Steps of that training up to the end of the epoch."""
         length = len(self.fold.ledger) if self.fold else self.call.steps - self.begin
         return sum(call.steps for call in self.before) + self.begin + length
+
+    @property
+    def weightless(self) -> bool:
+        """Whether no sample or class weights are in its losses, which those of one output tell."""
+        if self.fold is None or outputs_of(self.call) or self.fold.ledger.has("sample_weight"):
+            return False
+        return not any(map(self.call.arguments.get, ("sample_weight", "class_weight")))
 
     @property
     def training(self) -> tuple[Run, tuple[Call, ...], int]:

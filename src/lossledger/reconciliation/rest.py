@@ -45,6 +45,7 @@ _ADVICE = {
 }
 
 _OF_UPDATES = re.compile("optimizer|gradient_accumulation_steps")
+_ADDED = "what the weights, or the valid targets, add to"
 _BY_MASKS = (
     "A batch's loss is a sum of means over each output's valid targets, the epoch's mean is by "
     "rows: so it depends on which rows share a batch."
@@ -82,7 +83,7 @@ def rest(chain: Chain, pair: Pair, parted: Divergence | None) -> Cause | None:
         evidence = (
             f"The weights stood still, so it doesn't matter how the rows were cut into batches: "
             f"the mean is {number(a.value)} in a, {number(b.value)} in b. What differs: "
-            f"{', '.join(pair.factors[cause])}."
+            f"{', '.join(pair.factors.get(cause, [_ADDED]))}."
         )
         return Cause(cause, left, "exact", None, evidence, advice_on(cause))
     # Nothing that came before depends on rows that were left out last.
@@ -119,7 +120,8 @@ def _still(chain: Chain, pair: Pair) -> str | None:
     if not pair.any_batches or not by_rows or not same_rows(ids[0], ids[1]):
         return None
     done = {each.cause for each in chain.causes}
-    causes = set(pair.factors) - {"hyperparameters", "order", "unseen_rows", "data", *done}
+    causes = _by_weights({*pair.factors, *_weighed_otherwise(pair)})
+    causes -= {"hyperparameters", "order", "unseen_rows", "data", *done}
     causes = causes - {*ROUNDS} or causes
     return causes.pop() if len(causes) == 1 else None
 
@@ -162,9 +164,7 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
-    causes = {parted.cause, *pair.factors, *_weighed_otherwise(pair)}
-    if {"sample_weight", "class_weight"} <= causes:
-        causes.discard("class_weight")  # to a loss they are sample weights
+    causes = _by_weights({parted.cause, *pair.factors, *_weighed_otherwise(pair)})
     ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
     if {"sample_weight", "mask"} <= causes and len(ledgers) == 2 and same_valid(*ledgers):
         causes.discard("sample_weight")  # weights of 0 and 1, in the place of a mask
@@ -213,21 +213,42 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     return causes
 
 
+def _by_weights(causes: set[str]) -> set[str]:
+    """Causes without class weights beside sample weights: to a loss they are the same."""
+    return causes - ({"class_weight"} if "sample_weight" in causes else set[str]())
+
+
 def _weighed_otherwise(pair: Pair) -> set[str]:
-    """What sums of weights, or of valid targets, of the same batches say, where no record does."""
+    """What sums of weights, or of valid targets, of the same rows say, where no record does."""
     folds = [each.fold for each in (pair.a, pair.b) if each.fold]
     if len(folds) < 2 or pair.same_call:
         return set()
     a, b = folds
     found = match(a.ledger["batch_id"], b.ledger["batch_id"])
-    if not found.known or not len(found.a):
-        return set()
     for cause, column in (("mask", "elements"), ("sample_weight", "sample_weight")):
-        both = a.ledger.has(column) and b.ledger.has(column)
-        if both and weighed_otherwise(column, a, b, found):
+        has = [fold.ledger.has(column) for fold in folds]
+        if found.known and len(found.a):
+            other = all(has) and weighed_otherwise(column, a, b, found)
+        else:
+            other = any(has) and _same_rows(pair) and _of_other_totals(column, pair)
+        if other:
             named = {"sample_weight", "class_weight", "mask"} & set(pair.factors)
             return named or {cause}  # class weights and masks reach a loss as sample weights
     return set()
+
+
+def _of_other_totals(column: str, pair: Pair) -> bool:
+    """Whether the weights, or valid targets, of the same rows add to another number.
+
+    Where a side has none, each of its values counts as 1.
+    """
+    totals: list[float] = []
+    for each in (pair.a, pair.b):
+        ledger = each.fold.ledger if each.fold else None
+        if ledger is not None:
+            values = ledger["rows"] * (each.call.losses_per_row or 1)
+            totals.append(float((ledger[column] if ledger.has(column) else values).sum()))
+    return len(totals) == 2 and not near(*totals)
 
 
 def _counts(pair: Pair) -> list[int]:
