@@ -124,25 +124,8 @@ def _ids(pair: Pair, found: Parting) -> list[Ids]:
 def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
     ids = _ids(pair, found)
     how = order(*ids)
-    rows = [int(each["rows"]) for each in (found.a, found.b)]
-    if rows[0] != rows[1]:
-        told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
-        for one, other in ((found.a, found.b), (found.b, found.a)):
-            if math.isclose(one.get("sample_weight", math.nan), other["rows"], rel_tol=SAME):
-                return "sample_weight", f"{told}, as many as the weights of the other's add to."
-        if how in ("permuted", "shifted"):
-            return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
-        if how == "repeated":
-            return "double_count", f"{told}: the one epoch trains again on batches of the other."
-        if pair.wraps:
-            return "double_count", f"{told}: {pair.wraps} trains on past the end of its data."
-        if how == "rebatched":
-            return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
-        unknown = how == "unknown"
-        if _cut_otherwise(*ids) or (unknown and _of_other_size(pair)):
-            also = "" if unknown else ", and the epochs don't hold the same rows, either"
-            return "hyperparameters", f"{told}: batches of another size{also}."
-        return "unseen_rows", f"{told}: the epochs don't hold the same rows."
+    if found.a["rows"] != found.b["rows"]:
+        return _sizes(pair, found, ids, how)
     told = f"the batches differ: {int(found.a['batch_id']):016x} and "
     told += f"{int(found.b['batch_id']):016x}"
     if how in _ORDERS:
@@ -164,6 +147,28 @@ def _batches(pair: Pair, found: Parting) -> tuple[str, str]:
         may = "other rows, or another order in which a remainder is dropped"
         return "data", f"{told}; the epoch's sums of fingerprints differ: {may}."
     return "data", f"{told}; the epoch's sums of fingerprints differ: they are other rows."
+
+
+def _sizes(pair: Pair, found: Parting, ids: Sequence[Ids], how: str) -> tuple[str, str]:
+    """Of batches that have not as many rows."""
+    rows = [int(each["rows"]) for each in (found.a, found.b)]
+    told = f"a trains on {counted(rows[0], 'row')}, b on {rows[1]:,}"
+    for one, other in ((found.a, found.b), (found.b, found.a)):
+        if math.isclose(one.get("sample_weight", math.nan), other["rows"], rel_tol=SAME):
+            return "sample_weight", f"{told}, as many as the weights of the other's add to."
+    if how in ("permuted", "shifted"):
+        return "order", f"{told}; over the epoch, {_ORDERS[how]}{_drawn(pair)}."
+    if how == "repeated":
+        return "double_count", f"{told}: the one epoch trains again on batches of the other."
+    if pair.wraps:
+        return "double_count", f"{told}: {pair.wraps} trains on past the end of its data."
+    if how == "rebatched":
+        return "hyperparameters", f"{told}: {_ORDERS['rebatched']}."
+    unknown = how == "unknown"
+    if _cut_otherwise(*ids) or (unknown and _of_other_size(pair)):
+        also = "" if unknown else ", and the epochs don't hold the same rows, either"
+        return "hyperparameters", f"{told}: batches of another size{also}."
+    return "unseen_rows", f"{told}: the epochs don't hold the same rows."
 
 
 def _of_other_rows(pair: Pair, found: Parting) -> bool:

@@ -170,6 +170,18 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
         causes.discard("sample_weight")  # weights of 0 and 1, in the place of a mask
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
+    _settle_rows(causes, pair, parted)
+    _settle_updates(causes, pair, parted)
+    penalized = len(ledgers) == 2 and not pair.same_call and on_one_side(*ledgers)
+    if penalized or pair.other_penalties:
+        causes.add("penalty")
+    if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):
+        causes.add("convention")
+    return causes
+
+
+def _settle_rows(causes: set[str], pair: Pair, parted: Divergence) -> None:
+    """Which rows, in what order and batches: what the entries' rows say of it goes before."""
     if parted.cause != "order" and _share_batches(pair):
         causes.discard("order")  # an argument of shuffle that changed no batch
     rows = _counts(pair)
@@ -195,22 +207,20 @@ def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     arrays = all(name.startswith("arguments") for name in pair.factors.get("precision", ["dtype"]))
     if arrays and (same or parted.cause == "data"):
         causes.discard("precision")  # a dtype of arrays that changed no value, or beside others
-    by_layers = pair.factors.get("hyperparameters") == ["layers"]
+
+
+def _settle_updates(causes: set[str], pair: Pair, parted: Divergence) -> None:
+    """What moves the weights: where nothing moved them, or another thing is seen to."""
+    names = pair.factors.get("hyperparameters", [])
+    by_layers = names == ["layers"]
     if by_layers and parted.cause == "penalty" and parted.step == 0:
         causes.discard("hyperparameters")  # a layer that changes no data term adds a loss alone
-    updates = pair.factors.get("hyperparameters", [])
-    if pair.held and parted.cause != "hyperparameters" and all(map(_OF_UPDATES.match, updates)):
+    if pair.held and parted.cause != "hyperparameters" and all(map(_OF_UPDATES.match, names)):
         causes.discard("hyperparameters")  # of updates, after which no loss was
-    penalized = len(ledgers) == 2 and not pair.same_call and on_one_side(*ledgers)
-    if penalized or pair.other_penalties:
-        causes.add("penalty")
     if other_state(pair):
         causes.add("optimizer_state")
     if pair.other_rates and not pair.held and parted.cause != "optimizer_state":
         causes.add("hyperparameters")
-    if len(set(pair.spans)) > 1 and (pair.begins or pair.a.epoch != pair.b.epoch):
-        causes.add("convention")
-    return causes
 
 
 def _by_weights(causes: set[str]) -> set[str]:
