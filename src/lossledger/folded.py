@@ -11,7 +11,7 @@ from lossledger.call import Call, entries_of
 from lossledger.series import bounds
 from lossledger.statement import WINDOW, Block, EpochStatement, Statements, Windows, states
 from lossledger.statistics import Statistic
-from lossledger.vectors import Floats, Integers, Mask, among
+from lossledger.vectors import Floats, Integers, Mask, among, joined
 
 Choose: TypeAlias = Callable[[np.ndarray], Mask]
 """Which of some epochs, in order, are meant."""
@@ -71,9 +71,7 @@ class _Short:
     def stated(self) -> dict[int, list[EpochStatement]]:
         """The statements of each call that was taken whole."""
         if self._whole:
-            names = self._whole[0]
-            window = {name: np.concatenate([part[name] for part in self._whole]) for name in names}
-            for each in states(window):
+            for each in states(joined(self._whole)):
                 call, epoch = each.epoch >> 32, each.epoch & (2**32 - 1)
                 self._stated.setdefault(call, []).append(replace(each, epoch=epoch))
             self._whole, self._rows = [], 0
@@ -159,5 +157,5 @@ def _windows(
         else:
             yield from (window for window, _ in windows.feed(block))
     if blocks:
-        yield {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+        yield joined(blocks)
     yield from (window for window, _ in windows.rest())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lossledger.vectors import Mask
+from lossledger.vectors import Mask, joined
 
 __all__ = ["WORKER", "Rows", "merged", "steps_begin"]
 
@@ -99,12 +99,12 @@ def _parted(
 
 
 def _in_order(parts: Sequence[Rows]) -> Rows:
-    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    rows = joined(parts)
     order = np.lexsort((rows[WORKER], rows["step"], rows["call"]))
     return {name: values[order] for name, values in rows.items()}
 
 
-def steps_begin(rows: Rows, of: Sequence[str] = ("call", "step")) -> np.ndarray:
+def steps_begin(rows: Mapping[str, np.ndarray], of: Sequence[str] = ("call", "step")) -> np.ndarray:
     """Where the rows of each step begin, in rows that lie side by side.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from lossledger.exact import running_mean
 from lossledger.series import bounds
 from lossledger.statistics import Mean, Summary
-from lossledger.vectors import Floats, Integers
+from lossledger.vectors import Floats, Integers, joined
 
 Block: TypeAlias = Mapping[str, np.ndarray]
 
@@ -97,9 +97,7 @@ class Windows:
 
     def _joined(self) -> Block:
         held, self._held, self._rows = self._held, [], 0
-        if len(held) == 1:
-            return held[0]
-        return {name: np.concatenate([block[name] for block in held]) for name in held[0]}
+        return joined(held)
 
 
 class RunningMeans:

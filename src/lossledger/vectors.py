@@ -1,5 +1,6 @@
 """The arrays of one axis that modules hand to each other: their names, and how to count them."""
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +16,13 @@ Ids: TypeAlias = NDArray[np.uint64]
 def distinct(numbers: np.ndarray) -> int:
     """How many different numbers there are; equal ones lie side by side."""
     return int(np.count_nonzero(numbers[1:] != numbers[:-1])) + len(numbers[:1])
+
+
+def joined(blocks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Blocks of the same columns, one after another: one at least."""
+    if len(blocks) == 1:
+        return dict(blocks[0])
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def among(numbers: np.ndarray, known: Integers) -> Mask:

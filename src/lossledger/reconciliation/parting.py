@@ -9,6 +9,7 @@ import numpy as np
 from lossledger import shares
 from lossledger.call import Call, entries_of, split
 from lossledger.floats import equal
+from lossledger.merging import steps_begin
 from lossledger.reconciliation.moves import alike
 from lossledger.run import Run
 from lossledger.statement import Block
@@ -257,7 +258,7 @@ def last_unequal(run: Run, calls: Sequence[Call], steps: int) -> tuple[int, tupl
         for call, part in split(block):
             if call not in before:
                 continue
-            begins = np.flatnonzero(np.diff(part["step"], prepend=-1))
+            begins = steps_begin(part)
             least, most = (each.reduceat(part["rows"], begins) for each in (np.minimum, np.maximum))
             place = before[call] + places[call] + np.arange(len(begins))
             places[call] += len(begins)
