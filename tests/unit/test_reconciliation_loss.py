@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 from judged import LAST, ROWS, close, exact, float32, folded
-from made import Made
+from made import Made, ids
 from trained import RNG, X, Y, configured, hashed, recorded, sgd
 
 import lossledger as ll
@@ -274,3 +274,22 @@ def test_losses_that_are_dropped_where_the_other_has_them(tmp_path, bad):
     )
     back = ll.reconcile((runs[1], "@finite"), runs[0])
     close(exact(back), {"nonfinite": losses.mean() - losses[[0, 1, 3]].mean()})
+
+
+def test_losses_that_are_dropped_beside_a_loop_that_skipped_their_batch(tmp_path):
+    """NaN times a learning rate of 0 is NaN: the weights, and all losses after that batch."""
+    losses, sgd = RNG.random(6).astype("f4").astype("f8"), {"class": "SGD", "learning_rate": 0.0}
+    runs = []
+    for name, steps in (("poisoned", np.arange(6)), ("skipped", np.array([0, 1, 3, 4, 5]))):
+        made = Made(tmp_path, name)
+        made.call(
+            0, driver="fit", model=0, initial_weights="w", final_weights=name,
+            configuration={"optimizer": sgd},
+        )  # fmt: skip
+        seen = np.where((steps >= 2) & (name == "poisoned"), np.nan, losses[steps])
+        made.steps(seen, epoch=0, batch_id=ids(6)[steps], penalty=np.zeros(len(steps)))
+        runs.append(made.close())
+    result = ll.reconcile((runs[0], "@finite"), runs[1])
+    close(exact(result), {"nonfinite": losses[[0, 1, 3, 4, 5]].mean() - losses[:2].mean()})
+    told = result.causes[0].evidence
+    assert "a has 4 losses of 6 not finite, first in batch 2 and drops them" in told

@@ -12,7 +12,7 @@ from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
-from lossledger.vectors import Floats, Mask
+from lossledger.vectors import Floats, Integers, Mask
 from lossledger.words import counted
 
 _ALONE = "loss"
@@ -29,10 +29,10 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     if not any(bad):
         return None
     folds = [fold.by(finite=True) for fold in (a, b)]
-    left_out = _dropped(a, b)
-    if left_out is not None:
-        folds = [fold.over(fold.ledger.keep(~left_out)) for fold in folds]
-    over = "Over the finite ones" if left_out is None else "Without these steps on either side"
+    kept = _both_finite(a, b)
+    if kept is not None:
+        folds = [f.over(f.ledger.keep(mask)) for f, mask in zip(folds, kept, strict=True)]
+    over = "Over the finite ones" if kept is None else "Without these steps on either side"
     told = [
         f"{side} has {counted(count, 'loss')} of {len(fold.ledger):,} not finite, first in batch "
         f"{int(np.flatnonzero(~np.isfinite(_seen(fold)))[0])}"
@@ -48,18 +48,32 @@ def nonfinite(a: Fold, b: Fold, pair: Pair) -> Change | None:
     return Change("nonfinite", folds[0], folds[1], evidence, f"{advice}if you also count them.")
 
 
-def _dropped(a: Fold, b: Fold) -> Mask | None:
-    """Which steps one side drops and the other has, where both trained on the same batches.
+def _both_finite(a: Fold, b: Fold) -> tuple[Mask, Mask] | None:
+    """Which steps of each are finite on both sides, where both trained on those same batches.
 
-    `None` where they didn't, or a loss that is not finite is in one of the means.
+    `None` where they didn't, or a loss that is not finite is in one of the means. A batch with
+    NaN in it has a fingerprint of its own, so steps are paired by place first.
     """
-    bad = [~np.isfinite(_seen(fold)) for fold in (a, b)]
-    means = [fold.form.finite or not mask.any() for fold, mask in zip((a, b), bad, strict=True)]
-    if not all(means) or len(bad[0]) != len(bad[1]):
+    good = [np.isfinite(_seen(fold)) for fold in (a, b)]
+    if not all(f.form.finite or mask.all() for f, mask in zip((a, b), good, strict=True)):
         return None
-    kept = ~(bad[0] | bad[1])
-    same = [np.array_equal(a.ledger[n][kept], b.ledger[n][kept]) for n in ("batch_id", "rows")]
-    return ~kept if all(same) and kept.any() else None
+    if len(good[0]) == len(good[1]):
+        kept = good[0] & good[1]
+        same = [np.array_equal(a.ledger[n][kept], b.ledger[n][kept]) for n in ("batch_id", "rows")]
+        if all(same):
+            return (kept, kept) if kept.any() else None
+    found = match(a.ledger["batch_id"], b.ledger["batch_id"])
+    skipped = (good[0] & found.only_a).any() or (good[1] & found.only_b).any()
+    kept = good[0][found.a] & good[1][found.b]
+    if not found.known or skipped or not kept.any() or (np.diff(found.b) < 0).any():
+        return None
+    return _at(found.a[kept], len(good[0])), _at(found.b[kept], len(good[1]))
+
+
+def _at(places: Integers, count: int) -> Mask:
+    mask = np.zeros(count, bool)
+    mask[places] = True
+    return mask
 
 
 def _began(reading: Reading) -> str:
