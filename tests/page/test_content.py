@@ -253,6 +253,41 @@ def test_no_part_of_a_run_stands_for_a_part_of_the_page(tmp_path):
     assert "<h1>{{script}}</h1>" in page
 
 
+def words(run):
+    page = PageReport(Options()).render(Content([run]))
+    return " ".join(re.sub("<[^>]*>", " ", page.partition("</script>")[0]).split())
+
+
+def test_the_last_finite_loss_is_finite_where_the_last_epoch_has_none(tmp_path):
+    run = Made(tmp_path, "diverged")
+    run.call(0, driver="fit", model=0)
+    run.steps([4.0, 2.5, np.nan], epoch=0)
+    run.steps([np.nan, np.nan], epoch=1)
+    assert "raw 2.50000 the last finite step" in words(run.close())
+
+
+def test_what_each_call_reported_is_under_its_number(tmp_path):
+    run = Made(tmp_path, "train")
+    for call in range(2):
+        run.call(call, driver="fit", model=0, loss_name="loss")
+        run.steps([4.0, 2.0], call=call, epoch=0)
+        item = {"place": "history", "name": "loss", "epoch": 0, "value": 3.0}
+        run.call(call, reported=[item])
+    page = words(run.close())
+    assert "call 0: loss in History is epoch_mean" in page
+    assert " call 1: loss in History is epoch_mean" in page
+    assert "train, call" not in page
+
+
+def test_arrays_among_arguments_stand_by_shape(tmp_path):
+    run = Made(tmp_path, "train")
+    arrays = [{"shape": [100, 10], "dtype": "float32"}, {"shape": [100, 1], "dtype": "int32"}]
+    run.call(0, driver="fit", model=0, arguments={"validation_data": arrays})
+    run.steps([4.0, 2.0], epoch=0)
+    page = words(run.close())
+    assert "arguments.validation_data [float32[100,10], int32[100,1]]" in page
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -86,7 +86,8 @@ def _losses(line: Line, whose: str) -> Iterator[tuple[str, str, str]]:
         mine = [each for each in line.measured if each.name == name]
         what = "of weights held fixed" if name == "evaluate" else "evaluate of validation data"
         yield name, _text(mine[-1].value), f"{whose}{what}, the last"
-    yield "raw", _text(last.last), f"{whose}the last finite step"
+    raw = next((each.last for each in reversed(epochs) if math.isfinite(each.last)), last.last)
+    yield "raw", _text(raw), f"{whose}the last finite step"
 
 
 def _text(value: float) -> str:

@@ -14,7 +14,7 @@ from lossledger.render.waterfall import waterfall
 from lossledger.reported import Reported
 from lossledger.run import Call, EpochStatement
 from lossledger.statistics import STATISTICS
-from lossledger.words import counted
+from lossledger.words import argument, counted
 
 _CALLS = 40
 """Calls whose notes are written out, at most."""
@@ -221,8 +221,9 @@ def _notes(content: Content) -> list[str]:
         for each in items:
             of_call.setdefault(each.call, []).append(each)
         for call, mine in of_call.items():
-            several = f"{name}, call {call}: " if len(content.runs) > 1 or call else ""
-            found += [f"{several}{note}.".replace("..", ".") for note in notes(mine, keras)]
+            parts = [name] * (len(content.runs) > 1) + [f"call {call}"] * (len(run.calls) > 1)
+            of = f"{', '.join(parts)}: " if parts else ""
+            found += [f"{of}{note}.".replace("..", ".") for note in notes(mine, keras)]
     rest = len(found) - _CALLS
     return found if rest <= 0 else [*found[:_CALLS], f"and {rest} more"]
 
@@ -259,7 +260,10 @@ def _facts(names: Sequence[str], subjects: Sequence[str], value: Callable[[str, 
 def _value(value: Any) -> str:
     if value is None:
         return "not said"
-    text = f"{value:.9g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict | list):
+        text = argument(value)
+    else:
+        text = f"{value:.9g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
