@@ -253,8 +253,8 @@ def test_no_part_of_a_run_stands_for_a_part_of_the_page(tmp_path):
     assert "<h1>{{script}}</h1>" in page
 
 
-def words(run):
-    page = PageReport(Options()).render(Content([run]))
+def words(*runs):
+    page = PageReport(Options()).render(Content(list(runs)))
     return " ".join(re.sub("<[^>]*>", " ", page.partition("</script>")[0]).split())
 
 
@@ -277,6 +277,17 @@ def test_what_each_call_reported_is_under_its_number(tmp_path):
     assert "call 0: loss in History is epoch_mean" in page
     assert " call 1: loss in History is epoch_mean" in page
     assert "train, call" not in page
+
+
+def test_how_epochs_are_known_names_the_run_that_it_is_true_of(tmp_path):
+    fit, loop = Made(tmp_path, "fit"), Made(tmp_path, "loop")
+    fit.call(0, driver="fit", model=0)
+    fit.steps([4.0, 2.0, 3.0, 1.0], epoch=[0, 0, 1, 1])
+    loop.call(0, driver="train_on_batch", model=0)
+    loop.steps([4.0, 2.0, 3.0, 1.0], batch_id=[7, 8, 7, 8])
+    loop = loop.close()
+    assert "Epochs are found in the data" in words(loop)
+    assert "Epochs of loop are found in the data" in words(fit.close(), loop)
 
 
 def test_arrays_among_arguments_stand_by_shape(tmp_path):

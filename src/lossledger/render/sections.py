@@ -148,8 +148,14 @@ def statements(content: Content) -> Html:
         rows.sort(key=lambda row: (row[1].number, row[2].epoch))
     if not rows:
         return _paragraphs("No step was recorded, so there is nothing to state.")
-    how = dict.fromkeys(call.epochs_from for _, call, _ in rows if call.epochs_from in EPOCHS_FROM)
-    told = [element("p", f"Epochs are {EPOCHS_FROM[each]}.", class_="note") for each in how]
+    how: dict[str, dict[str, None]] = {}
+    for name, call, _ in rows:
+        if call.epochs_from in EPOCHS_FROM:
+            how.setdefault(call.epochs_from, {})[name] = None
+    told: list[Html] = []
+    for known, names in how.items():
+        of = f" of {' and '.join(names)}" if len(content.runs) > 1 else ""
+        told.append(element("p", f"Epochs{of} are {EPOCHS_FROM[known]}.", class_="note"))
     return joined([*told, _statements(content, rows)])
 
 
@@ -209,7 +215,7 @@ def reported(content: Content) -> Html:
         Column("why", [each.why for _, each in items], number=False),
     ]
     whole = table(columns, "Reported beside stated")
-    label = element("summary", f"All {counted(len(items), 'number')}")
+    label = element("summary", f"All of it, in {counted(len(items), 'row')}")
     return joined([*told, element("details", label, whole)])
 
 
