@@ -51,7 +51,7 @@ def html(run: "Run") -> str:
     state = condition(run.path, run.complete)
     calls = run.calls[-CALLS:]
     left_out = len(run.calls) - len(calls)
-    facts = [["folder", str(run.path)]]
+    facts = [["folder", run.where]]
     facts += [["warning", str(each.get("message"))] for each in run.info.get("warnings", [])[:3]]
     if left_out:
         facts.append(["calls", f"{left_out:,} earlier ones are left out"])
