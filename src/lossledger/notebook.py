@@ -53,6 +53,7 @@ def html(run: "Run") -> str:
     left_out = len(run.calls) - len(calls)
     facts = [["folder", run.where]]
     facts += [["warning", str(each.get("message"))] for each in run.info.get("warnings", [])[:3]]
+    facts += [["missing", each.told] for each in run.missing[:3]]
     if left_out:
         facts.append(["calls", f"{left_out:,} earlier ones are left out"])
     stated = run.statements(calls)

@@ -5,12 +5,14 @@ import json
 import re
 import socket
 import zlib
+from html import escape
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import Made
+from shared import Shared
 
 from lossledger.cli import main
 from lossledger.page import content, gather
@@ -288,6 +290,19 @@ def test_how_epochs_are_known_names_the_run_that_it_is_true_of(tmp_path):
     loop = loop.close()
     assert "Epochs are found in the data" in words(loop)
     assert "Epochs of loop are found in the data" in words(fit.close(), loop)
+
+
+def test_what_a_worker_that_died_has_left_out_is_said(tmp_path):
+    run = Shared(tmp_path, 2)
+    for rank, count in enumerate((4, 2)):
+        usual = {"weight": np.full(count, 2.0), "rows": np.full(count, 2)}
+        run.write(rank, step=np.arange(count), loss=np.full(count, 1.0 + rank), **usual)
+        run.close(rank)
+    run = Run(run.path)
+    told = escape("worker 1's rows of 2 steps of call 0: the last that it has is 1")
+    assert f"missing: {told}" in words(run)
+    assert "2 workers" in words(run)
+    assert told in run._repr_html_()
 
 
 def test_arrays_among_arguments_stand_by_shape(tmp_path):

@@ -92,11 +92,7 @@ class _Show:
         page.line("workers", f"{run.info['workers']}; a step is the fold of what they recorded")
         missing = run.missing
         for each in missing[:NOTES]:
-            ends = "it has none" if each.last is None else f"the last that it has is {each.last}"
-            what = (
-                f"worker {each.worker}'s rows of {counted(each.steps, 'step')} of call {each.call}"
-            )
-            page.fact("missing", f"{what}: {ends}", "red")
+            page.fact("missing", each.told, "red")
         if len(missing) > NOTES:
             page.fact("", f"and {counted(len(missing) - NOTES, 'more share')}")
 
