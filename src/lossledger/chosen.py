@@ -1,5 +1,6 @@
 """Which entries a call, a model and an epoch mean: the rows that they select."""
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +66,14 @@ def chosen(epochs: np.ndarray, epoch: int | None) -> Mask:
     """
     if epoch is None:
         return np.ones(len(epochs), bool)
-    meant = epochs == epoch if epoch >= 0 else np.arange(-len(epochs), 0) == epoch
+    try:
+        label = operator.index(epoch)
+        meant = epochs == label if label >= 0 else np.arange(-len(epochs), 0) == label
+    except TypeError:  # no epoch is called by a text, a fraction or a slice
+        meant = np.zeros(len(epochs), bool)
     if not meant.any():
         has = f"{epochs.min()} to {epochs.max()}" if len(epochs) else "none"
         raise LossLedgerError(
-            f"The run has no such epoch. Received: {epoch}. It has: {has}.", slug="no-epoch"
+            f"The run has no such epoch. Received: {epoch!r}. It has: {has}.", slug="no-epoch"
         )
     return meant

@@ -218,7 +218,11 @@ def of(tool: str, version: str, place: str) -> Convention:
         tool: One of `TOOLS`.
         version: Such as `"3.15.1"`. Pre-releases and builds (`"3.15.0rc1"`, `"2.5.0+cpu"`) count
             as the release that they lead to or stand on.
-        place: One of the places above.
+        place: `history`, `batch_logs`, `progress_bar`, `returned`, `evaluate` or `training`, as
+            far as the tool has it.
+
+    Returns:
+        The row: a `Convention` with `statistic`, `parameters`, `weight_kind`, `note` and `source`.
 
     Raises:
         LossLedgerError: Unknown tool or place, a version that is none, or no row for them.
@@ -226,6 +230,8 @@ def of(tool: str, version: str, place: str) -> Convention:
     Example:
 
     ```python
+    from lossledger.conventions import of
+
     of("keras", "3.14.1", "returned").statistic  # "cumulative_mean"
     of("keras", "3.15.0", "returned").statistic  # "raw"
     ```

@@ -15,6 +15,12 @@ EPOCHS = 10
 CALLS = 6
 """Epochs of a call and calls of a run that are shown, the last."""
 
+_CAPTION = "min-width:20em;text-align:left"
+"""A caption is as wide as its table: over two columns it would stand a word a line."""
+_TEXT = "text-align:left"
+_NUMBER = "text-align:right;white-space:nowrap"
+"""Or a line would end within a number, behind the sign of its exponent."""
+
 _COLUMNS = ("steps", "rows", "min", "max", "batch_mean", "epoch_mean", "reported", "nonfinite")
 
 
@@ -28,13 +34,13 @@ def table(caption: str, rows: Iterable[Sequence[str]], header: Sequence[str] = (
     """
     head = f"<thead>{_row(header, 'th', len(header))}</thead>" if header else ""
     body = "".join(_row(row, "td", len(header) or len(row) - 1) for row in rows)
-    return f"<table><caption>{escape(caption)}</caption>{head}<tbody>{body}</tbody></table>"
+    told = f'<caption style="{_CAPTION}">{escape(caption)}</caption>'
+    return f"<table>{told}{head}<tbody>{body}</tbody></table>"
 
 
 def _row(cells: Sequence[str], tag: str, numbers: int) -> str:
     styled = (
-        f'<{tag} style="text-align:{"right" if 0 < place < numbers else "left"}">{escape(cell)}'
-        f"</{tag}>"
+        f'<{tag} style="{_NUMBER if 0 < place < numbers else _TEXT}">{escape(cell)}</{tag}>'
         for place, cell in enumerate(cells)
     )
     return f"<tr>{''.join(styled)}</tr>"
@@ -45,8 +51,9 @@ def html(run: "Run") -> str:
     state = condition(run.path, run.complete)
     calls = run.calls[-CALLS:]
     left_out = len(run.calls) - len(calls)
-    facts = [["folder", str(run.path)]]
+    facts = [["folder", run.where]]
     facts += [["warning", str(each.get("message"))] for each in run.info.get("warnings", [])[:3]]
+    facts += [["missing", each.told] for each in run.missing[:3]]
     if left_out:
         facts.append(["calls", f"{left_out:,} earlier ones are left out"])
     stated = run.statements(calls)

@@ -16,7 +16,7 @@ from lossledger import catalog, copies, folded, shares
 from lossledger.call import Call, entries_of, evaluations, noted, read_calls, trainings
 from lossledger.catalog import RunInfo, runs_in
 from lossledger.chosen import chosen, table
-from lossledger.errors import LossLedgerError
+from lossledger.errors import LossLedgerError, count_of
 from lossledger.reported import Reported, reported_by
 from lossledger.segments.tables import marked
 from lossledger.shares import Missing
@@ -55,9 +55,12 @@ def open(
         directory: The folder of runs in which a bare name is looked up, or its URI.
         steps_per_epoch: Steps of an epoch in series of `train_on_batch` that count none.
 
+    Returns:
+        The `Run`; its entries are read when they are asked for.
+
     Raises:
-        LossLedgerError: No such run (slug `no-run`), or one that a newer version recorded
-            (`format-newer`).
+        LossLedgerError: No such run (slug `no-run`), one that a newer version recorded
+            (`format-newer`), or `steps_per_epoch` is no such number (`not-a-count`).
 
     Example:
 
@@ -66,13 +69,8 @@ def open(
     run.statistic("epoch_mean")
     ```
     """
-    if steps_per_epoch is not None and steps_per_epoch < 1:
-        raise LossLedgerError(
-            f"An epoch has one step or more. Received: steps_per_epoch={steps_per_epoch}. "
-            "Pass a positive number.",
-            slug="steps-per-epoch",
-            exit_code=2,
-        )
+    if steps_per_epoch is not None:
+        count_of("steps_per_epoch", steps_per_epoch)
     return Run(catalog.find(run, directory), steps_per_epoch=steps_per_epoch)
 
 
@@ -162,7 +160,8 @@ class Run:
         if len(models) > 1:
             raise LossLedgerError(
                 f"The run trained several models. Received: {self.id}, and no model. Choose one "
-                f"of {models}, or a call: model= or call= in Python, --model or --call in a shell.",
+                f"of {models}, or a call: model= or call= in Python, --model or --call in a shell, "
+                f"{self.id}@model={models[0]} where numbers are reconciled.",
                 slug="several-models",
             )
         return found
@@ -222,7 +221,7 @@ class Run:
         call: int | Call | None = None,
         model: int | None = None,
     ) -> Floats:
-        """The raw loss of each step, float64 (steps,)."""
+        """The raw loss of each step, float64 (steps,); the arguments are as of `statistic`."""
         return self.statistic("raw", call=call, model=model, epoch=epoch)
 
     def statistic(
@@ -246,6 +245,10 @@ class Run:
 
         Returns:
             float64, (steps,) or (epochs,) after the statistic.
+
+        Raises:
+            LossLedgerError: No such statistic (slug `unknown-statistic`), a parameter that it
+                doesn't take (`statistic-parameter`), or no such epoch (`no-epoch`).
         """
         calls = self.select(call, model)
         if name == "evaluate":

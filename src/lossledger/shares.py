@@ -20,6 +20,7 @@ from lossledger.folder import read_json
 from lossledger.merging import WORKER, Rows, merged, steps_begin
 from lossledger.segments.spans import Spans
 from lossledger.segments.tables import null, table_of, unknown
+from lossledger.words import counted
 from lossledger.workers import entries_folders, is_shared, is_written, workers_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,13 @@ class Missing:
     call: int
     steps: int
     last: int | None
+
+    @property
+    def told(self) -> str:
+        """In words: whose rows of how many steps, and the last that there is."""
+        ends = "it has none" if self.last is None else f"the last that it has is {self.last}"
+        steps = counted(self.steps, "step")
+        return f"worker {self.worker}'s rows of {steps} of call {self.call}: {ends}"
 
 
 def missing(folder: Path) -> list[Missing]:

@@ -5,12 +5,14 @@ import json
 import re
 import socket
 import zlib
+from html import escape
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import Made
+from shared import Shared
 
 from lossledger.cli import main
 from lossledger.page import content, gather
@@ -251,6 +253,65 @@ def test_no_part_of_a_run_stands_for_a_part_of_the_page(tmp_path):
     run = Made(tmp_path, "{{script}}")
     page = PageReport(Options()).render(Content([run.close()]))
     assert "<h1>{{script}}</h1>" in page
+
+
+def words(*runs):
+    page = PageReport(Options()).render(Content(list(runs)))
+    return " ".join(re.sub("<[^>]*>", " ", page.partition("</script>")[0]).split())
+
+
+def test_the_last_finite_loss_is_finite_where_the_last_epoch_has_none(tmp_path):
+    run = Made(tmp_path, "diverged")
+    run.call(0, driver="fit", model=0)
+    run.steps([4.0, 2.5, np.nan], epoch=0)
+    run.steps([np.nan, np.nan], epoch=1)
+    assert "raw 2.50000 the last finite step" in words(run.close())
+
+
+def test_what_each_call_reported_is_under_its_number(tmp_path):
+    run = Made(tmp_path, "train")
+    for call in range(2):
+        run.call(call, driver="fit", model=0, loss_name="loss")
+        run.steps([4.0, 2.0], call=call, epoch=0)
+        item = {"place": "history", "name": "loss", "epoch": 0, "value": 3.0}
+        run.call(call, reported=[item])
+    page = words(run.close())
+    assert "call 0: loss in History is epoch_mean" in page
+    assert " call 1: loss in History is epoch_mean" in page
+    assert "train, call" not in page
+
+
+def test_how_epochs_are_known_names_the_run_that_it_is_true_of(tmp_path):
+    fit, loop = Made(tmp_path, "fit"), Made(tmp_path, "loop")
+    fit.call(0, driver="fit", model=0)
+    fit.steps([4.0, 2.0, 3.0, 1.0], epoch=[0, 0, 1, 1])
+    loop.call(0, driver="train_on_batch", model=0)
+    loop.steps([4.0, 2.0, 3.0, 1.0], batch_id=[7, 8, 7, 8])
+    loop = loop.close()
+    assert "Epochs are found in the data" in words(loop)
+    assert "Epochs of loop are found in the data" in words(fit.close(), loop)
+
+
+def test_what_a_worker_that_died_has_left_out_is_said(tmp_path):
+    run = Shared(tmp_path, 2)
+    for rank, count in enumerate((4, 2)):
+        usual = {"weight": np.full(count, 2.0), "rows": np.full(count, 2)}
+        run.write(rank, step=np.arange(count), loss=np.full(count, 1.0 + rank), **usual)
+        run.close(rank)
+    run = Run(run.path)
+    told = escape("worker 1's rows of 2 steps of call 0: the last that it has is 1")
+    assert f"missing: {told}" in words(run)
+    assert "2 workers" in words(run)
+    assert told in run._repr_html_()
+
+
+def test_arrays_among_arguments_stand_by_shape(tmp_path):
+    run = Made(tmp_path, "train")
+    arrays = [{"shape": [100, 10], "dtype": "float32"}, {"shape": [100, 1], "dtype": "int32"}]
+    run.call(0, driver="fit", model=0, arguments={"validation_data": arrays})
+    run.steps([4.0, 2.0], epoch=0)
+    page = words(run.close())
+    assert "arguments.validation_data [float32[100,10], int32[100,1]]" in page
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def test_a_program_is_recorded_and_read(runs, tmp_path, monkeypatch):
     assert not list(Path().glob("s3*"))
     shown = json.loads(command("show", "latest", "--json", LOSSLEDGER_DIR=runs).stdout)
     assert shown["run"]["path"] == run.where
+    assert run.where in run._repr_html_()
 
 
 def test_two_runs_are_reconciled(runs):

@@ -130,8 +130,10 @@ def test_epochs_that_are_said(tmp_path):
     run = ll.open(made.path, steps_per_epoch=6)
     assert [each.steps for each in run.epochs()] == [6, 6, 6, 2]
     np.testing.assert_array_equal(run.losses(epoch=-1), loss[18:])
-    with pytest.raises(LossLedgerError, match="steps_per_epoch=0"):
-        ll.open(made.path, steps_per_epoch=0)
+    for steps in (0, 2.5, "6"):
+        with pytest.raises(LossLedgerError, match=f"Received: {steps!r}") as caught:
+            ll.open(made.path, steps_per_epoch=steps)
+        assert caught.value.slug == "not-a-count"
 
 
 def test_epochs_that_the_user_counts(tmp_path):
@@ -210,9 +212,10 @@ def test_calls_one_after_another(tmp_path):
     with pytest.raises(LossLedgerError, match="call 2 of model 0") as caught:
         run.losses(call=3)
     assert caught.value.slug == "no-call"
-    with pytest.raises(LossLedgerError, match="0 to 1") as caught:
-        run.losses(epoch=2)
-    assert caught.value.slug == "no-epoch"
+    for epoch in (2, "1", 0.5):
+        with pytest.raises(LossLedgerError, match=f"Received: {epoch!r}. It has: 0 to 1") as caught:
+            run.losses(epoch=epoch)
+        assert caught.value.slug == "no-epoch"
     with pytest.raises(LossLedgerError) as caught:
         run.statistic("mode")
     assert caught.value.slug == "unknown-statistic"

@@ -58,20 +58,14 @@ examples:
             help="export the run as it grows: to tensorboard, mlflow, wandb, csv or parquet, into "
             "DIR or exports/TRACKER; may be given several times",
         )
-        parser.add_argument(
-            "-m",
-            dest="module",
-            nargs=argparse.REMAINDER,
-            metavar="module",
-            help="-m module [argument ...]: run a module, as python -m does",
-        )
-        parser.add_argument(
-            "-c",
-            dest="code",
-            nargs=argparse.REMAINDER,
-            metavar="code",
-            help="-c code [argument ...]: run code, as python -c does",
-        )
+        for option, name, what in (("-m", "module", "a module"), ("-c", "code", "code")):
+            parser.add_argument(
+                option,
+                dest=name,
+                nargs=argparse.REMAINDER,
+                metavar=name,
+                help=f"{option} {name} [argument ...]: run {what}, as python {option} does",
+            )
         parser.add_argument(
             "script",
             nargs=argparse.REMAINDER,

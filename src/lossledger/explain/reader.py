@@ -47,6 +47,10 @@ def read(path: str | os.PathLike[str], versions: Mapping[str, str] | None = None
         versions: Versions of the tools that wrote it, where known: `{"keras": "3.8"}`. Where one is
             not, every version's convention is given.
 
+    Returns:
+        An `Explained`: its `kind`, its `notes`, its `series`, and `losses`, the series whose
+        statistic is known. A series has `name`, `statistic`, `per`, `steps` and `values`.
+
     Raises:
         LossLedgerError: It can't be read (`no-file`), is none of these (`file-unknown`,
             `file-pickled`), damaged (`file-damaged`) or too large (`file-too-large`).
@@ -54,7 +58,9 @@ def read(path: str | os.PathLike[str], versions: Mapping[str, str] | None = None
     Example:
 
     ```python
-    for series in lossledger.explain.read("log.csv").losses:
+    from lossledger import explain
+
+    for series in explain.read("log.csv").losses:
         print(series.name, series.statistic, series.values)
     ```
     """

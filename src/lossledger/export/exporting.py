@@ -62,6 +62,9 @@ def export(
         force: Whether to write all of it anew, in the place of what the tracker has of it.
         follow: Whether to go on while the run grows, until it is over.
 
+    Returns:
+        What was added, and where: an `Exported`.
+
     Raises:
         LossLedgerError: No such tracker (`unknown-tracker`), it isn't installed
             (`not-installed`), or what it has is not of this run (`export-differs`).

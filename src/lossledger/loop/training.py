@@ -33,6 +33,10 @@ class Training:
         epochs: Number of the epoch to stop before.
         wanted: The form that the user wants, or `"auto"`.
         validation: Arguments of `evaluate`, and `freq`; empty without validation.
+        planner: Chooses the form of each call; `None` until the first batches are there.
+        logs: Of the last epoch that ended.
+        arguments: The loop's, for a recording.
+        call: The call of a recording, where one is on.
     """
 
     model: Any

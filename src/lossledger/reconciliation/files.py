@@ -155,11 +155,12 @@ def _joined(found: FileNumber, inner: Reconciliation, place: int) -> Reconciliat
     off = gap_of(found.side.value, own.value)
     amount = off if place == 0 else -off
     of = f" of call {own.call}" if inner.a.call != inner.b.call else ""
-    name = f"the run's {own.statistic} of epoch {own.epoch}{of}, {number(own.value)}"
+    which = f"the run's {own.statistic} of epoch {own.epoch}{of}"
+    name = f"{which}, {number(own.value)}"
     causes = list(inner.causes)
     known = off == 0 or near(found.side.value, own.value)
     if known:
-        evidence = f"The file has {found.side.value:.9g} for {name}."
+        evidence = f"The file has {found.side.value:.9g} for {which}, {own.value:.9g}."
         if amount:
             causes.append(Cause("float32_accumulation", amount, "exact", None, evidence, _ROUNDED))
         told = f"The file's number is {name}."

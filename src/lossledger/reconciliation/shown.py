@@ -209,7 +209,7 @@ def _rounding(fold: Fold, value: float) -> str | None:
     """How rounding makes a fold into the value; `None` where it can't."""
     with np.errstate(over="ignore"):
         short, stated = float(np.float32(value)), float(np.float32(fold.value))
-    text = f"reported {number(value)} for {fold.value:.9g}"
+    text = f"reported {value:.9g} for {fold.value:.9g}"
     if same(short, stated):
         return f"Float32 has no nearer number: {text}."
     if fold.form.shape != "mean":

@@ -9,14 +9,13 @@ from lossledger.conventions import Convention
 from lossledger.explain.explained import Explained, Series, holds
 from lossledger.explain.kind import promises_loss
 from lossledger.render.base import Renderer
-from lossledger.render.figures import Format, shorten
+from lossledger.render.figures import UNKNOWN, shorten, single
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
 from lossledger.words import counted
 
 SERIES = 40
 SECTIONS = 8
-UNKNOWN = "-"
 
 
 class TerminalExplain(Renderer[Explained]):
@@ -55,7 +54,7 @@ class TerminalExplain(Renderer[Explained]):
                 Column("count", [f"{len(each.values):,}" for each in shown], 1),
                 Column("at", [_at(each) for each in shown], 2, left=True),
                 *(
-                    Column(name, [_text(_figures(each)[name]) for each in shown], rank)
+                    Column(name, [single(_figures(each)[name]) for each in shown], rank)
                     for rank, name in ((3, "first"), (1, "last"), (4, "min"), (4, "max"))
                 ),
                 *_nonfinite(shown),
@@ -103,11 +102,6 @@ def _at(series: Series) -> str:
         return UNKNOWN
     first, last = int(series.steps[0]), int(series.steps[-1])
     return f"{series.per} {first:,}" if first == last else f"{series.per}s {first:,} to {last:,}"
-
-
-def _text(value: float | None) -> str:
-    """Series of unlike sizes: each number with six digits of its own."""
-    return UNKNOWN if value is None else Format.of([value]).text(value)
 
 
 def _figures(series: Series) -> dict[str, float | None]:

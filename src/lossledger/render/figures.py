@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 SIGNIFICANT = 6
 """Digits that a float32 loss is worth."""
+UNKNOWN = "-"
+"""In the place of a number that isn't known, in a table."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Format:
             return "0"
         sign = "+" if value > 0 else "-" if value < 0 else ""
         return f"{sign}{self.text(abs(value))}"
+
+
+def single(value: float | None) -> str:
+    """Writes a number beside others of unlike sizes: with six digits of its own."""
+    return UNKNOWN if value is None else Format.of([value]).text(value)
 
 
 def difference(value: float | None) -> str:

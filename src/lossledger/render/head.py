@@ -36,6 +36,7 @@ def _about(run: Run, content: Content) -> Html:
         _drivers(content.lines),
         " on ".join(part for part in (keras, backend) if part),
         str(run.info.get("device") or ""),
+        counted(run.info["workers"], "worker") if run.info.get("workers") else "",
     ]
     kind = "complete" if run.complete else "incomplete"
     mark = element("span", condition(run.path, run.complete), class_=f"state {kind}")
@@ -86,7 +87,8 @@ def _losses(line: Line, whose: str) -> Iterator[tuple[str, str, str]]:
         mine = [each for each in line.measured if each.name == name]
         what = "of weights held fixed" if name == "evaluate" else "evaluate of validation data"
         yield name, _text(mine[-1].value), f"{whose}{what}, the last"
-    yield "raw", _text(last.last), f"{whose}the last finite step"
+    raw = next((each.last for each in reversed(epochs) if math.isfinite(each.last)), last.last)
+    yield "raw", _text(raw), f"{whose}the last finite step"
 
 
 def _text(value: float) -> str:
@@ -140,6 +142,7 @@ def _warnings(content: Content) -> Iterator[Html]:
         unseen = run.info.get("unseen") or []
         told += [f"not recorded: {each.get('what')}, {each.get('where')}" for each in unseen]
         told += [f"call {c.number} failed: {c.info['failed']}" for c in _failed(run)]
+        told += [f"missing: {each.told}" for each in run.missing]
         yield from (element("p", f"{whose}{each}", class_="warning") for each in told[:WARNINGS])
         if len(told) > WARNINGS:
             yield element("p", f"{whose}and {len(told) - WARNINGS} more, in run.json")

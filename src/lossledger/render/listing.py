@@ -1,12 +1,11 @@
 """`list`: a line a run, and the same as JSON; needs no numpy."""
 
 from lossledger.render.base import Listed, Listing, Renderer
-from lossledger.render.figures import Format
+from lossledger.render.figures import UNKNOWN, single
 from lossledger.render.objects import to_json
 from lossledger.render.terminal import Column, Page
 from lossledger.words import counted, when
 
-UNKNOWN = "-"
 NAME = 20
 """Characters to which a run's name is cut where the line has no room for more."""
 
@@ -27,7 +26,7 @@ class TerminalList(Renderer[Listing]):
                 Column("when", [when(run.created) for run in runs], 1, left=True),
                 Column("calls", [_count(run.calls) for run in runs], 4),
                 Column("steps", [_count(run.steps) for run in runs], 3),
-                Column("epoch_mean", [_loss(run.epoch_mean) for run in runs], 0),
+                Column("epoch_mean", [single(run.epoch_mean) for run in runs], 0),
                 Column("complete", [_state(run) for run in runs], 2, left=True),
                 Column("folder", [run.id for run in runs], 5, left=True),
             ]
@@ -51,11 +50,6 @@ class JsonList(Renderer[Listing]):
 
 def _count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
-
-
-def _loss(value: float | None) -> str:
-    """Losses of unlike runs: each with six digits of its own."""
-    return UNKNOWN if value is None else Format.of([value]).text(value)
 
 
 def _state(run: Listed) -> str:

@@ -14,7 +14,7 @@ from lossledger.render.waterfall import waterfall
 from lossledger.reported import Reported
 from lossledger.run import Call, EpochStatement
 from lossledger.statistics import STATISTICS
-from lossledger.words import counted
+from lossledger.words import argument, counted
 
 _CALLS = 40
 """Calls whose notes are written out, at most."""
@@ -148,8 +148,14 @@ def statements(content: Content) -> Html:
         rows.sort(key=lambda row: (row[1].number, row[2].epoch))
     if not rows:
         return _paragraphs("No step was recorded, so there is nothing to state.")
-    how = dict.fromkeys(call.epochs_from for _, call, _ in rows if call.epochs_from in EPOCHS_FROM)
-    told = [element("p", f"Epochs are {EPOCHS_FROM[each]}.", class_="note") for each in how]
+    how: dict[str, dict[str, None]] = {}
+    for name, call, _ in rows:
+        if call.epochs_from in EPOCHS_FROM:
+            how.setdefault(call.epochs_from, {})[name] = None
+    told: list[Html] = []
+    for known, names in how.items():
+        of = f" of {' and '.join(names)}" if len(content.runs) > 1 else ""
+        told.append(element("p", f"Epochs{of} are {EPOCHS_FROM[known]}.", class_="note"))
     return joined([*told, _statements(content, rows)])
 
 
@@ -209,7 +215,7 @@ def reported(content: Content) -> Html:
         Column("why", [each.why for _, each in items], number=False),
     ]
     whole = table(columns, "Reported beside stated")
-    label = element("summary", f"All {counted(len(items), 'number')}")
+    label = element("summary", f"All of it, in {counted(len(items), 'row')}")
     return joined([*told, element("details", label, whole)])
 
 
@@ -221,8 +227,9 @@ def _notes(content: Content) -> list[str]:
         for each in items:
             of_call.setdefault(each.call, []).append(each)
         for call, mine in of_call.items():
-            several = f"{name}, call {call}: " if len(content.runs) > 1 or call else ""
-            found += [f"{several}{note}.".replace("..", ".") for note in notes(mine, keras)]
+            parts = [name] * (len(content.runs) > 1) + [f"call {call}"] * (len(run.calls) > 1)
+            of = f"{', '.join(parts)}: " if parts else ""
+            found += [f"{of}{note}.".replace("..", ".") for note in notes(mine, keras)]
     rest = len(found) - _CALLS
     return found if rest <= 0 else [*found[:_CALLS], f"and {rest} more"]
 
@@ -259,7 +266,10 @@ def _facts(names: Sequence[str], subjects: Sequence[str], value: Callable[[str, 
 def _value(value: Any) -> str:
     if value is None:
         return "not said"
-    text = f"{value:.9g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict | list):
+        text = argument(value)
+    else:
+        text = f"{value:.9g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from lossledger.render.story import again, story
 from lossledger.render.terminal import Column, Page
 from lossledger.run import Call, EpochStatement, Reported, Run
 from lossledger.statistics import STATISTICS, named
-from lossledger.words import counted, when
+from lossledger.words import argument, counted, when
 from lossledger.workers import is_shared
 
 CALLS = 12
@@ -92,11 +92,7 @@ class _Show:
         page.line("workers", f"{run.info['workers']}; a step is the fold of what they recorded")
         missing = run.missing
         for each in missing[:NOTES]:
-            ends = "it has none" if each.last is None else f"the last that it has is {each.last}"
-            what = (
-                f"worker {each.worker}'s rows of {counted(each.steps, 'step')} of call {each.call}"
-            )
-            page.fact("missing", f"{what}: {ends}", "red")
+            page.fact("missing", each.told, "red")
         if len(missing) > NOTES:
             page.fact("", f"and {counted(len(missing) - NOTES, 'more share')}")
 
@@ -255,17 +251,8 @@ def _versions(versions: Mapping[str, Any], device: Any) -> str:
 
 
 def _arguments(arguments: Mapping[str, Any]) -> str:
-    parts = [f"{name}={_argument(value)}" for name, value in arguments.items() if value is not None]
+    parts = [f"{name}={argument(value)}" for name, value in arguments.items() if value is not None]
     return ", ".join(part if len(part) <= 60 else f"{part[:57]}..." for part in parts) or "defaults"
-
-
-def _argument(value: Any) -> str:
-    """An array stands in the record as its shape and dtype, a tuple as a list."""
-    if isinstance(value, dict) and set(cast("dict[str, Any]", value)) == {"shape", "dtype"}:
-        return f"{value['dtype']}{value['shape']}".replace(" ", "")
-    if isinstance(value, list):
-        return f"[{', '.join(_argument(each) for each in cast('list[Any]', value))}]"
-    return repr(value)
 
 
 class _Pictures:

@@ -155,7 +155,8 @@ class Chart {
       axes: [
         { ...line, label: AXES[axis].label, labelFont: `12px ${SANS}`, labelSize: 20, size: 34,
           values: (u, splits) => splits.map((v) => axis === "time" ? duration(v) : compact(v)) },
-        { ...line, size: 62,
+        // A low chart with a tick in 30 pixels, as uPlot has it, may come to a single one: no scale.
+        { ...line, size: 62, space: this.group === "loss" ? 30 : 20,
           ...(this.log ? { splits: (u, i, low, high) => logSplits(low, high),
                            filter: (u, splits) => splits } : {}),
           values: (u, splits) => splits.map((v) => v === null ? "" : time ? duration(v) : tick(v)) },
