@@ -43,6 +43,34 @@ def test_compiling_anew_begins_anew() -> None:
                 np.testing.assert_array_equal(a, b)
 
 
+class _AsBefore(keras.Sequential):
+    """What Keras to 3.11 does on JAX: `fit` notes where the state lies, each step asks for it."""
+
+    _lies: Any = None
+
+    def _record_training_state_sharding_spec(self) -> None:
+        self._lies = [variable.value.sharding for variable in self.trainable_variables]
+
+    def train_step(self, state: Any, data: Any) -> Any:
+        assert self._lies is not None
+        return super().train_step(state, data)
+
+    def evaluate(self, *arguments: Any, **named: Any) -> Any:
+        found = super().evaluate(*arguments, **named)
+        self._lies = None
+        return found
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="elsewhere no step asks")
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_step_that_asks_where_the_state_lies(eager: bool) -> None:
+    model = _AsBefore([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=eager)
+    for size in (16, 20):
+        loop = lossledger.Loop(model, X, Y, size, epochs=2, validation_data=(X, Y), verbose=0)
+        assert len(loop.run().history["loss"]) == 2
+
+
 def test_what_is_frozen_without_compiling_anew() -> None:
     def train(loop: bool) -> Any:
         def run() -> Any:

@@ -59,9 +59,7 @@ class JaxEngine(base.Engine):
 
     def __init__(self, model: Any, full: bool) -> None:
         super().__init__(model, full)
-        self._steps: dict[Any, _Step] = {}
         self.eager = model.run_eagerly or not model.jit_compile
-        self._means = False
         self._pick = jax.jit(_batch)
         self._find_variables()
 
@@ -146,6 +144,7 @@ class JaxEngine(base.Engine):
     def _traced(self, batch: Any) -> _Step:
         moving = [[_abstract(v._value) for v in each] for each in self._moving]
         measuring = [_abstract(variable._value) for variable in self._measuring]
+        _note_shardings(self.model)
         with self.tracing():
             step = self.tap.wrap_step(self.model.train_step)
             step, closed, shapes = _closed(step, (*moving, measuring), batch)
@@ -246,6 +245,7 @@ class JaxEngine(base.Engine):
 
     def _eagerly(self, batch: Any, window: Window) -> Any:
         state = tuple([list(map(_value, each)) for each in (*self._moving, self._measuring)])
+        _note_shardings(self.model)
         step = self.tap.wrap_step(self.model.train_step)
         (logs, row), state = step(state, batch)
         deque(map(setattr, self._variables, repeat("_value"), chain(*state)), maxlen=0)
@@ -264,15 +264,16 @@ class JaxEngine(base.Engine):
         else:
             deque(map(setattr, self._measuring, repeat("_value"), self._pristine), maxlen=0)
 
-    def results(self, logs: Any) -> dict[str, Any]:
-        """See base class."""
-        if self._means and all(step.standard for step in self._steps.values()):
-            return dict(logs)
-        return super().results(logs)
-
     def wait(self, logs: Any) -> None:
         """See base class."""
         jax.block_until_ready(logs)
+
+
+def _note_shardings(model: Any) -> None:
+    """Keras to 3.11 holds a step's results where `fit` noted that the state lies."""
+    note = getattr(model, "_record_training_state_sharding_spec", None)
+    if note is not None:
+        note()
 
 
 def _is_distributed(leaf: Any) -> bool:

@@ -55,8 +55,6 @@ class TensorFlowEngine(base.Engine):
         super().__init__(model, full)
         self.eager = bool(model.run_eagerly)
         self.spec: Any = None
-        self._steps: dict[Any, _Step] = {}
-        self._means = False
         self._traced_with: dict[str, _Step] = {}
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._blank: Any = None
@@ -223,12 +221,6 @@ class TensorFlowEngine(base.Engine):
     def pick(self, chunk: Chunk, place: int) -> Any:
         """See base class."""
         return _gathered(chunk.data, chunk.order[place])
-
-    def results(self, logs: Any) -> dict[str, Any]:
-        """See base class."""
-        if self._means and all(step.standard for step in self._steps.values()):
-            return dict(logs)
-        return super().results(logs)
 
 
 def _lean(function: Any) -> Callable[..., Any]:
