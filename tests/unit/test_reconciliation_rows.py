@@ -156,10 +156,18 @@ def test_steps_without_rows_that_are_scaled_or_fewer(tmp_path):
         {("weighting", "exact"): plain - mean, ("accumulation_scaling", "exact"): -0.75 * plain},
     )
     found = causes(ll.reconcile(fit, rowless(tmp_path, losses[:2])))
-    close(
-        found,
-        {("weighting", "exact"): plain - mean, ("unseen_rows", "exact"): losses[:2].mean() - plain},
-    )
+    close(found, {("unseen_rows", "exact"): losses[:2].mean() - mean})
+
+
+def test_a_loop_without_rows_that_leaves_out_the_penalty_and_the_remainder(tmp_path):
+    """No weighting: a plain mean over two full batches is the mean over their rows."""
+    columns = sgd(epochs=1, rate=0.0, penalty=0.1)[0]
+    fit = recorded(tmp_path, "fit", epochs=1, rate=0.0, penalty=0.1)
+    data = columns["loss"] - columns["penalty"]
+    left_out = columns["loss"][:2].mean() - np.dot(ROWS, columns["loss"]) / 70
+    found = causes(ll.reconcile(fit, rowless(tmp_path, data[:2])))
+    wanted = {"unseen_rows": left_out, "penalty": -columns["penalty"][0]}
+    close(found, {(slug, "exact"): amount for slug, amount in wanted.items()})
 
 
 # --- What was shown, where nobody asked.

@@ -14,6 +14,7 @@ _ADVICE = {
 _FINALIZE = (
     "After the last step, call model.optimizer.finalize_variable_values(model.trainable_variables)."
 )
+_SWAP = "Validate the averages, too: keras.callbacks.SwapEMAWeights(swap_on_epoch=True)."
 _OTHERS = "the evaluated weights are not the same"
 
 
@@ -71,6 +72,8 @@ def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause 
         return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
     if not rows.causes and (told := _set_after(pair)):
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
+    if not rows.causes and (told := _averaged_after(pair)):
+        return Cause("moving_weights", left, "measured", None, told, _SWAP)
     if others and not rows.causes:
         told = "Two evaluations, between which the model's weights were moved."
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
@@ -98,6 +101,46 @@ def _set_after(pair: Pair) -> str:
         if item.get("name") == name and near(float(item["value"]), value)
     ]
     return f"{told}{same[0] if same else ''}."
+
+
+def _averaged_after(pair: Pair) -> str:
+    """How `fit` put the optimizer's averages in between a validation and an evaluation."""
+    call, at = pair.a.call, [each.side.epoch for each in (pair.a, pair.b)]
+    optimizer = call.configuration.get("optimizer") or {}
+    if at.count(None) != 1 or call.driver not in OF_EPOCHS or not optimizer.get("use_ema"):
+        return ""
+    validated = pair.a if at[1] is None else pair.b
+    return (
+        f"When {call.driver} ended, it put the optimizer's averages of the weights in "
+        f"(use_ema=True): {validated.side.statistic} is of the weights before."
+    )
+
+
+def _other_steps(pair: Pair) -> str:
+    """How two numbers are of two places of the same training; "" if they are of one."""
+    sides = {"a": pair.a, "b": pair.b}
+    if len({(each.steps, each.epoch) for each in sides.values()}) < 2 or _nothing_trained(pair):
+        return ""
+    places = [
+        f"{name}'s is after " + (f"{each.steps:,} steps" if at is None else f"epoch {at}")
+        for name, each in sides.items()
+        for at in [each.side.epoch]
+    ]
+    return f"The trainings agree as far as both go; {', '.join(places)}."
+
+
+def _restored(pair: Pair) -> str:
+    """How one side's program alone set weights after its last step; "" if not."""
+    sides = {"a": pair.a, "b": pair.b}
+    if pair.same_call or any(each.side.epoch is not None for each in sides.values()):
+        return ""
+    sets = [name for name, each in sides.items() if each.call.steps in each.call.loads]
+    if len(sets) != 1:
+        return ""
+    return (
+        f"All steps of both trainings agree. {sets[0]}'s program set the weights after the last "
+        "step, as restore_best_weights does, and the other's did not."
+    )
 
 
 def _averaged(pair: Pair) -> str:
@@ -136,6 +179,10 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
         return Cause("unseen_rows", left, "measured", None, evidence, advice)
     if told := _averaged(pair):
         return Cause("driver", left, "measured", None, told, _FINALIZE)
+    if not (pair.factors or pair.measuring or rows.causes) and (told := _other_steps(pair)):
+        return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
+    if told := _restored(pair):
+        return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
     acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
     if len(acts) == 1 and not pair.measuring and not rows.causes:
         slug = acts.pop()
