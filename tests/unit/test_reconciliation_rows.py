@@ -159,6 +159,18 @@ def test_steps_without_rows_that_are_scaled_or_fewer(tmp_path):
     close(found, {("unseen_rows", "exact"): losses[:2].mean() - mean})
 
 
+def test_a_short_last_batch_whose_sum_is_divided_by_the_batch_size(tmp_path):
+    """`tf.reduce_sum(losses) / BATCH_SIZE`, whether the loop says its rows or not."""
+    losses = sgd(epochs=1, rate=0.0)[0]["loss"]
+    fit = recorded(tmp_path, "fit", epochs=1, rate=0.0)
+    summed, mean = losses * ROWS / 32, np.dot(ROWS, losses) / 70
+    loop = rowless(tmp_path, summed)
+    wanted = {"weighting": losses.mean() - mean, "reduction": summed.mean() - losses.mean()}
+    for sign, sides in ((1, (fit, loop)), (-1, (loop, fit))):
+        found = causes(ll.reconcile(*sides))
+        close(found, {(slug, "exact"): sign * amount for slug, amount in wanted.items()})
+
+
 def test_a_loop_without_rows_that_leaves_out_the_penalty_and_the_remainder(tmp_path):
     """No weighting: a plain mean over two full batches is the mean over their rows."""
     columns = sgd(epochs=1, rate=0.0, penalty=0.1)[0]
