@@ -323,3 +323,9 @@ def test_evaluations_after_more_epochs_of_the_same_training(fit):
     wanted = {("convention", "measured"): shown[1] - shown[0]}
     for name in ("evaluate", "val_loss"):
         assert_causes(summed((one, name), (more, name))[0], wanted)
+    half = fit(epochs=3, validation_data=(X[:40], Y[:40]))
+    result = lossledger.reconcile((one, "val_loss"), (half, "val_loss"))
+    assert not result.causes
+    assert "differ in convention, unseen_rows" in result.verdict
+    result = lossledger.reconcile((half, "@epoch=0:val_loss"), (half, "@epoch=2:val_loss"))
+    assert [each.cause for each in result.causes] == ["convention"]

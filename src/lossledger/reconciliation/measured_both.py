@@ -6,6 +6,7 @@ from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
+from lossledger.reconciliation.weights import stood_still
 
 _ADVICE = {
     **dict.fromkeys(("unseen_rows", "data"), "Measure both on the same rows."),
@@ -39,7 +40,9 @@ def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if others:
         return [], f"{signed(left)} is unexplained: {others}."
     if parted is None:
-        names = ", ".join(sorted({*pair.factors, *rows.causes}))
+        found = {*pair.factors, *rows.causes}
+        found |= {"unseen_rows"} if pair.measuring else set[str]()
+        names = ", ".join(sorted(found | ({"convention"} if _other_steps(pair) else set[str]())))
         same = _same(pair).replace("The", "the", 1)
         told = f"they differ in {names}" if names else f"{same}, as far as recorded"
         return [], f"{signed(left)} is unexplained: {told}."
@@ -67,7 +70,7 @@ def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause 
     """Two places of one call: another epoch, or weights that were moved between evaluations."""
     if not pair.same_call:
         return None
-    if pair.a.epoch != pair.b.epoch:
+    if pair.a.epoch != pair.b.epoch and not rows.causes:
         told = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
     if not rows.causes and (told := _set_after(pair)):
@@ -121,6 +124,8 @@ def _other_steps(pair: Pair) -> str:
     sides = {"a": pair.a, "b": pair.b}
     if len({(each.steps, each.epoch) for each in sides.values()}) < 2 or _nothing_trained(pair):
         return ""
+    if all(stood_still(call) for each in sides.values() for call in each.calls):
+        return ""
     places = [
         f"{name}'s is after " + (f"{each.steps:,} steps" if at is None else f"epoch {at}")
         for name, each in sides.items()
@@ -168,6 +173,10 @@ def _same(pair: Pair) -> str:
 
 def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
     """The one thing on record in which two measurements of one training differ."""
+    if places := _other_steps(pair):
+        if pair.factors or pair.measuring or rows.causes:
+            return None
+        return Cause("convention", left, "measured", None, places, "Compare the same epoch.")
     if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
         slug = next(iter(rows.causes))
         evidence = f"{_same(pair)}, but {rows.told}."
@@ -179,8 +188,6 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
         return Cause("unseen_rows", left, "measured", None, evidence, advice)
     if told := _averaged(pair):
         return Cause("driver", left, "measured", None, told, _FINALIZE)
-    if not (pair.factors or pair.measuring or rows.causes) and (told := _other_steps(pair)):
-        return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
     if told := _restored(pair):
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
     acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did

@@ -34,8 +34,11 @@ def _said_by(reading: Reading, other: Reading) -> Reading:
     agree = any(alike(mine["loss"], each[:count]).all() for each in (theirs["loss"], theirs.data))
     if not agree and not (drops_remainder(rows, rows[:count]) and _begin_alike(reading, other)):
         return reading
-    said = mine.columns["rows"].copy()
-    said[mine.start :] = rows[:count]
+    before, rest = divmod(mine.start, count)
+    epochs = np.unique(mine.columns["epoch"], return_counts=True)[1]
+    if rest or (epochs != count).any():
+        return reading  # of epochs of other lengths before, nothing tells
+    said = np.tile(rows[:count], before + 1)
     ledger = replace(mine, columns={**mine.columns, "rows": said})
     return replace(reading, fold=reading.fold.over(ledger))
 
