@@ -274,3 +274,58 @@ def test_averaged_weights_that_fit_alone_puts_in(record):
     result = lossledger.reconcile((one, "evaluate"), (other, "evaluate"))
     assert_causes(summed((one, "evaluate"), (other, "evaluate"))[0], {("driver", "measured"): gap})
     assert "use_ema=True" in result.causes[0].evidence
+
+
+@pytest.mark.one_backend
+def test_a_validation_of_the_weights_that_averages_replace(record):
+    model = model_of()
+    model.compile(keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9), "mse")
+    shown = []
+
+    def train(model):
+        history = model.fit(X, Y, batch_size=35, validation_data=(X, Y), shuffle=False, verbose=0)
+        shown.extend(history.history["val_loss"])
+        model.evaluate(X, Y, verbose=0)
+
+    run, averaged = record(train, model)
+    gap = per_row(averaged).mean() - shown[0]
+    assert abs(gap) > 1e-3
+    found = summed((run, "val_loss"), (run, "evaluate"))[0]
+    assert_causes(found, {("moving_weights", "measured"): gap})
+
+
+@pytest.mark.one_backend
+def test_weights_that_one_program_sets_in_the_end(fit):
+    """The one goes back to its first weights, as `restore_best_weights` may; both evaluate."""
+    shown = []
+
+    def evaluate(model):
+        shown.append(model.evaluate(X, Y, verbose=0))
+
+    plain = fit(after=evaluate)
+    model = model_of()
+    first = model.get_weights()
+    restore = keras.callbacks.LambdaCallback(on_train_end=lambda logs: model.set_weights(first))
+    restored = fit(model=model, after=evaluate, callbacks=[restore])
+    found = summed((plain, "evaluate"), (restored, "evaluate"))[0]
+    assert_causes(found, {("convention", "measured"): shown[1] - shown[0]})
+
+
+@pytest.mark.one_backend
+def test_evaluations_after_more_epochs_of_the_same_training(fit):
+    shown = []
+
+    def evaluate(model):
+        shown.append(model.evaluate(X, Y, verbose=0))
+
+    validated = {"validation_data": (X, Y)}
+    one, more = (fit(epochs=epochs, after=evaluate, **validated) for epochs in (1, 3))
+    wanted = {("convention", "measured"): shown[1] - shown[0]}
+    for name in ("evaluate", "val_loss"):
+        assert_causes(summed((one, name), (more, name))[0], wanted)
+    half = fit(epochs=3, validation_data=(X[:40], Y[:40]))
+    result = lossledger.reconcile((one, "val_loss"), (half, "val_loss"))
+    assert not result.causes
+    assert "differ in convention, unseen_rows" in result.verdict
+    result = lossledger.reconcile((half, "@epoch=0:val_loss"), (half, "@epoch=2:val_loss"))
+    assert [each.cause for each in result.causes] == ["convention"]

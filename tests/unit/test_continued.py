@@ -71,6 +71,14 @@ def test_counted_twice_is_a_cause_of_that_size(tmp_path):
     assert [cause.cause for cause in found.causes] == ["double_count"]
     assert found.causes[0].amount == pytest.approx(new.mean() - twice, rel=1e-12)
     assert "7 of 17 steps" in found.causes[0].evidence
+    sides = [f"cut@{part}epoch=1:cumulative_mean" for part in ("again,", "")]
+    found = ll.reconcile(*sides, directory=tmp_path)
+    twice, once = np.concatenate((old, new)).mean(), np.concatenate((old[:10], new)).mean()
+    assert found.a.value == pytest.approx(twice, rel=1e-15)
+    assert [cause.cause for cause in found.causes] == ["double_count"]
+    assert found.causes[0].amount == pytest.approx(once - twice, rel=1e-12)
+    found = ll.reconcile("cut@again:window_mean:n=12", "cut", directory=tmp_path)
+    assert found.a.value == pytest.approx(np.concatenate((old, new))[-12:].mean(), rel=1e-12)
 
 
 def test_weights_tell_that_nothing_was_lost_or_all(tmp_path):

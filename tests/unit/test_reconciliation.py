@@ -222,3 +222,21 @@ def test_steps_counted_twice_after_a_resume(tmp_path):
         runs.append(made.close())
     wanted = losses.astype("f8").mean() - losses[2:].astype("f8").mean()
     close(exact(ll.reconcile(*runs)), {"double_count": wanted})
+
+
+def test_means_that_nothing_resets_differ_by_earlier_epochs_too(tmp_path):
+    """A remainder that one of them drops is dropped in every epoch."""
+    losses = RNG.random(6).astype("f4")
+    batches, rows = np.tile(np.arange(5, 8, dtype="u8"), 2), np.tile([32, 32, 6], 2)
+    runs = []
+    for name, kept in (("whole", rows > 0), ("dropped", rows > 6)):
+        made = Made(tmp_path, name)
+        made.call(0, driver="custom", model=0, epochs_said=True)
+        epoch = np.repeat([0, 1], 3)[kept]
+        made.steps(losses[kept], weight=rows[kept], batch_id=batches[kept], epoch=epoch)
+        runs.append((made.close(), "cumulative_mean"))
+    kept = losses[rows > 6].astype("f8").mean()
+    wanted = kept - np.average(losses.astype("f8"), weights=rows)
+    close(exact(ll.reconcile(*runs)), {"unseen_rows": wanted})
+    earlier = ll.reconcile((runs[0][0], "@epoch=0:cumulative_mean"), runs[0])
+    assert [each.cause for each in earlier.causes] == ["convention"]

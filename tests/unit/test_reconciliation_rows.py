@@ -156,10 +156,44 @@ def test_steps_without_rows_that_are_scaled_or_fewer(tmp_path):
         {("weighting", "exact"): plain - mean, ("accumulation_scaling", "exact"): -0.75 * plain},
     )
     found = causes(ll.reconcile(fit, rowless(tmp_path, losses[:2])))
-    close(
-        found,
-        {("weighting", "exact"): plain - mean, ("unseen_rows", "exact"): losses[:2].mean() - plain},
-    )
+    close(found, {("unseen_rows", "exact"): losses[:2].mean() - mean})
+
+
+def test_a_short_last_batch_whose_sum_is_divided_by_the_batch_size(tmp_path):
+    """`tf.reduce_sum(losses) / BATCH_SIZE`, whether the loop says its rows or not."""
+    losses = sgd(epochs=1, rate=0.0)[0]["loss"]
+    fit = recorded(tmp_path, "fit", epochs=1, rate=0.0)
+    summed, mean = losses * ROWS / 32, np.dot(ROWS, losses) / 70
+    loop = rowless(tmp_path, summed)
+    wanted = {"weighting": losses.mean() - mean, "reduction": summed.mean() - losses.mean()}
+    for sign, sides in ((1, (fit, loop)), (-1, (loop, fit))):
+        found = causes(ll.reconcile(*sides))
+        close(found, {(slug, "exact"): sign * amount for slug, amount in wanted.items()})
+
+
+def test_a_mean_that_nothing_resets_of_a_loop_without_rows(tmp_path):
+    """Each of its epochs leaves out the remainder, and no weighting is said to be in it."""
+    losses = sgd(epochs=2, rate=0.0)[0]["loss"]
+    fit = recorded(tmp_path, "fit", epochs=2, rate=0.0)
+    made = Made(tmp_path, "rowless")
+    made.call(0, driver="custom", model=0, weight_kind="one", epochs_said=True)
+    kept = losses[[0, 1, 3, 4]]
+    made.steps(kept, epoch=np.repeat([0, 1], 2), weight=1.0, rows=np.zeros(4, "i4"))
+    sides = [(run, "cumulative_mean") for run in (fit, made.close())]
+    result = ll.reconcile(*sides)
+    assert {each.cause for each in result.causes} == {"unseen_rows"}
+    assert result.gap == pytest.approx(kept.mean() - np.dot(np.tile(ROWS, 2), losses) / 140)
+
+
+def test_a_loop_without_rows_that_leaves_out_the_penalty_and_the_remainder(tmp_path):
+    """No weighting: a plain mean over two full batches is the mean over their rows."""
+    columns = sgd(epochs=1, rate=0.0, penalty=0.1)[0]
+    fit = recorded(tmp_path, "fit", epochs=1, rate=0.0, penalty=0.1)
+    data = columns["loss"] - columns["penalty"]
+    left_out = columns["loss"][:2].mean() - np.dot(ROWS, columns["loss"]) / 70
+    found = causes(ll.reconcile(fit, rowless(tmp_path, data[:2])))
+    wanted = {"unseen_rows": left_out, "penalty": -columns["penalty"][0]}
+    close(found, {(slug, "exact"): amount for slug, amount in wanted.items()})
 
 
 # --- What was shown, where nobody asked.

@@ -66,8 +66,9 @@ def scaling(a: Fold, b: Fold, pair: Pair) -> Change | None:
     """The same losses, times one factor: `l_b = f l_a` in every step of both.
 
     f or 1/f the replicas or the steps that one update gathers, as recorded; else the batch's rows,
-    or the values of a row's target: its reduction; else any whole number: a loss divided before it
-    was logged. Where the two cut their rows otherwise, it is so of the sums over as many rows.
+    or these by one number, as where a short batch's sum is divided by `BATCH_SIZE`, or the values
+    of a row's target: its reduction; else any whole number: a loss divided before it was logged.
+    Where the two cut their rows otherwise, it is so of the sums over as many rows.
     """
     other_start = all(each.names[0] for each in (pair.a, pair.b)) and not pair.same_start
     if pair.same_call or pair.goes_on or other_start:
@@ -96,12 +97,19 @@ def _of_one_factor(a: Fold, b: Fold, pair: Pair, found: Match, ratio: Floats) ->
     size = round(min(max(whole, 1 / whole), LARGEST + 1))
     cause = _scaled_by(pair, size)
     told = f"Each of {counted(len(b.ledger), 'step')} has in b {{}} times the loss that a has."
-    rows = a.ledger["rows"][found.a]
+    rows = a.ledger["rows"][found.a] if a.ledger.has("rows") else b.ledger["rows"][found.b]
     if cause is None and len(ratio) == len(rows) > 1 and (rows > 1).all():
         for factor, name in ((rows, "its rows"), (1 / rows, "1 / its rows")):
             if alike(ratio, factor).all():
                 factor = factor[np.argsort(found.b)]
                 return _by(a, b, "reduction", factor, told.format(name))
+    if len(ratio) == len(rows) > 0 and (rows > 0).all() and len(set(rows.tolist())) > 1:
+        for each, kept in ((rows / ratio, 1), (rows * ratio, -1)):  # divided by one number
+            divisor = round(float(np.median(each)))
+            if divisor > 1 and alike(each, np.full(len(each), float(divisor))).all():
+                name = f"its rows / {divisor}" if kept == 1 else f"{divisor} / its rows"
+                factor = ((rows / divisor) ** kept)[np.argsort(found.b)]
+                return _by(a, b, cause or "reduction", factor, told.format(name))
     factor = float(size) if whole > 1 else 1 / size
     by_chance = (2 * SAME * size) ** len(ratio)  # how likely any ratio is so near a whole number
     if size < 2 or by_chance > 1e-3 or not alike(ratio, np.full(len(ratio), factor)).all():

@@ -71,6 +71,8 @@ def chain(a: Fold, b: Fold, pair: Pair) -> Chain:
     found: list[Cause] = []
     if same(a.value, b.value) and not math.isfinite(a.value):
         return Chain((), a, a)
+    if {a.form.shape, b.form.shape} == {"cumulative"} and pair.a.epoch == pair.b.epoch:
+        a, b = a.whole, b.whole  # what tells them apart may lie in an epoch before
     for stage in STAGES:
         step = stage(a, b, pair)
         if step is None:

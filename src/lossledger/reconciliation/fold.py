@@ -193,6 +193,11 @@ class Fold:
         loss = self.ledger.columns["loss"] - penalties
         return self.of_losses(loss, penalty=np.zeros(len(penalties)))
 
+    @property
+    def whole(self) -> "Fold":
+        """The same fold, whose entries before the epoch count as its own."""
+        return Fold(replace(self.ledger, start=0), self.form)
+
     def over(self, ledger: Ledger) -> "Fold":
         """The same form over other entries."""
         return Fold(ledger, self.form)

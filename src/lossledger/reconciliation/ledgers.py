@@ -75,7 +75,7 @@ def ledger_of(
     has += [name for name in _OPTIONAL if name not in has and name in NAMES]
     start = 0
     if again is not None:
-        parts = _all_times(run, call, again, has)
+        parts, start = _all_times(run, call, again, has, back=form.looks_back)
     else:
         begin = 0 if form.looks_back else span[0]
         parts, start = _within(run, call, (begin, span[1]), has), span[0] - begin
@@ -155,9 +155,12 @@ def _unknown(ledger: Ledger) -> Ledger:
 
 
 def _all_times(
-    run: Run, call: Call, epoch: int, names: Sequence[str]
-) -> dict[str, list[np.ndarray]]:
-    """Columns of an epoch, those that were trained again marked, in the order of training."""
+    run: Run, call: Call, epoch: int, names: Sequence[str], *, back: bool
+) -> tuple[dict[str, list[np.ndarray]], int]:
+    """Columns of an epoch, those that were trained again marked, in the order of training.
+
+    Where a form looks back, of all epochs up to where this one ended last, and where it began then.
+    """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*names, SUPERSEDED)}
     same = [c for c in run.calls if (c.model, c.driver) == (call.model, call.driver)]
     same = [c for c in same if c.number <= call.number]
@@ -167,12 +170,19 @@ def _all_times(
     for each, block in entries_of(run.path, [c.whole for c in ours], names):
         place = np.arange(len(block["epoch"])) + seen[each.number]
         seen[each.number] += len(place)
-        mine = block["epoch"] == epoch
+        mine = (block["epoch"] == epoch) | back
         if mine.any():
             for name, column in block.items():
                 parts[name].append(column[mine])
             parts[SUPERSEDED].append((place >= counts[each.number])[mine])
-    return parts
+    if not back:
+        return parts, 0
+    labels = np.concatenate(parts["epoch"])
+    end = int(np.flatnonzero(labels == epoch)[-1]) + 1
+    starts = np.diff(labels[:end], prepend=labels[0]) != 0
+    kept = {name: [np.concatenate(found)[:end]] for name, found in parts.items()}
+    kept["epoch"] = [np.cumsum(starts)]  # numbered on, as they came
+    return kept, int(np.flatnonzero(starts)[-1]) if starts.any() else 0
 
 
 def _typed(name: str, column: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from lossledger.reconciliation.reading import Reading, read
 from lossledger.reconciliation.rest import rest
 from lossledger.reconciliation.result import Cause, Reconciliation, gap_of
 from lossledger.reconciliation.spec import Spec, Which
+from lossledger.reconciliation.undeclared import with_rows
 from lossledger.reconciliation.verdict import verdict
 from lossledger.run import open as open_run
 
@@ -89,7 +90,7 @@ def reconcile(
         return with_files((a, b), files, epoch, opened, inner)
     with np.errstate(all="ignore"):  # what is not finite is told as a cause
         sides = [read(Spec.of(each), epoch, directory, steps_per_epoch) for each in (a, b)]
-        pair = Pair(*seen_through(*sides))
+        pair = Pair(*with_rows(*seen_through(*sides)))
         if not pair.same_form:
             pair = Pair(_unidentified(pair.a), _unidentified(pair.b))
         return _reconciled(pair, across, (model, x, y, sample_weight))

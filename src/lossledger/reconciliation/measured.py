@@ -61,7 +61,9 @@ def measured(
     sign = 1.0 if first else -1.0
     moves, mean = _to_mean(trained, evaluated.side.value, pair)
     left = gap_of(mean.value, evaluated.side.value)
-    if parted is not None:
+    if parted is not None and near(mean.value, evaluated.side.value):
+        more, told = [], "The numbers are equal up to float32 rounding."
+    elif parted is not None:
         more, told = [], f"{signed(left)} is unexplained: the two are of other trainings."
     else:
         more, told = _split(trained, evaluated, mean, left, (model, x, y, sample_weight))

@@ -6,6 +6,7 @@ from lossledger.reconciliation.moves import near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.rest import advice_on, causes_of, sole_cause
 from lossledger.reconciliation.result import Cause, Divergence, gap_of
+from lossledger.reconciliation.weights import stood_still
 
 _ADVICE = {
     **dict.fromkeys(("unseen_rows", "data"), "Measure both on the same rows."),
@@ -14,6 +15,7 @@ _ADVICE = {
 _FINALIZE = (
     "After the last step, call model.optimizer.finalize_variable_values(model.trainable_variables)."
 )
+_SWAP = "Validate the averages, too: keras.callbacks.SwapEMAWeights(swap_on_epoch=True)."
 _OTHERS = "the evaluated weights are not the same"
 
 
@@ -38,7 +40,9 @@ def both(pair: Pair, parted: Divergence | None) -> tuple[list[Cause], str]:
     if others:
         return [], f"{signed(left)} is unexplained: {others}."
     if parted is None:
-        names = ", ".join(sorted({*pair.factors, *rows.causes}))
+        found = {*pair.factors, *rows.causes}
+        found |= {"unseen_rows"} if pair.measuring else set[str]()
+        names = ", ".join(sorted(found | ({"convention"} if _other_steps(pair) else set[str]())))
         same = _same(pair).replace("The", "the", 1)
         told = f"they differ in {names}" if names else f"{same}, as far as recorded"
         return [], f"{signed(left)} is unexplained: {told}."
@@ -66,11 +70,13 @@ def _of_one_call(pair: Pair, rows: Rows, left: float, *, others: bool) -> Cause 
     """Two places of one call: another epoch, or weights that were moved between evaluations."""
     if not pair.same_call:
         return None
-    if pair.a.epoch != pair.b.epoch:
+    if pair.a.epoch != pair.b.epoch and not rows.causes:
         told = f"Epoch {pair.a.epoch} against epoch {pair.b.epoch} of one call."
         return Cause("convention", left, "measured", None, told, "Compare the same epoch.")
     if not rows.causes and (told := _set_after(pair)):
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
+    if not rows.causes and (told := _averaged_after(pair)):
+        return Cause("moving_weights", left, "measured", None, told, _SWAP)
     if others and not rows.causes:
         told = "Two evaluations, between which the model's weights were moved."
         return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
@@ -100,6 +106,48 @@ def _set_after(pair: Pair) -> str:
     return f"{told}{same[0] if same else ''}."
 
 
+def _averaged_after(pair: Pair) -> str:
+    """How `fit` put the optimizer's averages in between a validation and an evaluation."""
+    call, at = pair.a.call, [each.side.epoch for each in (pair.a, pair.b)]
+    optimizer = call.configuration.get("optimizer") or {}
+    if at.count(None) != 1 or call.driver not in OF_EPOCHS or not optimizer.get("use_ema"):
+        return ""
+    validated = pair.a if at[1] is None else pair.b
+    return (
+        f"When {call.driver} ended, it put the optimizer's averages of the weights in "
+        f"(use_ema=True): {validated.side.statistic} is of the weights before."
+    )
+
+
+def _other_steps(pair: Pair) -> str:
+    """How two numbers are of two places of the same training; "" if they are of one."""
+    sides = {"a": pair.a, "b": pair.b}
+    if len({(each.steps, each.epoch) for each in sides.values()}) < 2 or _nothing_trained(pair):
+        return ""
+    if all(stood_still(call) for each in sides.values() for call in each.calls):
+        return ""
+    places = [
+        f"{name}'s is after " + (f"{each.steps:,} steps" if at is None else f"epoch {at}")
+        for name, each in sides.items()
+        for at in [each.side.epoch]
+    ]
+    return f"The trainings agree as far as both go; {', '.join(places)}."
+
+
+def _restored(pair: Pair) -> str:
+    """How one side's program alone set weights after its last step; "" if not."""
+    sides = {"a": pair.a, "b": pair.b}
+    if pair.same_call or any(each.side.epoch is not None for each in sides.values()):
+        return ""
+    sets = [name for name, each in sides.items() if each.call.steps in each.call.loads]
+    if len(sets) != 1:
+        return ""
+    return (
+        f"All steps of both trainings agree. {sets[0]}'s program set the weights after the last "
+        "step, as restore_best_weights does, and the other's did not."
+    )
+
+
 def _averaged(pair: Pair) -> str:
     """How one side alone put the optimizer's averages in when its training ended; "" if not."""
     calls = [each.call for each in (pair.a, pair.b)]
@@ -125,6 +173,10 @@ def _same(pair: Pair) -> str:
 
 def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
     """The one thing on record in which two measurements of one training differ."""
+    if places := _other_steps(pair):
+        if pair.factors or pair.measuring or rows.causes:
+            return None
+        return Cause("convention", left, "measured", None, places, "Compare the same epoch.")
     if len(rows.causes) == 1 and set(pair.factors) <= {*rows.causes, "data"}:
         slug = next(iter(rows.causes))
         evidence = f"{_same(pair)}, but {rows.told}."
@@ -136,6 +188,8 @@ def _of_measuring(pair: Pair, rows: Rows, left: float) -> Cause | None:
         return Cause("unseen_rows", left, "measured", None, evidence, advice)
     if told := _averaged(pair):
         return Cause("driver", left, "measured", None, told, _FINALIZE)
+    if told := _restored(pair):
+        return Cause("convention", left, "measured", None, told, "Evaluate the same weights.")
     acts = set(pair.factors) - {"order", "unseen_rows", "double_count", "data"}  # none did
     if len(acts) == 1 and not pair.measuring and not rows.causes:
         slug = acts.pop()

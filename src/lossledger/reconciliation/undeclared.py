@@ -1,16 +1,56 @@
-"""How a loop of the user's makes one loss of a batch, where nothing on record says."""
+"""What a loop of the user's leaves unsaid: the rows of its steps, how it makes a batch's loss."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from lossledger.reconciliation.align import match
+from lossledger.reconciliation.align import drops_remainder, match
 from lossledger.reconciliation.compiled import reduction_of
 from lossledger.reconciliation.fold import Fold
-from lossledger.reconciliation.moves import near
+from lossledger.reconciliation.moves import alike, near
 from lossledger.reconciliation.pair import Pair
+from lossledger.reconciliation.parting import first_step
 from lossledger.reconciliation.reading import Reading
 from lossledger.statistics import Mean
+
+
+def with_rows(a: Reading, b: Reading) -> tuple[Reading, Reading]:
+    """Both numbers; steps that say no rows, and are the other's first ones, with the rows of these.
+
+    So what a loop leaves out is rows, and is not taken for another weight of each step.
+    """
+    return _said_by(a, b), _said_by(b, a)
+
+
+def _said_by(reading: Reading, other: Reading) -> Reading:
+    if reading.fold is None or other.fold is None or reading.fold.weighs_by != "one":
+        return reading
+    mine, theirs = reading.fold.ledger, other.fold.ledger
+    count, rows = len(mine), theirs["rows"]
+    unsaid = not mine["rows"].any() and not mine["batch_id"].any()
+    if not unsaid or not theirs.has("rows") or not 0 < count < len(theirs):
+        return reading
+    agree = any(alike(mine["loss"], each[:count]).all() for each in (theirs["loss"], theirs.data))
+    if not agree and not (drops_remainder(rows, rows[:count]) and _begin_alike(reading, other)):
+        return reading
+    before, rest = divmod(mine.start, count)
+    epochs = np.unique(mine.columns["epoch"], return_counts=True)[1]
+    if rest or (epochs != count).any():
+        return reading  # of epochs of other lengths before, nothing tells
+    said = np.tile(rows[:count], before + 1)
+    ledger = replace(mine, columns={**mine.columns, "rows": said})
+    return replace(reading, fold=reading.fold.over(ledger))
+
+
+def _begin_alike(reading: Reading, other: Reading) -> bool:
+    """Whether the first step's loss is the other training's, or its data term."""
+    mine, theirs = (first_step(*each.training) for each in (reading, other))
+    if mine is None or theirs is None:
+        return False
+    return near(mine["loss"], theirs["loss"]) or near(
+        mine["loss"], theirs["loss"] - theirs["penalty"]
+    )
 
 
 def undeclared(a: Fold, b: Fold, pair: Pair) -> tuple[str, str] | None:
