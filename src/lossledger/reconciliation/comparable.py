@@ -18,6 +18,7 @@ from lossledger.reconciliation.factors import masks
 from lossledger.reconciliation.result import Difference
 from lossledger.reconciliation.weights import shapes_in, weights_file
 from lossledger.run import Run
+from lossledger.words import argument
 
 # What of the arguments decides nothing, or is looked at in the entries.
 _ARGUMENTS = {"verbose", "callbacks", "workers", "use_multiprocessing", "max_queue_size"}
@@ -115,7 +116,7 @@ def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         table = cast("Mapping[str, Any]", value)
         if set(table) == {"shape", "dtype"}:
-            yield prefix, f"{table['dtype']}{table['shape']}".replace(" ", "")
+            yield prefix, argument(table)
             return
         for key, each in table.items():
             if key not in _NAMELESS and not (key == "layers" and not prefix):
