@@ -49,6 +49,7 @@ class _AsBefore(keras.Sequential):
     _lies: Any = None
 
     def _record_training_state_sharding_spec(self) -> None:
+        getattr(super(), "_record_training_state_sharding_spec", lambda: None)()
         self._lies = [variable.value.sharding for variable in self.trainable_variables]
 
     def train_step(self, state: Any, data: Any) -> Any:
