@@ -293,3 +293,23 @@ def test_losses_that_are_dropped_beside_a_loop_that_skipped_their_batch(tmp_path
     close(exact(result), {"nonfinite": losses[[0, 1, 3, 4, 5]].mean() - losses[:2].mean()})
     told = result.causes[0].evidence
     assert "a has 4 losses of 6 not finite, first in batch 2 and drops them" in told
+
+
+def test_losses_that_are_dropped_in_batches_of_other_sizes(tmp_path):
+    """A NaN in row 10 spreads over all that came after it: over more rows of the larger batches."""
+    losses, sgd = RNG.random(12).astype("f4").astype("f8"), {"class": "SGD", "learning_rate": 0.0}
+    runs = []
+    for size in (2, 4):
+        made = Made(tmp_path, f"by-{size}")
+        made.call(
+            0, driver="fit", model=0, initial_weights="w", final_weights=f"nan-{size}",
+            arguments={"batch_size": size}, configuration={"optimizer": sgd},
+        )  # fmt: skip
+        means = losses.reshape(-1, size).mean(1)
+        seen = np.where(np.arange(len(means)) >= 10 // size, np.nan, means)
+        sums = ids(12).reshape(-1, size).sum(1)  # a batch's fingerprint is the sum of its rows'
+        made.steps(seen, weight=size, epoch=0, batch_id=sums, penalty=0 * means)
+        runs.append(made.close())
+    result = ll.reconcile((runs[0], "@finite"), (runs[1], "@finite"))
+    assert result.causes == ()
+    assert "nonfinite" in result.verdict

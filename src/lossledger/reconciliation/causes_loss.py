@@ -70,6 +70,15 @@ def _both_finite(a: Fold, b: Fold) -> tuple[Mask, Mask] | None:
     return _at(found.a[kept], len(good[0])), _at(found.b[kept], len(good[1]))
 
 
+def drops_otherwise(a: Fold, b: Fold) -> bool:
+    """Whether the two drop losses that are not finite, of other rows, and nothing pairs the rest.
+
+    As where a NaN spreads in batches of other sizes: more rows came after it in the one.
+    """
+    rows = [float(fold.ledger["rows"][~np.isfinite(_seen(fold))].sum()) for fold in (a, b)]
+    return rows[0] != rows[1] and _both_finite(a, b) is None
+
+
 def _at(places: Integers, count: int) -> Mask:
     mask = np.zeros(count, bool)
     mask[places] = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from lossledger.reconciliation.align import match, same_rows
 from lossledger.reconciliation.causes_held import weighed_otherwise
-from lossledger.reconciliation.causes_loss import on_one_side
+from lossledger.reconciliation.causes_loss import drops_otherwise, on_one_side
 from lossledger.reconciliation.causes_weights import same_valid
 from lossledger.reconciliation.chain import Chain
 from lossledger.reconciliation.compiled import ignores_class, layers_of
@@ -165,13 +165,16 @@ def by_chance(pair: Pair, parted: Divergence) -> bool:
 def causes_of(pair: Pair, parted: Divergence) -> set[str]:
     """All causes that what differs could be."""
     causes = _by_weights({parted.cause, *pair.factors, *_weighed_otherwise(pair)})
-    ledgers = [each.fold.ledger for each in (pair.a, pair.b) if each.fold]
+    folds = [each.fold for each in (pair.a, pair.b) if each.fold]
+    ledgers = [fold.ledger for fold in folds]
     if {"sample_weight", "mask"} <= causes and len(ledgers) == 2 and same_valid(*ledgers):
         causes.discard("sample_weight")  # weights of 0 and 1, in the place of a mask
     if parted.cause == "replica_scaling":
         causes -= {*ROUNDS}  # until there, all of them came to rounding
     _settle_rows(causes, pair, parted)
     _settle_updates(causes, pair, parted)
+    if len(folds) == 2 and drops_otherwise(*folds):
+        causes.add("nonfinite")
     penalized = len(ledgers) == 2 and not pair.same_call and on_one_side(*ledgers)
     if penalized or pair.other_penalties:
         causes.add("penalty")
