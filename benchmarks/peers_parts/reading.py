@@ -127,6 +127,9 @@ def read_mlflow(folder: Path) -> np.ndarray:
     return np.array([m.value for m in sorted(history, key=lambda m: m.step)])
 
 
+LIMIT = 900
+"""Seconds that a tool may read."""
+
 TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
 TOOLS = {
     "lossledger, run.losses()": (write_ours, read_ours, "lossledger.run"),
@@ -160,9 +163,12 @@ def main() -> None:
                 TOOLS[name][0](folder, values)
                 command = [sys.executable, __file__, "--timed", name, str(folder)]
                 done = subprocess.run(
-                    command, capture_output=True, text=True, check=True, timeout=3600
+                    command, capture_output=True, text=True, check=True, timeout=LIMIT
                 )
                 seconds, total, count = json.loads(done.stdout)
+            except subprocess.TimeoutExpired:
+                found.left_out[name] = f"not through in {LIMIT // 60} minutes"
+                continue
             except Exception as error:
                 found.left_out[name] = repr(error)[:200]
                 continue
