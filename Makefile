@@ -5,7 +5,7 @@
 #   make lint     ruff and pyright
 #   make audit    known vulnerabilities of what is installed, where the index tells of them
 #   make fuzz     the readers of files against a fuzzer, for SECONDS=60
-#   make bench    what all this costs, and what others take, into docs/benchmarks.md (QUICK=1)
+#   make bench    what all this costs, and what others take, into docs/benchmarks.md (QUICK=1, LARGE=1)
 #   make docs     the documentation site, into build/docs
 #   make clean    remove the environment and what the tools left
 #
@@ -81,7 +81,7 @@ fuzz: $(VENV)/.with-fuzz
 	@SECONDS=$(or $(SECONDS),60) $(BIN)/python tests/fuzz
 
 bench: $(ALL)
-	@$(QUIET) QUICK=$(QUICK) $(BIN)/python benchmarks
+	@$(QUIET) QUICK=$(QUICK) LARGE=$(LARGE) $(BIN)/python benchmarks
 	@[ "$(QUICK)" ] || $(BIN)/python tests/unit/test_docs.py  # the guide shows some of it
 
 docs: $(VENV)/.with-docs

@@ -27,11 +27,13 @@ import section
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 BACKENDS = ("tensorflow", "jax", "torch")
-ROUNDS = {"toy": 11, "convnet": 3, "transformer": 3}
+ROUNDS = {"toy": 7, "convnet": 3, "transformer": 3}
 """Rounds of a model: more where a round is short, and where the threads run counts."""
-FIRST = int(os.environ.get("FIRST", 5))
+FIRST = int(os.environ.get("FIRST", 3))
 EPOCHS = {"toy": 50, "convnet": 3, "transformer": 5}
 """Epochs of a round; they share what a call of `fit`, or a loop, takes before its first step."""
+TORCH = {"toy": 20}
+"""Of PyTorch, whose steps take longer than what is before the first."""
 
 SETTLES = {"toy": 300, "convnet": 100, "transformer": 100}
 """Epochs in which trying another form pays, so that a loop settles on the fastest."""
@@ -172,7 +174,7 @@ def step_times(name: str, folder: str) -> tuple[dict[str, list[float]], dict[str
     for way, train in trained.items():
         if "Loop" in way and settles:
             train(30 if "a time" in way else SETTLES[name])
-    epochs = EPOCHS[name]
+    epochs = (EPOCHS | TORCH if keras.backend.backend() == "torch" else EPOCHS)[name]
     count = rounds_of(name)
     section.doing(f"{name}: {count} rounds of all by turns")
     rounds = [

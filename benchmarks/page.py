@@ -4,7 +4,8 @@ The run is made with the store itself: losses that fall, with noise, epochs of 1
 page is written by `lossledger report` in a process of its own, and painted in Chromium, from the
 navigation's start to the first painted frame of the chart; the median of several openings.
 
-    python benchmarks/page.py                   # 10^5 to 10^8 entries: minutes, a gigabyte of disk
+    python benchmarks/page.py                   # 10^5 to 10^7 entries: minutes
+    python benchmarks/page.py 1e8               # a section of its own; gigabytes of disk
     python benchmarks/page.py 1000000           # prints this row
     python benchmarks/page.py live              # from an entry on the disk to the live page
 
@@ -37,7 +38,7 @@ OPENINGS = 5
 GROWTHS = 30
 NAMES = ("entries", "written in, s", "memory, MB", "page, MB", "painted, s", "all read, s")
 NAMES = (*NAMES, "zoom, s")
-COUNTS = [10**5, 10**6, 10**7, 10**8]
+COUNTS, LARGE = [10**5, 10**6, 10**7], [10**8]
 
 
 def begun(directory: Path) -> tuple[Path, store.Writer]:
@@ -178,7 +179,8 @@ def main() -> None:
         rows = [row(entries) for entries in counts or COUNTS]
         title = f"Pages, medians of {OPENINGS} openings"
         head = section.head(title, {**section.versions("pyarrow"), **browser()})
-        section.write("page", head, section.table(NAMES, rows), whole=not counts)
+        name = f"page {counts[0]}" if counts == LARGE else "page"
+        section.write(name, head, section.table(NAMES, rows), whole=counts in ([], LARGE))
     if "live" in asked or not counts:
         section.doing("a live page")
         with tempfile.TemporaryDirectory(prefix="lossledger-") as folder:

@@ -4,9 +4,10 @@ Runs are written with the store, as the recorder writes them; each command is th
 own, whose peak of resident memory is what Linux says of it. Beside the seconds stand those of the
 processor, which other programs at work hardly change. SMALLEST and LARGEST (default 10^5 and 10^7)
 say how far to go, DRIVERS which runs, COMMANDS which of them, with commas; the folder is deleted
-afterwards. Rewrites a section a driver of `docs/benchmarks.md`, and that of `list`.
+afterwards. Rewrites a section a driver of `docs/benchmarks.md`, and that of `list`; 10^8 entries
+alone have a section of their own.
 
-    LARGEST=1e8 DRIVERS=fit .venv/bin/python benchmarks/scale.py
+    SMALLEST=1e8 LARGEST=1e8 DRIVERS=fit .venv/bin/python benchmarks/scale.py
 """
 
 import json
@@ -26,6 +27,7 @@ from lossledger import store
 from lossledger.folder import append_line, create_folder, write_json
 
 PER_EPOCH = 100_000
+LARGE = [10**8]
 BLOCK = 1000
 """Steps of a flush: what the recorder gathers in half a second, at 500 us a step."""
 
@@ -165,7 +167,8 @@ def main():
         head = section.head(
             f"Entries of {driver}: seconds, of the processor (MB at most)", versions
         )
-        section.write(f"scale {driver}", head, table, whole=len(sizes) > 2)
+        name = f"scale {driver} {sizes[0]}" if sizes == LARGE else f"scale {driver}"
+        section.write(name, head, table, whole=sizes == LARGE or len(sizes) > 2)
     with tempfile.TemporaryDirectory() as folder:
         seconds = f"{runs(Path(folder), 10_000):.2f} s, the fastest of 3."
     section.write("list", section.head("`lossledger list` over 10,000 runs", {}), seconds)

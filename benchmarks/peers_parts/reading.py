@@ -127,7 +127,7 @@ def read_mlflow(folder: Path) -> np.ndarray:
     return np.array([m.value for m in sorted(history, key=lambda m: m.step)])
 
 
-LIMIT = 900
+LIMIT = 300
 """Seconds that a tool may read."""
 
 TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
