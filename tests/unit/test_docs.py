@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from glance import glance, speed, table
 
 import lossledger
 from lossledger import records
@@ -36,12 +37,6 @@ CAUSES = ROOT / "docs/causes"
 LINES = {"README.md": 120, "CONTRIBUTING.md": 60}
 
 GENERATED = re.compile(r"(<!-- generated: ([\w ]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-
-
-def table(header: str, rows: Iterator[tuple[str, ...]]) -> str:
-    columns = header.split(" | ")
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def columns() -> str:
@@ -108,30 +103,6 @@ def five_rows() -> str:
     return f"```python\n{(ROOT / 'docs/five_rows.py').read_text()}```"
 
 
-def speed() -> str:
-    """The figures of `docs/benchmarks.md` that tell ways of training apart."""
-    ways = ("`fit`", "`train_on_batch`", "by hand, a call a step", "`Loop`")
-    ways = (*ways, "`Loop`, a step at a time")
-    names = {"by hand, a call a step": "a loop of your own"}
-
-    def rows() -> Iterator[tuple[str, ...]]:
-        for model, backend in (("toy", "tensorflow"), ("toy", "jax"), ("convnet", "jax")):
-            found = measured(backend, f"{model}, µs/step")
-            what = {"toy": "a small model", "convnet": "a convnet"}[model]
-            yield f"{what} on {backend}", *(f"{found[way]:,.0f}" for way in ways)
-
-    return table(" | ".join(["µs a step", *(names.get(way, way) for way in ways)]), rows())
-
-
-def measured(backend: str, column: str) -> dict[str, float]:
-    """A column of the benchmarks' table of ways to train on a backend, by the way."""
-    page = (ROOT / "docs/benchmarks.md").read_text()
-    (lines,) = re.findall(rf"^\| {backend} \| toy, µs/step.*\n(?:^\|.*\n)*", page, re.M)
-    names, _, *rows = [[c.strip(" ") for c in t.split("|")[1:-1]] for t in lines.splitlines()]
-    at = names.index(column)
-    return {row[0]: float(row[at].replace(",", "")) for row in rows if row[at]}
-
-
 def _range(row) -> str:
     return f"{row.since} up to {row.until}" if row.until else f"from {row.since}"
 
@@ -165,6 +136,7 @@ WRITERS: dict[str, Callable[[], str]] = {
     "causes": causes,
     "commands": commands,
     "five rows": five_rows,
+    "glance": glance,
     "speed": speed,
     **{f"cause {name}": lambda name=name: cause(name) for name in SLUGS},
 }
