@@ -48,8 +48,10 @@ def test_a_loop_in_a_notebook():
     model.compile("sgd", "mse")
     loop = lossledger.Loop(model, X, Y, **FIT)
     assert "not begun" in loop._repr_html_()
+    assert "not begun" in repr(loop)
     assert loop._training is None  # looking begins nothing
     loss = loop.run().history["loss"][-1]
     html = loop._repr_html_()
     assert f">{loss:#.6g}<" in html
     assert "ended" in html
+    assert f"Loop over {model.name}, ended" in repr(loop)

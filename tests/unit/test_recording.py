@@ -227,3 +227,11 @@ def test_of_too_much_that_waits_the_beginning_is_kept(tmp_path, monkeypatch, rep
     run = ll.open(out.path)
     assert (run.complete, run.info["entries"]) == (True, 3 * of_block)
     np.testing.assert_array_equal(run.losses(), expected)
+
+
+def test_a_recording_says_where_it_is(tmp_path):
+    run = ll.record(tmp_path)
+    assert repr(run) == "<Recording in no folder yet>"
+    with run:
+        run.step(1.0)
+    assert repr(run) == f"<Recording in {run.path}>"

@@ -116,6 +116,10 @@ class Loop:
             epoch.run()
         return self.history
 
+    def __repr__(self) -> str:
+        state = "ended" if self._over else "under way" if self._training else "not begun"
+        return f"<Loop over {self.model.name}, {state}, plan {self.plan.form}>"
+
     def _repr_html_(self) -> str:
         from lossledger.notebook import EPOCHS, number, table
 
@@ -126,8 +130,7 @@ class Loop:
             [str(epoch), *(number(float(history[name][place])) for name in names)]
             for place, epoch in enumerate(epochs, start=-len(epochs))
         ]
-        state = "ended" if self._over else "under way" if self._training else "not begun"
-        what = f"Loop over {self.model.name}, {state}, plan {self.plan.form}"
+        what = repr(self).strip("<>")
         if rows:
             what += f"; History of the last {len(rows)} epochs"
         return table(what, rows, ("epoch", *names) if rows else ())

@@ -12,7 +12,7 @@ from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
-from lossledger.vectors import Floats, Integers, Mask
+from lossledger.vectors import Floats, Mask
 from lossledger.words import counted
 
 _ALONE = "loss"
@@ -67,7 +67,9 @@ def _both_finite(a: Fold, b: Fold) -> tuple[Mask, Mask] | None:
     kept = good[0][found.a] & good[1][found.b]
     if not found.known or skipped or not kept.any() or (np.diff(found.b) < 0).any():
         return None
-    return _at(found.a[kept], len(good[0])), _at(found.b[kept], len(good[1]))
+    places = (found.a[kept], found.b[kept])
+    ours, theirs = (np.isin(np.arange(len(g)), at) for g, at in zip(good, places, strict=True))
+    return ours, theirs
 
 
 def drops_otherwise(a: Fold, b: Fold) -> bool:
@@ -77,12 +79,6 @@ def drops_otherwise(a: Fold, b: Fold) -> bool:
     """
     rows = [float(fold.ledger["rows"][~np.isfinite(_seen(fold))].sum()) for fold in (a, b)]
     return rows[0] != rows[1] and _both_finite(a, b) is None
-
-
-def _at(places: Integers, count: int) -> Mask:
-    mask = np.zeros(count, bool)
-    mask[places] = True
-    return mask
 
 
 def _began(reading: Reading) -> str:

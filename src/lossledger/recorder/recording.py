@@ -93,6 +93,9 @@ class Recording:
         """Whether this process records: no child that it forks does, and none when it has ended."""
         return self._pid == os.getpid()
 
+    def __repr__(self) -> str:
+        return f"<Recording in {self.path or 'no folder yet'}>"
+
     # Life
 
     def __enter__(self) -> "Recording":
