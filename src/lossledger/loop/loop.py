@@ -117,8 +117,11 @@ class Loop:
         return self.history
 
     def __repr__(self) -> str:
+        return f"<{self._told()}>"
+
+    def _told(self) -> str:
         state = "ended" if self._over else "under way" if self._training else "not begun"
-        return f"<Loop over {self.model.name}, {state}, plan {self.plan.form}>"
+        return f"Loop over {self.model.name}, {state}, plan {self.plan.form}"
 
     def _repr_html_(self) -> str:
         from lossledger.notebook import EPOCHS, number, table
@@ -130,7 +133,7 @@ class Loop:
             [str(epoch), *(number(float(history[name][place])) for name in names)]
             for place, epoch in enumerate(epochs, start=-len(epochs))
         ]
-        what = repr(self).strip("<>")
+        what = self._told()
         if rows:
             what += f"; History of the last {len(rows)} epochs"
         return table(what, rows, ("epoch", *names) if rows else ())

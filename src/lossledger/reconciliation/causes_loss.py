@@ -12,7 +12,7 @@ from lossledger.reconciliation.moves import Change, alike, near, number, signed
 from lossledger.reconciliation.pair import Pair
 from lossledger.reconciliation.parting import first_nonfinite
 from lossledger.reconciliation.reading import Reading
-from lossledger.vectors import Floats, Mask
+from lossledger.vectors import Floats, Mask, among
 from lossledger.words import counted
 
 _ALONE = "loss"
@@ -67,9 +67,8 @@ def _both_finite(a: Fold, b: Fold) -> tuple[Mask, Mask] | None:
     kept = good[0][found.a] & good[1][found.b]
     if not found.known or skipped or not kept.any() or (np.diff(found.b) < 0).any():
         return None
-    places = (found.a[kept], found.b[kept])
-    ours, theirs = (np.isin(np.arange(len(g)), at) for g, at in zip(good, places, strict=True))
-    return ours, theirs
+    ours, theirs = (np.arange(len(each)) for each in good)
+    return among(ours, found.a[kept]), among(theirs, found.b[kept])
 
 
 def drops_otherwise(a: Fold, b: Fold) -> bool:
