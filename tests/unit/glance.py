@@ -15,6 +15,9 @@ OTHERS = {
 }
 """The ways that are compared on each backend, by what their rows begin with."""
 
+LEFT_OUT = "-"
+"""Of a peer that couldn't run."""
+
 Row = dict[str, str]
 
 
@@ -49,8 +52,7 @@ def speed() -> str:
         for model, backend in (("toy", "tensorflow"), ("toy", "jax"), ("convnet", "jax")):
             found = by_way(f"loop {backend}", f"{model}, µs/step")
             what = {"toy": "a small model", "convnet": "a convnet"}[model]
-            figures = (float(found[way].replace(",", "")) for way in ways)
-            yield f"{what} on {backend}", *(f"{each:,.0f}" for each in figures)
+            yield f"{what} on {backend}", *(f"{_number(found[way]):,.0f}" for way in ways)
 
     return table(" | ".join(["µs a step", *(names.get(way, way) for way in ways)]), rows())
 
@@ -119,21 +121,28 @@ def _steps(backend: str) -> str:
 def _faster(backend: str, way: str) -> str:
     """How many times as fast `Loop` is, of the small model."""
     toy = {row["`Loop` is faster by"]: row["toy"] for row in tables(f"loop {backend}")[1]}
-    return f"{float(toy[f'than {way}']):.3g}"
+    by = toy.get(f"than {way}")
+    return f"{float(by):.3g}" if by else LEFT_OUT
 
 
 def _recorded(backend: str) -> str:
     """How many times as fast a recorded `Loop` is, of the small model."""
     took = by_way(f"loop {backend}", "toy, µs/step")
-    micro = {way: float(text.replace(",", "")) for way, text in took.items()}
-    times = (micro[way] / micro["`Loop`, recorded"] for way in ("`fit`", "`train_on_batch`"))
+    ours = _number(took["`Loop`, recorded"])
+    times = (_number(took[way]) / ours for way in ("`fit`", "`train_on_batch`"))
     return " and ".join(f"{each:.3g}" for each in times)
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", ""))
 
 
 def _of(column: Row, way: str) -> str:
     """A way's figure, without its quartiles."""
-    return next(text for name, text in column.items() if name.startswith(way)).partition(" ")[0]
+    found = (text.partition(" ")[0] for name, text in column.items() if name.startswith(way))
+    return next(found, LEFT_OUT)
 
 
 def _largest(columns: dict[str, Row], way: str) -> str:
-    return f"{max(float(_of(column, way)) for column in columns.values()):.1g}"
+    found = [figure for each in columns.values() if (figure := _of(each, way)) != LEFT_OUT]
+    return f"{max(map(float, found)):.1g}" if found else LEFT_OUT

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import glance
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,19 @@ def test_every_benchmark_is_run_by_one_command() -> None:
     assert "python benchmarks" in (ROOT / "Makefile").read_text()
 
 
+def test_a_peer_that_could_not_run_is_missing_at_a_glance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = glance.PAGE.read_text().splitlines(keepends=True)
+    missing = ("| MLflow", "| than Orbit")
+    monkeypatch.setattr(glance, "PAGE", tmp_path / "page.md")
+    glance.PAGE.write_text("".join(line for line in lines if not line.startswith(missing)))
+    shown = glance.glance()
+    assert "; MLflow -, -, -; W&B 1" in shown
+    assert "; MLflow -; W&B 0" in shown
+    assert "as Orbit -, as Lightning -" in shown
+
+
 SCRIPT = """
 import os, sys
 print("I0000 TensorFlow is here", file=sys.stderr)
@@ -87,7 +101,17 @@ assert os.environ["PAGE"].endswith(".md")
 """
 
 
-def test_the_command_says_what_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "failed", "minutes", "place"),
+    [
+        ("QUICK", "page.py 1e4 1e5 live", 30, "build"),
+        ("LARGE", "page.py 1e8", 120, "docs"),
+        ("NONE", "page.py", 60, "docs"),
+    ],
+)
+def test_the_command_says_what_failed(
+    tmp_path: Path, asked: str, failed: str, minutes: int, place: str
+) -> None:
     """In a copy, with scripts that do nothing but end; others' noise is left out."""
     folder = tmp_path / "benchmarks"
     folder.mkdir()
@@ -98,9 +122,9 @@ def test_the_command_says_what_failed(tmp_path: Path) -> None:
     (folder / "__main__.py").write_text((BENCHMARKS / "__main__.py").read_text())
     (folder / "page.py").write_text("raise SystemExit('no page')\n")
     done = subprocess.run(
-        [sys.executable, folder], env={"QUICK": "1"}, capture_output=True, text=True, check=False
+        [sys.executable, folder], env={asked: "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "no page\nfailed: page.py 1e4 1e5 live\n"
-    assert (tmp_path / "build/benchmarks.md").read_text() == MARKED
-    assert "about 30 minutes" in done.stdout
+    assert done.stderr == f"no page\nfailed: {failed}\n"
+    assert (tmp_path / place / "benchmarks.md").read_text() == MARKED
+    assert f"{place}/benchmarks.md, about {minutes} minutes" in done.stdout
